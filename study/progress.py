@@ -1,0 +1,187 @@
+"""The live view of a running study: a table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from ray import tune
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from study.config import HYPERPARAMETERS, METRIC
+
+LINE_EVERY_S = 30.0  # between two progress lines where there is no terminal
+
+
+def format_duration(seconds: float) -> str:
+    """``75`` -> ``1m15s``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02d}m"
+    return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
+
+
+def format_hyperparameters(values: dict[str, Any]) -> str:
+    """``batch_size=512 lr=1 gamma=0.7 width_mult=1``."""
+    return " ".join(f"{name}={values[name]:.4g}" for name in HYPERPARAMETERS)
+
+
+class StudyProgress:
+    """What is known of a running study, and how it is shown.
+
+    Args:
+        console: Where to show it.
+        num_samples: Trials in all.
+        epochs: Epochs of a trial that is not stopped early.
+        earlier: Statuses of the trials that ended in earlier sessions.
+        best: The best trial of earlier sessions, (id, value, hyperparameters).
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        num_samples: int,
+        epochs: int,
+        earlier: Iterable[str] = (),
+        best: tuple[str, float, dict[str, Any]] | None = None,
+    ) -> None:
+        self.console = console
+        self.num_samples = num_samples
+        self.epochs = epochs
+        self.counts = Counter(earlier)
+        self.best = best
+        self.running: dict[str, tuple[int, float, dict[str, Any]]] = {}
+        self.started = time.monotonic()
+        self.epochs_done = 0  # in this session
+        self._ended_here = 0
+        self._last_line = self.started
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=2)
+
+    def __enter__(self) -> StudyProgress:
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def trial_started(self, trial_id: str, config: dict[str, Any]) -> None:
+        """A trial runs, for the first time or again."""
+        epoch, value, _ = self.running.get(trial_id, (0, float("nan"), config))
+        self.running[trial_id] = (epoch, value, config)
+
+    def epoch_ended(self, trial_id: str, result: dict[str, Any]) -> None:
+        """A trial reported an epoch."""
+        config = result["config"]
+        self.running[trial_id] = (result["epoch"], result[METRIC], config)
+        self.epochs_done += 1
+        if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            self.console.print(self.headline(), highlight=False)
+
+    def trial_ended(self, trial_id: str, status: str, error: str = "") -> None:
+        """A trial is complete, pruned, diverged or failed."""
+        epoch, value, config = self.running.pop(trial_id, (0, float("nan"), {}))
+        self.counts[status] += 1
+        self._ended_here += 1
+        if status == "complete" and (self.best is None or value > self.best[1]):
+            self.best = (trial_id, value, config)
+        if self.console.is_terminal and status != "failed":
+            return
+        detail = error or f"{METRIC} {value:.2%} after epoch {epoch}"
+        hyper = format_hyperparameters(config) if config else ""
+        self.console.print(f"{self.done}/{self.num_samples} {trial_id} {status}: {detail}  {hyper}",
+                           highlight=False, soft_wrap=True)
+
+    @property
+    def done(self) -> int:
+        """Trials that have ended, in this and earlier sessions."""
+        return self.counts.total()
+
+    def eta_seconds(self) -> float | None:
+        """Expected time to the end, from this session's pace; None before a trial has ended."""
+        if not self._ended_here:
+            return None
+        # A running trial counts by the share of its epochs done, at most half: many end early.
+        part = sum(min(0.5, epoch / self.epochs) for epoch, _, _ in self.running.values())
+        pace = (time.monotonic() - self.started) / (self._ended_here + part)
+        return max(0.0, pace * (self.num_samples - self.done - part))
+
+    def headline(self) -> str:
+        """One line: how far, how long, the best so far."""
+        shown = ["complete", "pruned", "diverged", "failed"]
+        counts = ", ".join(f"{self.counts[s]} {s}" for s in shown if self.counts[s])
+        eta = self.eta_seconds()
+        line = (
+            f"{self.done}/{self.num_samples} trials done"
+            + (f" ({counts})" if counts else "")
+            + f", {len(self.running)} running, {format_duration(time.monotonic() - self.started)}"
+            + (f", about {format_duration(eta)} left" if eta is not None else "")
+        )
+        return line + (f"; best {self.best[1]:.2%} ({self.best[0]})" if self.best else "")
+
+    def render(self) -> Group:
+        """The live table."""
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("trial", "epoch", "", "val. accuracy", *HYPERPARAMETERS):
+            table.add_column(column, no_wrap=True)
+        for trial_id, (epoch, value, config) in sorted(self.running.items()):
+            table.add_row(
+                trial_id,
+                f"{epoch}/{self.epochs}",
+                ProgressBar(self.epochs, epoch, width=15),
+                f"{value:.2%}" if epoch else "",
+                *(f"{config[name]:.4g}" for name in HYPERPARAMETERS),
+            )
+        best = Text("no trial complete yet")
+        if self.best:
+            trial_id, value, config = self.best
+            best = Text(f"best so far {value:.2%}  {trial_id}  {format_hyperparameters(config)}")
+        bar = ProgressBar(self.num_samples, self.done, width=40)
+        return Group(bar, Text(self.headline().partition(";")[0]), best, table)
+
+
+class ProgressCallback(tune.Callback):
+    """Passes Ray Tune's events on to a `StudyProgress` and to `on_trial_end`.
+
+    Ray pickles its callbacks into its experiment folder; the view, which holds
+    a terminal and locks, stays out of that.
+    """
+
+    def __init__(self, progress: StudyProgress, status_of: Any, on_trial_end: Any) -> None:
+        self.progress = progress
+        self.status_of = status_of
+        self.on_trial_end = on_trial_end
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self.progress.trial_started(trial.trial_id, trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Ray's hook."""
+        self.progress.epoch_ended(trial.trial_id, {**result, "config": trial.config})
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self._end(trial)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self._end(trial)
+
+    def _end(self, trial: Any) -> None:
+        status, error = self.status_of(trial.trial_id)
+        self.progress.trial_ended(trial.trial_id, status, error)
+        self.on_trial_end()

@@ -1,0 +1,306 @@
+"""The tables of a study: schema, writing, reading.
+
+::
+
+    results/<name>/
+      study.json        what was searched, how, with which versions
+      trials.parquet    one row a trial: trial_id | status, hyperparameters, results
+      epochs.parquet    one row an epoch: trial_id, epoch | losses, accuracy
+      steps.parquet     one row an optimizer step: trial_id, step | epoch, loss
+
+Hyperparameters live only in ``trials``; join on ``trial_id``. A trial's history
+travels in its checkpoints as ``history.npz``, from which the tables are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from study.config import UserError
+
+FORMAT_VERSION = 1
+STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
+HISTORY_FILE = "history.npz"
+
+TRIAL_COLUMNS = {
+    "trial_id": "string",
+    "status": "string",
+    "error": "string",
+    "model": "string",
+    "dataset": "string",
+    "optimizer": "string",
+    "precision": "string",
+    "batch_size": "int64",
+    "lr": "float64",
+    "gamma": "float64",
+    "width_mult": "float64",
+    "epochs": "int64",
+    "seed": "int64",
+    "num_params": "Int64",
+    "epochs_run": "int64",
+    "steps_run": "int64",
+    "best_epoch": "Int64",
+    "best_val_accuracy": "float64",
+    "best_val_loss": "float64",
+    "last_train_loss": "float64",
+    "last_val_loss": "float64",
+    "last_val_accuracy": "float64",
+    "seconds": "float64",
+    "node": "string",
+    "device": "string",
+}
+EPOCH_COLUMNS = {
+    "trial_id": "string",
+    "epoch": "int64",
+    "step": "int64",
+    "examples_seen": "int64",
+    "lr": "float64",
+    "train_loss": "float64",
+    "val_loss": "float64",
+    "val_accuracy": "float64",
+    "seconds": "float64",
+    "eval_seconds": "float64",
+}
+STEP_COLUMNS = {
+    "trial_id": "string",
+    "step": "int64",
+    "epoch": "int64",
+    "num_examples": "int64",
+    "loss": "float64",
+}
+TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
+
+
+@dataclass(frozen=True)
+class History:
+    """What one trial has measured so far.
+
+    Attributes:
+        epochs: One record an epoch, with the columns of ``epochs.parquet``.
+        step_losses: One array of step losses an epoch.
+        batch_sizes: Examples in each step of an epoch.
+        facts: What the trainable knows of the run: num_params, precision, node, device.
+    """
+
+    epochs: list[dict[str, Any]]
+    step_losses: list[np.ndarray]
+    batch_sizes: list[int]
+    facts: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write ``history.npz`` into `folder`."""
+        meta = {"epochs": self.epochs, "batch_sizes": self.batch_sizes, "facts": self.facts}
+        losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
+        np.savez(
+            folder / HISTORY_FILE,
+            meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
+            losses=np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> History:
+        """Read ``history.npz`` from `folder`; raises where it is damaged."""
+        with np.load(folder / HISTORY_FILE, allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes())
+            return cls(meta["epochs"], list(file["losses"]), meta["batch_sizes"], meta["facts"])
+
+    def epoch_rows(self, trial_id: str) -> pd.DataFrame:
+        """This trial's part of ``epochs.parquet``."""
+        return as_table("epochs", [{"trial_id": trial_id, **epoch} for epoch in self.epochs])
+
+    def step_rows(self, trial_id: str) -> pd.DataFrame:
+        """This trial's part of ``steps.parquet``."""
+        per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
+        return as_table(
+            "steps",
+            {
+                "trial_id": trial_id,
+                "step": np.arange(1, per_epoch * epochs + 1),
+                "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
+                "num_examples": np.tile(self.batch_sizes, epochs),
+                "loss": np.concatenate(self.step_losses) if epochs else np.empty(0),
+            },
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The columns of ``trials.parquet`` that follow from the history."""
+        if not self.epochs:
+            return {**self.facts, **NO_EPOCHS}
+        last = self.epochs[-1]
+        finite = [e for e in self.epochs if np.isfinite(e["val_accuracy"])]
+        best = max(finite, key=lambda e: (e["val_accuracy"], -e["val_loss"]), default=None)
+        return {
+            **self.facts,
+            "epochs_run": last["epoch"],
+            "steps_run": last["step"],
+            "best_epoch": best["epoch"] if best else pd.NA,
+            "best_val_accuracy": best["val_accuracy"] if best else np.nan,
+            "best_val_loss": min((e["val_loss"] for e in finite), default=np.nan),
+            "last_train_loss": last["train_loss"],
+            "last_val_loss": last["val_loss"],
+            "last_val_accuracy": last["val_accuracy"],
+            "seconds": sum(e["seconds"] for e in self.epochs),
+        }
+
+
+NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A loaded study.
+
+    Attributes:
+        path: Its folder.
+        study: The content of ``study.json``.
+        trials: ``trials.parquet``.
+        epochs: ``epochs.parquet``.
+        steps: ``steps.parquet``.
+    """
+
+    path: Path
+    study: dict[str, Any]
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+
+
+def as_table(table: str, rows: Any) -> pd.DataFrame:
+    """`rows` with exactly the columns and types of `table`; what is missing is empty."""
+    columns = TABLES[table]
+    return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
+
+
+def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials best first: complete ones by their last validation accuracy, then the others."""
+    order = trials.assign(_other=trials["status"] != "complete")
+    by = ["_other", "last_val_accuracy", "last_val_loss"]
+    return order.sort_values(by, ascending=[True, False, True]).drop(columns="_other")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole: a reader sees the old file or the new one."""
+    with _replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
+
+
+def write_tables(
+    path: Path,
+    trials: list[dict[str, Any]],
+    histories: dict[str, History],
+) -> None:
+    """Write the three tables, each whole and renamed into place.
+
+    Args:
+        path: The study's folder.
+        trials: A row a trial, with what is known beside its history.
+        histories: By trial id; a trial that ended before its first epoch has none.
+    """
+    none = History([], [], [], {})
+    rows = [{**row, **histories.get(row["trial_id"], none).summary()} for row in trials]
+    frames = {
+        "trials": as_table("trials", rows),
+        "epochs": _concat("epochs", [h.epoch_rows(i) for i, h in histories.items()]),
+        "steps": _concat("steps", [h.step_rows(i) for i, h in histories.items()]),
+    }
+    for name, frame in frames.items():
+        with _replacing(path / f"{name}.parquet") as file:
+            frame.to_parquet(file, index=False)
+
+
+def load_study(path: str | Path) -> StudyResults:
+    """Read the tables of a study.
+
+    Raises:
+        UserError: `path` holds no study, an unfinished write or another format.
+    """
+    path = Path(path)
+    study = load_study_json(path)
+    frames: dict[str, pd.DataFrame] = {}
+    for name, columns in TABLES.items():
+        file = path / f"{name}.parquet"
+        if not file.exists():
+            raise UserError(
+                f"{path}: {file.name} is missing; the study was stopped before it wrote its "
+                f"tables, continue it with: python -m study.run --resume {path}"
+            )
+        try:
+            frame = pd.read_parquet(file)
+        except (OSError, ValueError) as error:  # pyarrow's errors are among them
+            raise UserError(f"{file}: not a readable table ({error})") from None
+        if missing := [column for column in columns if column not in frame]:
+            raise UserError(f"{file}: column {missing[0]!r} is missing; was it made by this tool?")
+        frames[name] = frame
+    return StudyResults(path, study, **frames)
+
+
+def load_study_json(path: Path) -> dict[str, Any]:
+    """The content of ``study.json`` in the study folder `path`.
+
+    Raises:
+        UserError: There is none, or it is damaged or of another format.
+    """
+    file = path / "study.json"
+    if not file.is_file():
+        raise UserError(f"{path}: not a study (no study.json); give a folder like results/NAME")
+    try:
+        study = json.loads(file.read_text())
+        version = study["format_version"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file}: damaged, or not made by this tool") from None
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{file}: results format {version}, this version reads format {FORMAT_VERSION}; "
+            "use the version of mnist-study that made it"
+        )
+    return study
+
+
+def newest_history(trial_dir: Path) -> tuple[Path, History] | None:
+    """The newest intact checkpoint folder of a trial and its history.
+
+    A process killed while it wrote leaves a torn checkpoint; such a one is passed over.
+    """
+    for folder in sorted(trial_dir.glob("checkpoint_*"), reverse=True):
+        try:
+            _check_zip(folder / "state.pt")
+            return folder, History.load(folder)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            continue
+    return None
+
+
+def _check_zip(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if (bad := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{path}: {bad} is damaged")
+
+
+def _concat(table: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(frames, ignore_index=True) if frames else as_table(table, [])
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` once it is whole."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)  # NamedTemporaryFile makes it private
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -1,0 +1,361 @@
+"""The search: Optuna asks, Ray Tune runs, and the Optuna journal is the truth.
+
+Ray's own OptunaSearch does not survive a killed driver with a persistent study:
+its snapshot and the study then disagree. Here nothing is restored from a
+snapshot. Each Optuna trial has one id, ``trial_00007``, which is also its Ray
+trial id and its folder; a new session reads the journal and the checkpoints and
+hands Ray every earlier trial again: ended ones as ended, unfinished ones to be
+continued. What an ended trial is in Optuna: ``complete`` is COMPLETE,
+``pruned`` is PRUNED with its last value, ``diverged`` and ``failed`` are FAIL.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.experiment import Experiment, Trial
+from ray.tune.search import SearchAlgorithm
+
+from study.config import METRIC, MODE, StudyConfig, UserError
+from study.results import History, newest_history
+from study.space import report_point, space_from_json
+
+JOURNAL_FILE = "optuna.log"
+TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
+
+
+def trial_name(number: int) -> str:
+    """The id of Optuna's trial `number`: in the tables, in Ray and as a folder."""
+    return f"trial_{number:05d}"
+
+
+def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseSampler:
+    """The study's sampler; its draws depend on the seed and on how many trials exist already.
+
+    TPE and the Gaussian process start with a quarter of the trials drawn at
+    random, at least 4 and at most 10: fewer give them nothing to work on.
+    """
+    # Another seed each session, else a resumed study would draw its first points again.
+    seed = int(np.random.SeedSequence([config.seed, num_earlier]).generate_state(1)[0])
+    warm_up = min(10, max(4, config.num_samples // 4))
+    samplers = optuna.samplers
+    match config.sampler:
+        case "tpe":
+            return samplers.TPESampler(
+                n_startup_trials=warm_up, multivariate=True, constant_liar=True, seed=seed
+            )
+        case "qmc":
+            # Sobol' points for lr and gamma; choices are drawn independently. One
+            # scramble for all sessions: the study remembers its place in the sequence.
+            return samplers.QMCSampler(
+                qmc_type="sobol", scramble=True, seed=config.seed, warn_independent_sampling=False
+            )
+        case "random":
+            return samplers.RandomSampler(seed=seed)
+        case "gp":
+            return samplers.GPSampler(n_startup_trials=warm_up, seed=seed)
+        case "cmaes":
+            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+    raise ValueError(config.sampler)
+
+
+def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
+    """The study's journal in `folder`, created where there is none.
+
+    The caller holds the study's lock, so a lock or a half line left by a killed
+    process is stale and is cleared away.
+
+    Raises:
+        UserError: The journal is of another study or space, or damaged.
+    """
+    path = folder / JOURNAL_FILE
+    (folder / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)
+    _drop_half_line(path)
+    fingerprint = json.dumps([config.space, config.epochs, config.model, config.dataset])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            storage = JournalStorage(JournalFileBackend(str(path)))
+            study = optuna.create_study(
+                storage=storage,
+                study_name=config.name,
+                direction="maximize" if MODE == "max" else "minimize",
+                load_if_exists=True,
+                pruner=optuna.pruners.NopPruner(),
+            )
+            study.sampler = make_sampler(config, len(study.trials))
+    except (ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: damaged ({error}); restore it from a copy, or start a new study"
+        ) from None
+    if not study.trials:
+        study.set_user_attr("fingerprint", fingerprint)
+        study.set_metric_names([METRIC])
+        study.enqueue_trial(
+            report_point(space_from_json(config.space)), user_attrs={"origin": "report"}
+        )
+    elif study.user_attrs.get("fingerprint") != fingerprint:
+        raise UserError(
+            f"{path}: belongs to a study with another space; {folder / 'study.json'} was changed "
+            "or replaced, restore it or start a new study"
+        )
+    return study
+
+
+def _drop_half_line(path: Path) -> None:
+    """Cut what a killed process left unfinished at the journal's end."""
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def trial_status(trial: FrozenTrial) -> str:
+    """The status of a trial, as the tables name it."""
+    if trial.state == TrialState.COMPLETE:
+        return "complete"
+    if trial.state == TrialState.PRUNED:
+        return "pruned"
+    if trial.state == TrialState.FAIL:
+        return trial.user_attrs.get("status", "failed")
+    return "interrupted"
+
+
+def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Draw the hyperparameters that `trial` lacks; return all of them."""
+    params: dict[str, Any] = {}
+    for name, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            params[name] = trial.suggest_categorical(name, distribution.choices)
+        elif isinstance(distribution, FloatDistribution):
+            low, high = distribution.low, distribution.high
+            params[name] = trial.suggest_float(name, low, high, log=distribution.log)
+    return params
+
+
+class StudySearch(SearchAlgorithm):
+    """Feeds Ray Tune with the trials of an Optuna study, earlier ones first.
+
+    Args:
+        study: The open Optuna study.
+        config: What is searched.
+        max_concurrent: Most trials at once.
+        ray_dir: Ray's experiment folder, which holds a folder a trial.
+    """
+
+    def __init__(
+        self, study: optuna.Study, config: StudyConfig, max_concurrent: int, ray_dir: Path
+    ) -> None:
+        self._study = study
+        self._config = config
+        self._space = space_from_json(config.space)
+        self._max_concurrent = max_concurrent
+        self._ray_dir = ray_dir
+        self._experiment: Experiment | None = None
+        started = [t for t in study.trials if t.state != TrialState.WAITING]
+        # Ended ones first: they cost nothing and complete Ray's view of the study.
+        self._earlier = deque(sorted(started, key=lambda t: not t.state.is_finished()))
+        self._created = len(started)
+        self._live: dict[str, tuple[optuna.Trial, Trial]] = {}
+
+    # Ray's interface, in the order in which Ray calls it.
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        """Nothing to set: metric and space are the study's."""
+        return True
+
+    @property
+    def total_samples(self) -> int:
+        """Trials in all, earlier ones included."""
+        return self._config.num_samples
+
+    def add_configurations(self, experiments: Any) -> None:
+        """Take the experiment, of which Ray passes exactly one."""
+        (self._experiment,) = experiments if isinstance(experiments, list) else [experiments]
+
+    def is_finished(self) -> bool:
+        """Whether no further trial will come."""
+        return self._finished or (not self._earlier and self._created >= self.total_samples)
+
+    def next_trial(self) -> Trial | None:
+        """The next earlier or new trial, or None while enough are running."""
+        if self._earlier:
+            return self._revive(self._earlier.popleft())
+        if self.is_finished() or len(self._live) >= self._max_concurrent:
+            return None
+        self._created += 1
+        return self._start(self._study.ask())
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Record an epoch's value in the Optuna study."""
+        self._report(self._live[trial_id][0], result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Record how a trial ended. Ray reports the stopping epoch only here."""
+        optuna_trial, ray_trial = self._live.pop(trial_id)
+        if error or not result:
+            self._tell(optuna_trial, "failed", error=_error_line(ray_trial))
+            return
+        self._report(optuna_trial, result)
+        self._tell_result(optuna_trial, result)
+
+    def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
+        """Nothing to save: the journal and the checkpoints are the state."""
+
+    # Trials of this and of earlier sessions.
+
+    def _start(self, optuna_trial: optuna.Trial) -> Trial:
+        """A new Ray trial for a fresh Optuna trial, or for one that never ran an epoch."""
+        params = suggest(optuna_trial, self._space)
+        ray_trial = self._make_ray_trial(optuna_trial.number, params)
+        optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
+        optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
+        self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
+        return ray_trial
+
+    def _revive(self, frozen: FrozenTrial) -> Trial:
+        """The Ray trial of an earlier session's trial: ended, or to be continued."""
+        folder = self._ray_dir / trial_name(frozen.number)
+        found = newest_history(folder)
+        if frozen.state.is_finished():
+            return self._ended(frozen, found[1] if found else None)
+        # A public class without a public way to an existing trial's storage id.
+        optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
+        for leftover in folder.glob("checkpoint_*"):  # torn ones, and ones Ray forgot
+            if found is None or leftover != found[0]:
+                shutil.rmtree(leftover)
+        if found is None:
+            return self._start(optuna_trial)
+        checkpoint, history = found
+        last = history.epochs[-1]
+        for epoch in history.epochs:
+            self._report(optuna_trial, epoch)
+        diverged = not np.isfinite([last["train_loss"], last["val_loss"]]).all()
+        if last["epoch"] >= self._config.epochs or diverged:  # killed before it was told
+            self._tell_result(optuna_trial, {**last, "diverged": diverged})
+            return self._ended(self._study.trials[frozen.number], history)
+        ray_trial = self._make_ray_trial(frozen.number, frozen.params, restore_path=str(checkpoint))
+        # The next checkpoint's number follows on, so that the newest sorts last.
+        ray_trial.storage.current_checkpoint_index = int(checkpoint.name.rpartition("_")[2])
+        _write_ray_results(ray_trial, history)
+        self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
+        return ray_trial
+
+    def _ended(self, frozen: FrozenTrial, history: History | None) -> Trial:
+        ray_trial = self._make_ray_trial(frozen.number, frozen.params)
+        if history is not None:
+            _write_ray_results(ray_trial, history)
+        # Ray would run a trial in state ERROR again where it can; TERMINATED is final.
+        ray_trial.set_status(Trial.TERMINATED)
+        return ray_trial
+
+    def _make_ray_trial(self, number: int, params: dict[str, Any], **kwargs: Any) -> Trial:
+        assert self._experiment is not None
+        spec = self._experiment.spec
+        name = trial_name(number)
+        seed = int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0])
+        return Trial(
+            spec["run"],
+            config=vars(self._config.trial_config(params, seed)),
+            trial_id=name,
+            evaluated_params=params,
+            experiment_tag=name,
+            storage=spec["storage"],
+            checkpoint_config=spec["checkpoint_config"],
+            max_failures=TRIAL_RETRIES,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+            **kwargs,
+        )
+
+    # Optuna's side.
+
+    def _report(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+        """Record an epoch's value, once; not-a-number is left out."""
+        known = self._study._storage.get_trial(trial._trial_id).intermediate_values
+        if result["epoch"] not in known and np.isfinite(result[METRIC]):
+            trial.report(result[METRIC], result["epoch"])
+
+    def _tell_result(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+        if result["diverged"]:
+            self._tell(trial, "diverged", error=f"loss not finite in epoch {result['epoch']}")
+        elif result["epoch"] < self._config.epochs:
+            self._tell(trial, "pruned")
+        else:
+            self._tell(trial, "complete", value=result[METRIC])
+
+    def _tell(
+        self, trial: optuna.Trial, status: str, *, value: float | None = None, error: str = ""
+    ) -> None:
+        state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
+            status, TrialState.FAIL
+        )
+        trial.set_user_attr("status", status)
+        if error:
+            trial.set_user_attr("error", error)
+        self._study.tell(trial, value, state=state)
+
+
+def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:
+    """Tell a fresh scheduler what earlier sessions' trials reported.
+
+    Args:
+        scheduler: A Ray trial scheduler that looks at a trial's id alone, such as ASHA.
+        trials: The study's trials.
+        metric: The name under which the scheduler expects a value.
+    """
+    for frozen in trials:
+        stand_in: Any = _Id(trial_name(frozen.number))
+        scheduler.on_trial_add(None, stand_in)
+        for epoch, value in sorted(frozen.intermediate_values.items()):
+            scheduler.on_trial_result(None, stand_in, {"epoch": epoch, metric: value})
+
+
+class _Id:
+    def __init__(self, trial_id: str) -> None:
+        self.trial_id = trial_id
+
+
+def _write_ray_results(trial: Trial, history: History) -> None:
+    """Give Ray's folder of an earlier trial its whole ``result.json``.
+
+    Ray copies the file of the current session over the one in storage, and a
+    killed driver leaves the one in storage incomplete.
+    """
+    trial.init_local_path()
+    assert trial.local_path is not None
+    rows = [
+        {**epoch, "training_iteration": epoch["epoch"], "trial_id": trial.trial_id}
+        for epoch in history.epochs
+    ]
+    lines = "".join(json.dumps({**row, "config": trial.config}) + "\n" for row in rows)
+    (Path(trial.local_path) / "result.json").write_text(lines)
+    (Path(trial.local_path) / "params.json").write_text(json.dumps(trial.config))
+    if rows:
+        trial.run_metadata.last_result = rows[-1]
+
+
+def _error_line(trial: Trial) -> str:
+    """The last line of a failed trial's traceback."""
+    path = trial.error_file
+    lines = Path(path).read_text().strip().splitlines() if path and Path(path).exists() else []
+    return lines[-1][:500] if lines else "ended without a result"

@@ -1,0 +1,88 @@
+"""The one adapter between Ray Tune and the training engine."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from study.config import TrialConfig
+from study.data import ImageData
+from study.models import count_parameters
+from study.results import History
+from study.train import Trainer
+
+STATE_FILE = "state.pt"
+
+
+class TrialTrainable(tune.Trainable):
+    """A trial for Ray Tune: one call of `step` is one epoch, each followed by a checkpoint.
+
+    Its config is a `TrialConfig` as a dict. The actor is reused for the next
+    trial; everything a trial owns is in its `Trainer`, which `setup` renews.
+    """
+
+    def setup(self, config: dict[str, Any], **data: Any) -> None:
+        """Build the trial. `data`: the splits' arrays, shared through the object store."""
+        # One thread a trial on a CPU: several trials at once beat one with several threads.
+        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.trainer = Trainer(
+            TrialConfig(**config),
+            ImageData(data["train_images"], data["train_labels"]),
+            ImageData(data["val_images"], data["val_labels"]),
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Turn this actor into the next trial."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch; the result holds the epoch's record."""
+        record = self.trainer.run_epoch()
+        return {
+            **asdict(record),
+            "training_iteration": record.epoch,  # Ray's own count starts anew on resuming
+            "diverged": record.diverged,
+            "done": self.trainer.finished,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trainer's state and the history so far."""
+        folder = Path(checkpoint_dir)
+        torch.save(self.trainer.state_dict(), folder / STATE_FILE)
+        self.history().save(folder)
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
+        """Continue from a folder written by `save_checkpoint`."""
+        assert isinstance(checkpoint, str)
+        path = Path(checkpoint) / STATE_FILE
+        self.trainer.load_state_dict(torch.load(path, weights_only=True))
+
+    def history(self) -> History:
+        """What this trial has measured so far."""
+        trainer = self.trainer
+        cuda = trainer.device.type == "cuda"
+        return History(
+            epochs=[asdict(record) for record in trainer.epochs],
+            step_losses=[losses.numpy() for losses in trainer.step_losses],
+            batch_sizes=trainer.batch_sizes(),
+            facts={
+                "num_params": count_parameters(trainer.model),
+                "precision": trainer.precision,
+                "node": platform.node(),
+                "device": torch.cuda.get_device_name() if cuda else cpu_name(),
+            },
+        )
+
+
+def cpu_name() -> str:
+    """The processor's name, as well as torch knows it."""
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())
