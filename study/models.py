@@ -5,6 +5,8 @@ Both compute in channels-last order, several times faster on a CPU.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -121,7 +123,7 @@ class ModifiedResNet18(nn.Module):
         self.conv1 = nn.Conv2d(1, stem, 3)
         self.bn1 = nn.BatchNorm2d(stem)
         ins = [stem, *(width for width in widths for _ in range(2))]
-        self.blocks = nn.Sequential(*(Residual(a, b) for a, b in zip(ins, ins[1:], strict=False)))
+        self.blocks = nn.Sequential(*(Residual(a, b) for a, b in pairwise(ins)))
         self.fc = nn.Linear(widths[-1] * 6 * 6, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 

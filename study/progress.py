@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ray import tune
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -97,8 +96,11 @@ class StudyProgress:
             return
         detail = error or f"{METRIC} {value:.2%} after epoch {epoch}"
         hyper = format_hyperparameters(config) if config else ""
-        self.console.print(f"{self.done}/{self.num_samples} {trial_id} {status}: {detail}  {hyper}",
-                           highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{self.done}/{self.num_samples} {trial_id} {status}: {detail}  {hyper}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
     @property
     def done(self) -> int:
@@ -146,42 +148,3 @@ class StudyProgress:
             best = Text(f"best so far {value:.2%}  {trial_id}  {format_hyperparameters(config)}")
         bar = ProgressBar(self.num_samples, self.done, width=40)
         return Group(bar, Text(self.headline().partition(";")[0]), best, table)
-
-
-class ProgressCallback(tune.Callback):
-    """Passes Ray Tune's events on to a `StudyProgress` and to `on_trial_end`.
-
-    Ray pickles its callbacks into its experiment folder; the view, which holds
-    a terminal and locks, stays out of that.
-    """
-
-    def __init__(self, progress: StudyProgress, status_of: Any, on_trial_end: Any) -> None:
-        self.progress = progress
-        self.status_of = status_of
-        self.on_trial_end = on_trial_end
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Ray's hook."""
-        self.progress.trial_started(trial.trial_id, trial.config)
-
-    def on_trial_result(
-        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        """Ray's hook."""
-        self.progress.epoch_ended(trial.trial_id, {**result, "config": trial.config})
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Ray's hook."""
-        self._end(trial)
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Ray's hook."""
-        self._end(trial)
-
-    def _end(self, trial: Any) -> None:
-        status, error = self.status_of(trial.trial_id)
-        self.progress.trial_ended(trial.trial_id, status, error)
-        self.on_trial_end()

@@ -18,6 +18,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -276,7 +277,7 @@ def newest_history(trial_dir: Path) -> tuple[Path, History] | None:
         try:
             _check_zip(folder / "state.pt")
             return folder, History.load(folder)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
             continue
     return None
 

@@ -15,7 +15,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from study import config as cfg
 from study.config import HYPERPARAMETERS, StudyConfig, UserError, require_positive
 from study.data import default_data_dir
 from study.progress import format_duration
@@ -85,7 +84,7 @@ def make_parser() -> Parser:
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
     add("--sampler", metavar="S", help="tpe (default), qmc, random, gp or cmaes")
     add("--scheduler", metavar="S",
-        help="asha (default: stop the worse two thirds after epochs 1, 3 and 9) or none")  # fmt: skip
+        help="asha (default: the best third goes on after epochs 1, 3, 9) or none")  # fmt: skip
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
 
     add = parser.add_argument_group(
@@ -108,8 +107,13 @@ def make_parser() -> Parser:
         help="where the images lie or are put (default %(default)s)")  # fmt: skip
     add("--address", metavar="A", help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT")
     add("--gpus-per-trial", type=number, metavar="X",
-        help="0.25 packs four trials on a GPU (default 1 where there are GPUs, else one CPU core)")  # fmt: skip
-    add("--max-concurrent", type=int, metavar="N", help="most trials at once (default: all that fit)")
+        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)")  # fmt: skip
+    add(
+        "--max-concurrent",
+        type=int,
+        metavar="N",
+        help="most trials at once (default: all that fit)",
+    )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
     return parser
 
@@ -157,7 +161,9 @@ def resumed_config(args: argparse.Namespace, config: StudyConfig) -> StudyConfig
                 f"({describe(old_space[name])}); leave the option out, or start a new study"
             )
     if args.name not in (None, config.name):
-        raise UserError(f"--name: the study in {args.resume} is named {config.name!r}; leave it out")
+        raise UserError(
+            f"--name: the study in {args.resume} is named {config.name!r}; leave it out"
+        )
     if args.num_samples is None:
         return config
     if args.num_samples < config.num_samples:
@@ -225,15 +231,17 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
         f"{format_duration(outcome.seconds)}",
         highlight=False,
     )
-    table = Table("trial", "status", "val. accuracy", "val. loss", *HYPERPARAMETERS, "epochs")
-    for row in rank_trials(trials).head(5).itertuples():
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("trial", "status", "val_accuracy", "val_loss", *HYPERPARAMETERS, "epochs"):
+        table.add_column(column, no_wrap=True)
+    for row in rank_trials(trials).head(5).to_dict("records"):
         table.add_row(
-            str(row.trial_id),
-            str(row.status),
-            f"{row.last_val_accuracy:.2%}",
-            f"{row.last_val_loss:.4f}",
-            *(f"{getattr(row, name):.4g}" for name in HYPERPARAMETERS),
-            str(row.epochs_run),
+            row["trial_id"],
+            row["status"],
+            f"{row['last_val_accuracy']:.2%}",
+            f"{row['last_val_loss']:.4f}",
+            *(f"{row[name]:.4g}" for name in HYPERPARAMETERS),
+            str(row["epochs_run"]),
         )
     console.print(table)
     console.print(f"Tables: {folder}/trials.parquet, epochs.parquet, steps.parquet",
@@ -268,7 +276,8 @@ def _run_on_head(address: str, argv: list[str], folder: Path) -> int:
     where = ["--resume", str(folder.absolute())] if "--resume" in rest else [
         "--results-dir", str(folder.absolute().parent), "--name", folder.name,
     ]  # fmt: skip
-    task = ray.remote(num_cpus=0, max_retries=0)(main).remote([*rest, "--address", "auto", *where])
+    remote_main: Any = ray.remote(num_cpus=0, max_retries=0)(main)
+    task = remote_main.remote([*rest, "--address", "auto", *where])
     try:
         return ray.get(task)
     except KeyboardInterrupt:

@@ -30,7 +30,7 @@ from rich.console import Console
 
 from study import cluster, data
 from study.config import METRIC, MODE, StudyConfig, UserError
-from study.progress import ProgressCallback, StudyProgress
+from study.progress import StudyProgress
 from study.results import (
     FORMAT_VERSION,
     History,
@@ -155,7 +155,7 @@ def _search(
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[
                 JsonLoggerCallback(),
-                ProgressCallback(progress, tables.status_of, tables.write_sometimes),
+                ProgressCallback(progress, tables),
             ],
         ),
     )
@@ -242,6 +242,43 @@ class TableWriter:
         return history
 
 
+class ProgressCallback(tune.Callback):
+    """Passes Ray Tune's events on to the live view and to the tables.
+
+    Ray pickles its callbacks into its experiment folder; the view, which holds
+    a terminal and locks, and the tables stay out of that.
+    """
+
+    def __init__(self, progress: StudyProgress, tables: TableWriter) -> None:
+        self.progress = progress
+        self.tables = tables
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self.progress.trial_started(trial.trial_id, trial.config)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Ray's hook."""
+        self.progress.epoch_ended(trial.trial_id, {**result, "config": trial.config})
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self._end(trial)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self._end(trial)
+
+    def _end(self, trial: Any) -> None:
+        self.progress.trial_ended(trial.trial_id, *self.tables.status_of(trial.trial_id))
+        self.tables.write_sometimes()
+
+
 class StopRequest(tune.Stopper):
     """Stops a whole study on a signal or when its time is over; trials stay resumable."""
 
@@ -269,7 +306,7 @@ class StopRequest(tune.Stopper):
 
     @contextmanager
     def on_signals(self, console: Console) -> Iterator[None]:
-        """Let the first SIGINT or SIGTERM stop the study cleanly and a second one end it at once."""
+        """The first SIGINT or SIGTERM stops the study cleanly, a second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -300,6 +337,7 @@ def _best(study: optuna.Study) -> tuple[str, float, dict[str, Any]] | None:
 def _quiet() -> None:
     """Silence what Ray and Optuna print beside the study's own view."""
     os.environ.update(
+        RAY_AIR_NEW_OUTPUT="0",  # the new engine prints tables even at verbose=0
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # the JSON logger is passed explicitly
         TUNE_DISABLE_SIGINT_HANDLER="1",  # StopRequest has its own
         TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",

@@ -182,7 +182,7 @@ class StudySearch(SearchAlgorithm):
         return True
 
     @property
-    def total_samples(self) -> int:
+    def total_samples(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] -- Ray's has no annotation and returns 0
         """Trials in all, earlier ones included."""
         return self._config.num_samples
 
@@ -255,6 +255,7 @@ class StudySearch(SearchAlgorithm):
             return self._ended(self._study.trials[frozen.number], history)
         ray_trial = self._make_ray_trial(frozen.number, frozen.params, restore_path=str(checkpoint))
         # The next checkpoint's number follows on, so that the newest sorts last.
+        assert ray_trial.storage is not None
         ray_trial.storage.current_checkpoint_index = int(checkpoint.name.rpartition("_")[2])
         _write_ray_results(ray_trial, history)
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
@@ -356,6 +357,7 @@ def _write_ray_results(trial: Trial, history: History) -> None:
 
 def _error_line(trial: Trial) -> str:
     """The last line of a failed trial's traceback."""
-    path = trial.error_file
+    started = trial.relative_logdir is not None
+    path = trial.error_file if started else None
     lines = Path(path).read_text().strip().splitlines() if path and Path(path).exists() else []
     return lines[-1][:500] if lines else "ended without a result"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from study.progress import StudyProgress, format_duration
+
+CONFIG = {"batch_size": 64, "lr": 0.51234, "gamma": 0.7, "width_mult": 2.0}
+
+
+def make(terminal, **kwargs):
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=120)
+    return StudyProgress(console, num_samples=4, epochs=5, **kwargs), out
+
+
+def result(epoch, accuracy):
+    return {"epoch": epoch, "val_accuracy": accuracy, "config": CONFIG}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5s"), (75, "1m15s"), (3600, "1h00m"), (59.6, "1m00s")]
+)
+def test_durations(seconds, text):
+    assert format_duration(seconds) == text
+
+
+def test_plain_lines_tell_how_each_trial_ended():
+    progress, out = make(terminal=False)
+    with progress:
+        progress.trial_started("trial_00000", CONFIG)
+        progress.epoch_ended("trial_00000", result(5, 0.9876))
+        progress.trial_ended("trial_00000", "complete")
+        progress.trial_started("trial_00001", CONFIG)
+        progress.trial_ended("trial_00001", "failed", "MemoryError: no more")
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "1/4 trial_00000 complete: val_accuracy 98.76% after epoch 5  "
+        "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",
+        "2/4 trial_00001 failed: MemoryError: no more  "
+        "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",
+    ]
+
+
+def test_live_view_shows_counts_best_running_and_eta():
+    progress, out = make(terminal=True)
+    for number, status in enumerate(["complete", "pruned", "diverged"]):
+        trial_id = f"trial_{number:05d}"
+        progress.trial_started(trial_id, CONFIG)
+        progress.epoch_ended(trial_id, result(5, 0.98 + number / 1000))
+        progress.trial_ended(trial_id, status)
+    progress.trial_started("trial_00003", CONFIG)
+    progress.epoch_ended("trial_00003", result(2, 0.9))
+    progress.console.print(progress.render())
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
+    assert "3/4 trials done (1 complete, 1 pruned, 1 diverged), 1 running" in text
+    assert re.search(r"about \d+s left", text)
+    assert "best so far 98.00%  trial_00000" in text  # the complete one, not the higher pruned one
+    assert re.search(r"trial_00003 +2/5 .*90\.00% +64 +0\.5123 +0\.7 +2", text)
+
+
+def test_no_eta_before_a_trial_has_ended_and_none_left_at_the_end():
+    progress, _ = make(terminal=False)
+    assert progress.eta_seconds() is None
+    for number in range(4):
+        progress.trial_started(str(number), CONFIG)
+        progress.trial_ended(str(number), "pruned")
+    assert progress.eta_seconds() == 0
+
+
+def test_earlier_sessions_count():
+    progress, _ = make(
+        terminal=False, earlier=["complete", "pruned"], best=("trial_00000", 0.99, CONFIG)
+    )
+    assert progress.headline().startswith("2/4 trials done (1 complete, 1 pruned), 0 running")
+    assert progress.headline().endswith("best 99.00% (trial_00000)")

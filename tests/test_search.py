@@ -1,0 +1,296 @@
+"""Real studies: the command line, Ray processes, real MNIST, real kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from study.results import load_study
+from study.searcher import trial_status
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def here(tmp_path, mnist):
+    """A folder to run in, once the images are known to be in the cache."""
+    return tmp_path
+
+
+def start(here, *argv):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "study.run", *argv],
+        cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process, status=0, timeout=400):
+    out, _ = process.communicate(timeout=timeout)
+    assert process.returncode == status, out
+    assert "Traceback" not in out
+    return out
+
+
+def run(here, *argv, status=0):
+    return finish(start(here, *argv), status)
+
+
+def optuna_trials(folder):
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
+    return optuna.load_study(study_name=None, storage=storage).trials
+
+
+def count_ended(folder):
+    """Ended trials, without disturbing the journal's owner."""
+    path = folder / "optuna.log"
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    # Operation 6 sets a trial's state; 1, 2 and 3 are ended.
+    whole = [line for line in lines if line.endswith(b"}")]
+    ops = [json.loads(line) for line in whole]
+    return sum(op["op_code"] == 6 and op["state"] in (1, 2, 3) for op in ops)
+
+
+def wait_until(condition, process, timeout=200):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.05)
+
+
+def ray_rows(folder):
+    """Each trial folder's result.json in Ray's directory."""
+    return {
+        path.name: [json.loads(line) for line in (path / "result.json").read_text().splitlines()]
+        for path in (folder / "ray").iterdir()
+        if path.is_dir()
+    }
+
+
+def assert_each_trial_once(folder, num_samples):
+    """The tables, Ray's directory and the Optuna study hold the same trials, each once."""
+    expected = [f"trial_{n:05d}" for n in range(num_samples)]
+    results = load_study(folder)
+    assert results.trials["trial_id"].tolist() == expected
+    trials = optuna_trials(folder)
+    assert [t.user_attrs["ray_trial_id"] for t in trials] == expected
+    assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
+    assert all(t.state.is_finished() for t in trials)
+    rows = ray_rows(folder)
+    assert sorted(rows) == expected
+    assert not results.epochs.duplicated(["trial_id", "epoch"]).any()
+    for trial_id, epochs in results.epochs.groupby("trial_id"):
+        count = len(epochs)
+        assert epochs["epoch"].tolist() == list(range(1, count + 1))
+        assert [row["epoch"] for row in rows[trial_id]] == list(range(1, count + 1))
+        np.testing.assert_array_equal(
+            [row["val_accuracy"] for row in rows[trial_id]], epochs["val_accuracy"]
+        )
+    state_files = sorted((folder / "ray").glob("experiment_state-*.json"))
+    newest = json.loads(state_files[-1].read_text())
+    ids = [json.loads(state)["trial_id"] for state, _ in newest["trial_data"]]
+    assert sorted(ids) == expected
+    return results
+
+
+def assert_steps_are_whole(results):
+    """Every step of every epoch, the last partial batch included, and the epoch's mean."""
+    for row in results.trials.itertuples():
+        steps = results.steps[results.steps["trial_id"] == row.trial_id]
+        per_epoch = -(-50_000 // row.batch_size)
+        assert steps["step"].tolist() == list(range(1, per_epoch * row.epochs_run + 1))
+        assert (steps.groupby("epoch")["num_examples"].sum() == 50_000).all()
+        epochs = results.epochs[results.epochs["trial_id"] == row.trial_id].set_index("epoch")
+        weighted = (steps["loss"] * steps["num_examples"]).groupby(steps["epoch"]).sum() / 50_000
+        pd.testing.assert_series_equal(weighted, epochs["train_loss"], check_names=False, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, mnist):
+    """One study, run to its end; returns (folder it ran in, output)."""
+    here = tmp_path_factory.mktemp("finished")
+    return here, run(here, "--num-samples", "6", "--name", "a", *SMALL)
+
+
+def test_a_study_ends_with_every_trial_in_every_record(finished):
+    here, out = finished
+    results = assert_each_trial_once(here / "results" / "a", 6)
+    assert_steps_are_whole(results)
+    assert set(results.trials["status"]) <= {"complete", "pruned"}
+    report = results.trials.iloc[0]
+    assert (report["batch_size"], report["lr"], report["gamma"]) == (512, 1.0, 0.7)
+    assert report["status"] == "complete"
+    assert report["last_val_accuracy"] > 0.95  # it learned
+    assert (results.trials["node"] != "").all()
+    assert "6 of 6 trials ended" in out
+    assert "python -m analysis.report results/a" in out
+    assert "Warning" not in out
+    assert "WARNING" not in out
+
+
+def test_pruned_trials_carry_their_last_value(finished):
+    folder = finished[0] / "results" / "a"
+    trials = load_study(folder).trials.set_index("trial_id")
+    pruned = [t for t in optuna_trials(folder) if t.state == TrialState.PRUNED]
+    assert pruned, "ASHA stopped nothing"
+    for trial in pruned:
+        row = trials.loc[trial.user_attrs["ray_trial_id"]]
+        assert trial.value == row["last_val_accuracy"]
+        assert trial.last_step == row["epochs_run"] < 3
+
+
+def test_study_json_says_how_it_was_made(finished):
+    study = load_study(finished[0] / "results" / "a").study
+    assert study["config"]["num_samples"] == 6
+    assert study["data"]["sha256"]["train-images-idx3-ubyte"].startswith("ba891046")
+    (session,) = study["sessions"]
+    assert session["versions"]["ray"]
+    assert session["concurrent_trials"] >= 1
+
+
+def test_a_finished_study_is_extended(finished):
+    here, _ = finished
+    folder = here / "results" / "a"
+    before = load_study(folder)
+    out = run(here, "--resume", "results/a", "--num-samples", "8")
+    assert "8 of 8 trials ended" in out
+    after = assert_each_trial_once(folder, 8)
+    pd.testing.assert_frame_equal(after.trials.head(6), before.trials)
+    pd.testing.assert_frame_equal(after.steps.head(len(before.steps)), before.steps)
+    assert [s["command"].split()[-1] for s in after.study["sessions"]] == ["3", "8"]
+
+
+def test_a_finished_study_resumed_has_nothing_to_do(finished):
+    folder = finished[0] / "results" / "a"
+    before = load_study(folder).trials
+    run(finished[0], "--resume", "results/a")
+    pd.testing.assert_frame_equal(load_study(folder).trials, before)
+
+
+def test_driver_killed_at_three_moments(here):
+    """Each time resumed; no trial is lost, none is there twice."""
+    folder = here / "results" / "k"
+    process = start(here, "--num-samples", "8", "--name", "k", *SMALL)
+    moments = [
+        lambda: (folder / "optuna.log").exists(),  # before the first trial
+        lambda: any((folder / "ray").glob("trial_*/checkpoint_*")),  # within the first trials
+        lambda: count_ended(folder) >= 5,
+    ]
+    for moment in moments:
+        wait_until(moment, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        process = start(here, "--resume", "results/k")
+    finish(process)
+    results = assert_each_trial_once(folder, 8)
+    assert_steps_are_whole(results)
+    assert len(results.study["sessions"]) == 4
+
+
+def test_a_resumed_trials_losses_equal_an_uninterrupted_ones(here):
+    """Fixed hyperparameters, no early stopping: the losses follow from the seed alone."""
+    fixed = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
+             "--scheduler", "none", "--epochs", "4", "--num-samples", "2"]  # fmt: skip
+    run(here, *fixed, "--name", "whole")
+    process = start(here, *fixed, "--name", "cut")
+    folder = here / "results" / "cut"
+    wait_until(lambda: any((folder / "ray").glob("trial_*/checkpoint_000001")), process)
+    process.kill()
+    process.communicate()
+    run(here, "--resume", "results/cut")
+    whole, cut = load_study(here / "results" / "whole"), assert_each_trial_once(folder, 2)
+    pd.testing.assert_frame_equal(whole.steps, cut.steps, check_exact=True)
+    times = ["seconds", "eval_seconds"]
+    pd.testing.assert_frame_equal(
+        whole.epochs.drop(columns=times), cut.epochs.drop(columns=times), check_exact=True
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
+    folder = here / "results" / "s"
+    process = start(here, "--num-samples", "4", "--name", "s", *SMALL)
+    wait_until(lambda: any((folder / "ray").glob("trial_*/checkpoint_*")), process)
+    process.send_signal(number)
+    out = finish(process)
+    assert f"Ended early: stopped by {number.name}" in out
+    assert "python -m study.run --resume results/s" in out
+    stopped = load_study(folder)
+    assert "interrupted" in set(stopped.trials["status"])
+    run(here, "--resume", "results/s")
+    results = assert_each_trial_once(folder, 4)
+    # What was done before is kept, not done again.
+    pd.testing.assert_frame_equal(
+        stopped.epochs, results.epochs.merge(stopped.epochs[["trial_id", "epoch"]])
+    )
+
+
+def test_a_spent_time_budget_ends_the_study(here):
+    out = run(here, "--num-samples", "50", "--name", "t", "--time-budget", "8s", *SMALL)
+    assert "Ended early: the time budget is spent" in out
+    assert 0 < len(load_study(here / "results" / "t").trials) < 50
+
+
+def test_diverging_trials_are_kept_and_the_study_goes_on(here):
+    out = run(here, "--num-samples", "3", "--name", "d", "--optimizer", "sgd", "--lr", "1e20",
+              "--epochs", "2", "--batch-size", "1024", "--width-mult", "0.5")  # fmt: skip
+    results = assert_each_trial_once(here / "results" / "d", 3)
+    assert Counter(results.trials["status"]) == {"diverged": 3}
+    assert results.trials["error"].str.startswith("loss not finite in epoch 1").all()
+    assert results.epochs["val_loss"].isna().all()
+    assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "d"))
+    assert "3 diverged" in out
+
+
+def test_a_failing_trial_is_marked_and_explained(here):
+    """A width whose weights do not fit any memory."""
+    out = run(here, "--num-samples", "2", "--name", "f", "--epochs", "1", "--batch-size", "1024",
+              "--width-mult", "1e7")  # fmt: skip
+    trials = load_study(here / "results" / "f").trials
+    assert Counter(trials["status"]) == {"failed": 2}
+    assert trials["error"].str.contains("memory").all()
+    assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "f"))
+    assert "2 failed" in out
+
+
+def test_two_drivers_on_one_folder(here):
+    process = start(here, "--num-samples", "2", "--name", "l", *SMALL)
+    wait_until(lambda: (here / "results" / "l" / "optuna.log").exists(), process)
+    out = run(here, "--resume", "results/l", status=2)
+    assert "another process is running this study" in out
+    finish(process)
+    assert_each_trial_once(here / "results" / "l", 2)
+
+
+def test_gpus_where_there_are_none(here):
+    out = run(here, "--gpus-per-trial", "1", "--name", "g", status=2)
+    assert "--gpus-per-trial: 1 GPU asked for" in out
+    assert not (here / "results").exists()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "nonsense"])
+def test_an_unreachable_address(here, address):
+    out = run(here, "--address", address, "--name", "u", status=2)
+    assert out.startswith("error: --address: ")
+    assert out.count("\n") == 1
+    assert not (here / "results").exists()

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from study.config import TrialConfig, UserError
+from study.data import DATASET_SPECS, ImageData
+from study.models import MaskDropout
+from study.train import DeviceImages, Trainer, learning_state, resolve_precision
+
+CPU = torch.device("cpu")
+CONFIGS = [
+    TrialConfig(batch_size=20, epochs=4, precision="fp32"),
+    TrialConfig(batch_size=20, epochs=4, precision="bf16", optimizer="sgd", lr=0.02),
+    TrialConfig(batch_size=32, epochs=4, precision="fp32", optimizer="adamw", lr=1e-3),
+    TrialConfig(batch_size=32, epochs=3, precision="fp32", model="resnet18", width_mult=0.5),
+]
+
+
+def run(config, digits, epochs=None):
+    trainer = Trainer(config, *digits, device=CPU)
+    for _ in range(epochs or config.epochs):
+        trainer.run_epoch()
+    return trainer
+
+
+def record(trainer):
+    """Everything a trial leaves behind, wall times excepted."""
+    losses = [e.tobytes() for e in (x.numpy() for x in trainer.step_losses)]
+    epochs = [replace(e, seconds=0, eval_seconds=0) for e in trainer.epochs]
+    return learning_state(trainer.model), losses, epochs
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model}-{c.optimizer}-{c.precision}")
+def test_same_seed_same_bits_other_seed_other_bits(config, digits):
+    first = record(run(config, digits))
+    assert record(run(config, digits)) == first
+    assert record(run(replace(config, seed=2), digits)) != first
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model}-{c.optimizer}-{c.precision}")
+def test_resuming_after_any_epoch_equals_an_uninterrupted_run(config, digits):
+    whole = record(run(config, digits))
+    for after in range(1, config.epochs):
+        file = io.BytesIO()
+        torch.save(run(config, digits, after).state_dict(), file)
+        torch.manual_seed(999)  # nothing may hang on the global stream
+        resumed = Trainer(config, *digits, device=CPU)
+        file.seek(0)
+        resumed.load_state_dict(torch.load(file, weights_only=True))
+        while not resumed.finished:
+            resumed.run_epoch()
+        assert record(resumed) == whole
+
+
+def test_a_trial_leaves_the_global_stream_alone(digits):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run(CONFIGS[0], digits, 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_checkpoint_of_another_trial_is_refused(digits):
+    state = run(CONFIGS[0], digits, 1).state_dict()
+    with pytest.raises(ValueError, match="checkpoint of"):
+        Trainer(replace(CONFIGS[0], lr=0.5), *digits, device=CPU).load_state_dict(state)
+
+
+def test_epoch_record_counts_and_means(digits):
+    trainer = run(TrialConfig(batch_size=20, epochs=2, gamma=0.5, precision="fp32"), digits)
+    assert trainer.batch_sizes() == [20, 20, 20, 20, 16]
+    assert [e.step for e in trainer.epochs] == [5, 10]
+    assert [e.examples_seen for e in trainer.epochs] == [96, 192]
+    assert [e.lr for e in trainer.epochs] == [1.0, 0.5]
+    for epoch, losses in zip(trainer.epochs, trainer.step_losses, strict=True):
+        expected = np.average(losses.double().numpy(), weights=[20, 20, 20, 20, 16])
+        assert epoch.train_loss == pytest.approx(expected, rel=1e-12)
+        assert 0 < epoch.eval_seconds < epoch.seconds
+
+
+def test_every_example_once_an_epoch_in_a_fresh_order(digits, monkeypatch):
+    seen = []
+    batch = DeviceImages.batch
+
+    def spy(self, index):
+        if not isinstance(index, slice):
+            seen.append(index)
+        return batch(self, index)
+
+    monkeypatch.setattr(DeviceImages, "batch", spy)
+    run(TrialConfig(batch_size=20, epochs=2), digits)
+    first, second = torch.cat(seen[:5]), torch.cat(seen[5:])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(96))
+    assert not torch.equal(first, second)
+
+
+def test_evaluation_is_the_plain_definition(digits):
+    trainer = run(CONFIGS[0], digits, 1)
+    spec = DATASET_SPECS["mnist"]
+    images = (torch.tensor(digits[1].images / 255).unsqueeze(1) - spec.mean) / spec.std
+    with torch.no_grad():
+        logits = trainer.model.eval()(images.float())
+    labels = torch.tensor(digits[1].labels).long()
+    assert trainer.epochs[-1].val_loss == pytest.approx(
+        F.cross_entropy(logits, labels).item(), rel=1e-5
+    )
+    assert trainer.epochs[-1].val_accuracy == (logits.argmax(1) == labels).double().mean()
+
+
+def test_each_step_is_the_plain_step(digits):
+    """One epoch against plain modules, batches and loss, with the same order and masks."""
+    config = TrialConfig(batch_size=20, epochs=1, precision="fp32")
+    ours = run(config, digits)
+    plain = Trainer(config, *digits, device=CPU)  # for its initial weights and streams only
+    order = torch.randperm(96, generator=plain.order_rng)
+    optimizer = torch.optim.Adadelta(plain.model.parameters(), lr=config.lr, foreach=False)
+    losses = []
+    plain.model.train()
+    for index in order.split(20):
+        images = (torch.tensor(digits[0].images)[index].unsqueeze(1) / 255 - 0.1307) / 0.3081
+        optimizer.zero_grad()
+        loss = F.cross_entropy(plain.model(images), torch.tensor(digits[0].labels).long()[index])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(ours.step_losses[0], losses, rtol=2e-5)
+
+
+GOLDEN_LOSSES = [2.3056933879852295, 2.2875688076019287, 2.239257335662842, 2.2118079662323]
+
+
+def test_golden_step(mnist):
+    train = ImageData(mnist[0].images[:256], mnist[0].labels[:256])
+    trainer = Trainer(TrialConfig(batch_size=128, epochs=2, precision="fp32"), train, train, CPU)
+    trainer.run_epoch()
+    trainer.run_epoch()
+    losses = torch.cat(trainer.step_losses).tolist()
+    np.testing.assert_allclose(
+        losses,
+        GOLDEN_LOSSES,
+        rtol=1e-4,
+        err_msg="The first steps on MNIST have changed. If you did not intend to change what is "
+        "learned (e.g. a refactoring), this is a bug. If you did, say so in the commit and put "
+        f"these in GOLDEN_LOSSES: {losses}",
+    )
+
+
+def test_it_learns_real_mnist_and_would_not_learn_fake_labels(mnist):
+    """An epoch on 10 000 real digits; with permuted labels nothing can be learned."""
+    train, validation = mnist
+    part = ImageData(train.images[:10_000], train.labels[:10_000])
+    few = ImageData(validation.images[:2000], validation.labels[:2000])
+    config = TrialConfig(batch_size=64, epochs=1)
+    assert Trainer(config, part, few, CPU).run_epoch().val_accuracy > 0.92
+    shuffled = np.random.default_rng(0).permutation(part.labels)
+    fake = ImageData(part.images, shuffled)
+    assert Trainer(config, fake, few, CPU).run_epoch().val_accuracy < 0.3
+
+
+def test_a_diverging_trial_ends_and_says_so(digits):
+    config = TrialConfig(batch_size=32, optimizer="sgd", lr=1e20, epochs=5, precision="fp32")
+    trainer = Trainer(config, *digits, device=CPU)
+    epochs = 0
+    while not trainer.finished:
+        trainer.run_epoch()
+        epochs += 1
+    assert trainer.epochs[-1].diverged
+    assert epochs < 5
+
+
+def test_dropout_draws_from_the_trials_own_stream(digits):
+    trainer = Trainer(CONFIGS[0], *digits, device=CPU)
+    dropouts = [m for m in trainer.model.modules() if isinstance(m, MaskDropout)]
+    assert len(dropouts) == 2
+    assert all(m.generator is trainer.dropout_rng for m in dropouts)
+
+
+def test_the_images_stay_uint8_and_are_not_copied(digits):
+    digits[0].images.flags.writeable = False  # as they come from Ray's object store
+    images = DeviceImages(digits[0], "mnist", CPU).images
+    assert images.dtype == torch.uint8
+    assert images.data_ptr() == digits[0].images.ctypes.data
+
+
+def test_a_batch_larger_than_the_split_is_refused(digits):
+    with pytest.raises(UserError, match="batch_size: 97 is larger than the training split of 96"):
+        Trainer(TrialConfig(batch_size=97), *digits, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"amx_bf16": True}, "bf16"), ({"avx512_bf16": True}, "bf16"), ({"avx2": True}, "fp32")],
+)
+def test_auto_precision_follows_the_hardware(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert resolve_precision("auto", CPU) == expected
+    assert resolve_precision("fp32", CPU) == "fp32"
