@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+from ray._private import ray_constants
 
 from study.config import UserError, require_positive
 
@@ -50,14 +51,16 @@ def connect(address: str | None) -> None:
     """
     # Ray prints tables and warnings of its own; the study has its own view.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
+        # Nothing is to listen beyond this machine. On Linux Ray turns 127.0.0.1 into the
+        # machine's outer address and binds to all interfaces, unless this constant is off.
+        ray_constants.ENABLE_RAY_CLUSTER = False
         ray.init(
             **options,
             include_dashboard=False,
             object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",  # nothing listens beyond this machine
+            _node_ip_address="127.0.0.1",
         )
         return
     if address != "auto":

@@ -83,7 +83,7 @@ class StudyProgress:
         self.epochs_done += 1
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self.console.print(self.headline(), highlight=False)
+            self.console.print(self.headline(), highlight=False, soft_wrap=True)
 
     def trial_ended(self, trial_id: str, status: str, error: str = "") -> None:
         """A trial is complete, pruned, diverged or failed."""

@@ -232,7 +232,9 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
         highlight=False,
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("trial", "status", "val_accuracy", "val_loss", *HYPERPARAMETERS, "epochs"):
+    # Short names: the table fits 80 columns.
+    columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
+    for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rank_trials(trials).head(5).to_dict("records"):
         table.add_row(
@@ -243,6 +245,7 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
             *(f"{row[name]:.4g}" for name in HYPERPARAMETERS),
             str(row["epochs_run"]),
         )
+    console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
     console.print(f"Tables: {folder}/trials.parquet, epochs.parquet, steps.parquet",
                   highlight=False, soft_wrap=True)  # fmt: skip

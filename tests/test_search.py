@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pandas as pd
+import psutil
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -273,6 +274,23 @@ def test_a_failing_trial_is_marked_and_explained(here):
     assert "2 failed" in out
 
 
+def test_a_local_study_listens_on_loopback_only(here):
+    process = start(here, "--num-samples", "2", "--name", "p", *SMALL)
+    folder = here / "results" / "p"
+    wait_until(lambda: any((folder / "ray").glob("trial_*/checkpoint_*")), process)
+    family = psutil.Process(process.pid)
+    listening = [
+        (member.name(), connection.laddr.ip)
+        for member in [family, *family.children(recursive=True)]
+        for connection in member.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    assert any(name.startswith("raylet") for name, _ in listening)
+    assert {ip.rpartition(":")[2] for _, ip in listening} == {"127.0.0.1"}
+
+
 def test_two_drivers_on_one_folder(here):
     process = start(here, "--num-samples", "2", "--name", "l", *SMALL)
     wait_until(lambda: (here / "results" / "l" / "optuna.log").exists(), process)
@@ -288,7 +306,7 @@ def test_gpus_where_there_are_none(here):
     assert not (here / "results").exists()
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto", "nonsense"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
 def test_an_unreachable_address(here, address):
     out = run(here, "--address", address, "--name", "u", status=2)
     assert out.startswith("error: --address: ")

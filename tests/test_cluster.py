@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from study import cluster
+from study.config import UserError
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """Pretend to be on a cluster of these nodes."""
+
+    def on(*resources):
+        alive = [{"Alive": True, "Resources": r} for r in resources]
+        dead = {"Alive": False, "Resources": {"CPU": 99, "GPU": 99}}
+        monkeypatch.setattr(cluster.ray, "nodes", lambda: [*alive, dead])
+
+    return on
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus_per_trial", "count"),
+    [
+        ([{"CPU": 2}], None, 2),
+        ([{"CPU": 4}, {"CPU": 8}], None, 12),
+        ([{"CPU": 8, "GPU": 2}], None, 2),  # one GPU a trial where there are any
+        ([{}, {"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}], None, 2),  # a head without CPU
+        ([{"CPU": 8, "GPU": 1}], 0.25, 4),
+        ([{"CPU": 16, "GPU": 1}], 0.1, 10),
+        ([{"CPU": 2, "GPU": 1}], 0.25, 2),  # a core each
+        ([{"CPU": 8, "GPU": 3}], 2, 1),
+        ([{"CPU": 8, "GPU": 1}], 0, 8),
+    ],
+)
+def test_as_many_trials_as_fit(nodes, resources, gpus_per_trial, count):
+    nodes(*resources)
+    assert cluster.plan_slots(gpus_per_trial, None).count == count
+    assert cluster.plan_slots(gpus_per_trial, 1).count == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "gpus_per_trial", "reason"),
+    [
+        ([{"CPU": 2}], 1, "--gpus-per-trial: 1 GPU asked for, but Ray sees none"),
+        ([{"CPU": 2, "GPU": 1}], 2, "2 GPU asked for, but the largest node has 1"),
+        ([{"CPU": 2, "GPU": 2}], 1.5, "neither a fraction"),
+        ([{}], None, "no node of the cluster has a CPU core"),
+    ],
+)
+def test_trials_that_fit_nowhere_are_refused(nodes, resources, gpus_per_trial, reason):
+    nodes(*resources)
+    with pytest.raises(UserError, match=reason):
+        cluster.plan_slots(gpus_per_trial, None)
+
+
+def test_description(nodes):
+    nodes({"CPU": 2})
+    assert cluster.plan_slots(None, None).describe() == (
+        "2 trials at once (1 CPU core each) on 1 node"
+    )
+
+
+@pytest.mark.parametrize("address", ["localhost", "ray://", "host:port", "ray://:10001"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(UserError, match="is not an address"):
+        cluster.connect(address)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_silent_address_is_refused_at_once(scheme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]  # bound, and nobody listens
+        with pytest.raises(UserError, match=f"nothing answers at '{scheme}127.0.0.1:{port}'"):
+            cluster.connect(f"{scheme}127.0.0.1:{port}")
+
+
+def test_auto_without_a_cluster_is_refused(monkeypatch):
+    def nobody(**options):
+        raise ConnectionError("Could not find any running Ray instance.\nDetails")
+
+    monkeypatch.setattr(cluster.ray, "init", nobody)
+    with pytest.raises(UserError, match="no Ray cluster at 'auto'") as error:
+        cluster.connect("auto")
+    assert "\n" not in str(error.value)
+
+
+def test_a_local_ray_listens_on_loopback_only(monkeypatch):
+    asked = {}
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: asked.update(options))
+    cluster.connect(None)
+    assert asked["_node_ip_address"] == "127.0.0.1"
+    assert asked["include_dashboard"] is False
