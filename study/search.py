@@ -139,17 +139,18 @@ def _search(
         best=_best(study),
     )
     stop = StopRequest(options.time_budget_s)
+    storage = folder.resolve()  # Ray's processes have working folders of their own
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearch(study, config, slots.count, folder / RAY_FOLDER),
+            search_alg=StudySearch(study, config, slots.count, storage / RAY_FOLDER),
             scheduler=make_scheduler(config, study),
             num_samples=config.num_samples,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=RAY_FOLDER,
-            storage_path=str(folder.resolve()),
+            storage_path=str(storage),
             stop=stop,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),

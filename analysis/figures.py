@@ -1,0 +1,231 @@
+"""Draws what `analysis.frames` computed: ``plot_*(frame, ax=...)``.
+
+Batch sizes are ordered, so they take an ordered colour ramp; each has a marker
+of its own as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+MARKERS = "osD^vPX*<>"
+STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged": "x",
+                  "failed": "X"}  # fmt: skip
+ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
+GREY = "0.6"
+NO_DATA = "no trial has measured this yet"
+
+
+def new_axes(width: float = 7.5, height: float = 4.5) -> tuple[Figure, Axes]:
+    """A figure of `width` by `height` inches with one axes, in the package's style."""
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+    sns.despine(ax=axes)
+    return figure, axes
+
+
+def batch_size_styles(batch_sizes: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Colour and marker of each batch size, in order of size."""
+    sizes = sorted(set(batch_sizes))
+    # Without the ramp's lightest end, which is lost on white.
+    colours = sns.color_palette("viridis_r", len(sizes) + 1)[1:]
+    return {
+        size: {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
+        for i, (size, colour) in enumerate(zip(sizes, colours, strict=True))
+    }
+
+
+def plot_loss_by_step(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Training loss against the optimizer step; a line a trial, its step losses' spread as band.
+
+    Args:
+        frame: From `analysis.frames.loss_by_step`.
+        ax: Where to draw.
+    """
+    frame = frame[np.isfinite(frame["loss"])]
+    styles = batch_size_styles(frame["batch_size"])
+    for (batch_size, _), curve in frame.groupby(["batch_size", "trial_id"]):
+        style = styles[batch_size]  # pyright: ignore[reportArgumentType] -- a group key
+        ax.fill_between(
+            curve["step"], curve["low"], curve["high"], color=style["color"], alpha=0.15, lw=0
+        )
+        ax.plot(curve["step"], curve["loss"], label=batch_size, markevery=6, ms=5, **style)
+    ax.set(xlabel="step (optimizer updates)", ylabel="training loss (nats per example)")
+    _finish(ax, frame, log="xy", legend="batch size")
+    return ax
+
+
+def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Loss after each epoch: validation as solid lines, training as dashed ones.
+
+    Args:
+        frame: From `analysis.frames.loss_by_epoch`.
+        ax: Where to draw.
+    """
+    frame = frame[np.isfinite(frame["loss"])]
+    styles = batch_size_styles(frame["batch_size"])
+    for (batch_size, _, split), curve in frame.groupby(["batch_size", "trial_id", "split"]):  # pyright: ignore[reportGeneralTypeIssues] -- a group key of three
+        style = styles[batch_size]
+        solid = split == "validation"
+        ax.plot(
+            curve["epoch"],
+            curve["loss"],
+            ls="-" if solid else "--",
+            lw=1.8 if solid else 1.2,
+            ms=5 if solid else 0,
+            label=batch_size if solid else None,
+            **style,
+        )
+    ax.set(xlabel="epoch", ylabel="loss (nats per example)")
+    _finish(ax, frame, log="y", legend="batch size")
+    lines = [Line2D([], [], color="0.3", ls=ls, label=name)
+             for ls, name in (("-", "validation"), ("--", "training"))]  # fmt: skip
+    if (legend := ax.get_legend()) is not None:
+        ax.add_artist(legend)
+        ax.legend(handles=lines, loc="upper center", frameon=False)
+    _whole_epochs(ax)
+    return ax
+
+
+def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Validation accuracy after each epoch: all trials in grey, each batch size's best in colour.
+
+    The axis is logarithmic in the error. The best trials' last points carry their intervals.
+
+    Args:
+        frame: From `analysis.frames.accuracy_by_epoch`.
+        ax: Where to draw.
+    """
+    frame = frame[np.isfinite(frame["accuracy"])]
+    smallest = 1e-5  # so that no error at all is a point as well
+    ax.set_yscale(
+        "function",
+        functions=(
+            lambda a: -np.log10(np.maximum(1 - np.asarray(a, float), smallest)),
+            lambda y: 1 - 10.0 ** -np.asarray(y, float),
+        ),
+    )
+    styles = batch_size_styles(frame["batch_size"])
+    for _, curve in frame[~frame["best"]].groupby("trial_id"):
+        ax.plot(curve["epoch"], curve["accuracy"], color=GREY, lw=0.8, marker=".", ms=3, alpha=0.7)
+    best = frame[frame["best"]].groupby(["batch_size", "trial_id"])
+    for place, ((batch_size, _), curve) in enumerate(best):
+        style = styles[batch_size]  # pyright: ignore[reportArgumentType] -- a group key
+        ax.plot(curve["epoch"], curve["accuracy"], label=batch_size, ms=5, **style)
+        last = curve.iloc[-1]
+        # Side by side, or they would hide one another.
+        at = last["epoch"] + 0.12 * (place + 1)
+        ax.plot([at, at], [last["low"], last["high"]], color=style["color"], lw=2)
+    ax.set(xlabel="epoch", ylabel="validation accuracy")
+    if len(frame):
+        ax.set_ylim(frame["accuracy"].min() - 0.01, min(frame["high"].max() + 5e-4, 1))
+    ax.yaxis.set_major_locator(FixedLocator(ACCURACY_TICKS))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda a, _: f"{100 * a:g} %"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    _finish(ax, frame, legend="best trial at\nbatch size", loc="lower right")
+    _whole_epochs(ax)
+    return ax
+
+
+def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """All trials: learning rate against batch size, coloured by the last validation error.
+
+    Within a batch size the widths lie on lanes, the narrowest lowest; the symbol grows with
+    the width and its shape says how the trial ended. The best trial is ringed.
+
+    Args:
+        frame: From `analysis.frames.trial_map`.
+        ax: Where to draw.
+    """
+    sizes = sorted(frame["batch_size"].unique())
+    widths = sorted(frame["width_mult"].unique())
+    lane = {width: (i - (len(widths) - 1) / 2) * 0.24 for i, width in enumerate(widths)}
+    area = dict(zip(widths, np.linspace(40, 130, len(widths)), strict=True))
+    rows = frame.assign(
+        y=[sizes.index(b) + lane[w] for b, w in zip(frame["batch_size"], frame["width_mult"],
+                                                   strict=True)],
+        area=frame["width_mult"].map(area),
+    )  # fmt: skip
+    known = rows[np.isfinite(rows["error"])]
+    shown = known["error"].clip(lower=1e-4)
+    norm = LogNorm(shown.min() * 0.999, shown.quantile(0.9) * 1.001) if len(known) else None
+    for status, marker in STATUS_MARKERS.items():
+        group = known[known["status"] == status]
+        points = ax.scatter(group["lr"], group["y"], c=shown[group.index], s=group["area"],
+                            marker=marker, cmap="viridis_r", norm=norm, zorder=3)  # fmt: skip
+        if len(group) and status in ("complete", "pruned", "interrupted"):
+            points.set_edgecolor("0.25")
+            points.set_linewidth(0.6)
+        bare = rows[(rows["status"] == status) & ~np.isfinite(rows["error"])]
+        ax.scatter(bare["lr"], bare["y"], color="tab:red", s=bare["area"], marker=marker, zorder=3)
+    best = rows[rows["best"]]
+    ax.scatter(best["lr"], best["y"], s=best["area"] * 3.2, facecolor="none", edgecolor="crimson",
+               lw=2, zorder=4)  # fmt: skip
+    for edge in range(1, len(sizes)):
+        ax.axhline(edge - 0.5, color="0.85", lw=0.8)
+    ax.grid(visible=False, axis="y")
+    ax.set(xscale="log", xlabel="learning rate of the first epoch", ylabel="batch size")
+    ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
+    ax.set_ylim(-0.5, len(sizes) - 0.5)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    if norm is not None:
+        _error_bar(ax, norm)
+    _map_legend(ax, rows, area)
+    return ax
+
+
+def _error_bar(ax: Axes, norm: LogNorm) -> None:
+    assert ax.figure is not None
+    bar = ax.figure.colorbar(
+        ScalarMappable(norm, "viridis_r"), ax=ax, extend="max", label="last validation error"
+    )
+    ticks = [e for e in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
+             if norm.vmin <= e <= norm.vmax]  # pyright: ignore[reportOptionalOperand] -- LogNorm was given both  # fmt: skip
+    bar.set_ticks(ticks, labels=[f"{100 * e:g} %" for e in ticks])
+    bar.minorticks_off()
+
+
+def _map_legend(ax: Axes, rows: pd.DataFrame, area: dict[float, float]) -> None:
+    def symbol(label: str, marker: str, size: float, **style: Any) -> Line2D:
+        return Line2D([], [], ls="", marker=marker, ms=size**0.5, label=label,
+                      **{"color": "0.45", **style})  # fmt: skip
+
+    present = set(rows["status"])
+    handles = [symbol(s, m, 60) for s, m in STATUS_MARKERS.items() if s in present]
+    if len(area) > 1:
+        handles += [symbol(f"width x{width:g}", "o", size) for width, size in area.items()]
+    if rows["best"].any():
+        handles.append(symbol("best", "o", 130, markerfacecolor="none", color="crimson"))
+    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
+              ncols=min(4, max(1, len(handles))), fontsize="small")  # fmt: skip
+
+
+def _finish(
+    ax: Axes, frame: pd.DataFrame, *, legend: str, log: str = "", loc: str = "best"
+) -> None:
+    if frame.empty:
+        ax.text(0.5, 0.5, NO_DATA, transform=ax.transAxes, ha="center")
+        return
+    if "x" in log:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    if "y" in log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.legend(title=legend, frameon=False, loc=loc)
+
+
+def _whole_epochs(ax: Axes) -> None:
+    ax.xaxis.get_major_locator().set_params(integer=True)

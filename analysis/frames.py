@@ -1,0 +1,141 @@
+"""Tables to tables: what a figure shows, computed before it is drawn.
+
+Each function takes tables of `study.results` and returns a new one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.intervals import wilson
+from study.config import HYPERPARAMETERS
+from study.results import STATUSES, rank_trials
+
+WINDOWS = 60  # of a loss curve, equally wide on a logarithmic axis
+
+
+def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """The best trial of each batch size, smallest batch first.
+
+    Best by validation accuracy after the last epoch; a trial that was not complete
+    stands for its batch size only where no other was. Trials without a finite
+    result are left out.
+    """
+    measured = trials[np.isfinite(trials["last_val_accuracy"])]
+    return rank_trials(measured).drop_duplicates("batch_size").sort_values("batch_size")
+
+
+def loss_by_step(steps: pd.DataFrame, trials: pd.DataFrame, windows: int = WINDOWS) -> pd.DataFrame:
+    """Training loss along the steps, in windows that widen with the step.
+
+    Args:
+        steps: ``steps`` of a study.
+        trials: Which trials to take.
+        windows: Most windows a trial.
+
+    Returns:
+        A row a trial and window: trial_id, batch_size, ``step`` (the window's last),
+        ``loss`` (mean over its examples), ``low`` and ``high`` (10th and 90th percentile
+        of its step losses: their spread, not an uncertainty) and ``num_steps``.
+    """
+    rows = steps.merge(trials[["trial_id", "batch_size"]], on="trial_id")
+    last = rows.groupby("trial_id")["step"].transform("max")
+    # Window k of K ends at last^(k/K); the first windows of a log axis hold a step or none.
+    rows["window"] = np.ceil(windows * np.log(rows["step"]) / np.log(last.clip(lower=2)) - 1e-9)
+    rows["weighted"] = rows["loss"] * rows["num_examples"]
+    groups = rows.groupby(["trial_id", "batch_size", "window"])
+    result = pd.DataFrame(
+        {
+            "step": groups["step"].max(),
+            # A window with a step that was not finite has no mean.
+            "loss": groups["weighted"].agg(lambda x: x.sum(skipna=False))
+            / groups["num_examples"].sum(),
+            "low": groups["loss"].quantile(0.1),
+            "high": groups["loss"].quantile(0.9),
+            "num_steps": groups.size(),
+        }
+    )
+    return result.reset_index().drop(columns="window").sort_values(["batch_size", "step"])
+
+
+def loss_by_epoch(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Loss after each epoch on both splits.
+
+    Returns:
+        A row a trial, epoch and ``split`` (training, validation), with ``loss``. The training
+        loss is the mean over the epoch while the weights change and dropout acts.
+    """
+    rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
+    names = {"train_loss": "training", "val_loss": "validation"}
+    return (
+        rows.rename(columns=names)
+        .melt(
+            id_vars=["trial_id", "batch_size", "epoch"],
+            value_vars=list(names.values()),
+            var_name="split",
+            value_name="loss",
+        )
+        .sort_values(["batch_size", "trial_id", "split", "epoch"], ignore_index=True)
+    )
+
+
+def accuracy_by_epoch(
+    epochs: pd.DataFrame, trials: pd.DataFrame, num_validation: int
+) -> pd.DataFrame:
+    """Validation accuracy after each epoch of all trials.
+
+    Returns:
+        A row a trial and epoch: trial_id, batch_size, epoch, ``accuracy``, its 95 % Wilson
+        interval ``low`` to ``high``, and ``best``: whether the trial is its batch size's best.
+    """
+    rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
+    rows = rows.rename(columns={"val_accuracy": "accuracy"})
+    rows = rows[["trial_id", "batch_size", "epoch", "accuracy"]]
+    rows["best"] = rows["trial_id"].isin(best_trials(trials)["trial_id"])
+    return rows.join(wilson(rows["accuracy"], num_validation)).sort_values(
+        ["batch_size", "trial_id", "epoch"], ignore_index=True
+    )
+
+
+def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
+    """Every trial: its hyperparameters, its status and its last validation error.
+
+    Returns:
+        A row a trial, with ``error`` (a fraction) and ``best``: the study's best trial.
+    """
+    rows = trials[["trial_id", "status", *HYPERPARAMETERS, "epochs_run"]].copy()
+    rows["error"] = 1 - trials["last_val_accuracy"]
+    ranked = rank_trials(trials[np.isfinite(trials["last_val_accuracy"])])
+    rows["best"] = rows["trial_id"].isin(ranked["trial_id"].head(1))
+    return rows
+
+
+def summary_by_batch_size(trials: pd.DataFrame, num_validation: int) -> pd.DataFrame:
+    """What was tried at each batch size, and the best of it.
+
+    Returns:
+        A row a batch size: ``trials`` (all of them), the count of each status, and the best
+        trial's id, status, other hyperparameters, epochs, accuracy with its 95 % Wilson
+        interval (``low``, ``high``), loss and seconds.
+    """
+    counts = trials.groupby("batch_size")["status"].value_counts().unstack(fill_value=0)
+    counts = counts.reindex(columns=list(STATUSES), fill_value=0)
+    counts.insert(0, "trials", counts.sum(axis=1))
+    best = best_trials(trials).set_index("batch_size")
+    columns = {
+        "trial_id": "best_trial",
+        "status": "best_status",
+        "lr": "lr",
+        "gamma": "gamma",
+        "width_mult": "width_mult",
+        "epochs_run": "epochs_run",
+        "last_val_accuracy": "accuracy",
+        "last_val_loss": "loss",
+        "seconds": "seconds",
+    }
+    best = best[list(columns)].rename(columns=columns)
+    best = best.join(wilson(best["accuracy"], num_validation))
+    summary = counts.astype("int64").join(best).reset_index()
+    summary.columns.name = None
+    return summary
