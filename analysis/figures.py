@@ -17,12 +17,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 MARKERS = "osD^vPX*<>"
 STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged": "x",
                   "failed": "X"}  # fmt: skip
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
+ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 GREY = "0.6"
 NO_DATA = "no trial has measured this yet"
 
@@ -76,8 +77,8 @@ def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """
     frame = frame[np.isfinite(frame["loss"])]
     styles = batch_size_styles(frame["batch_size"])
-    for (batch_size, _, split), curve in frame.groupby(["batch_size", "trial_id", "split"]):  # pyright: ignore[reportGeneralTypeIssues] -- a group key of three
-        style = styles[batch_size]
+    for (batch_size, _, split), curve in frame.groupby(["batch_size", "trial_id", "split"]):
+        style = styles[batch_size]  # pyright: ignore[reportArgumentType] -- a group key
         solid = split == "validation"
         ax.plot(
             curve["epoch"],
@@ -160,7 +161,11 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     )  # fmt: skip
     known = rows[np.isfinite(rows["error"])]
     shown = known["error"].clip(lower=1e-4)
-    norm = LogNorm(shown.min() * 0.999, shown.quantile(0.9) * 1.001) if len(known) else None
+    norm = (
+        LogNorm(float(shown.min()) * 0.999, float(shown.quantile(0.9)) * 1.001)
+        if len(known)
+        else None
+    )
     for status, marker in STATUS_MARKERS.items():
         group = known[known["status"] == status]
         points = ax.scatter(group["lr"], group["y"], c=shown[group.index], s=group["area"],
@@ -191,8 +196,8 @@ def _error_bar(ax: Axes, norm: LogNorm) -> None:
     bar = ax.figure.colorbar(
         ScalarMappable(norm, "viridis_r"), ax=ax, extend="max", label="last validation error"
     )
-    ticks = [e for e in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-             if norm.vmin <= e <= norm.vmax]  # pyright: ignore[reportOptionalOperand] -- LogNorm was given both  # fmt: skip
+    low, high = norm.vmin or 0, norm.vmax or 1
+    ticks = [e for e in ERROR_TICKS if low <= e <= high]
     bar.set_ticks(ticks, labels=[f"{100 * e:g} %" for e in ticks])
     bar.minorticks_off()
 
@@ -213,7 +218,7 @@ def _map_legend(ax: Axes, rows: pd.DataFrame, area: dict[float, float]) -> None:
 
 
 def _finish(
-    ax: Axes, frame: pd.DataFrame, *, legend: str, log: str = "", loc: str = "best"
+    ax: Axes, frame: pd.DataFrame, *, legend: str, log: str = "", loc: Any = "best"
 ) -> None:
     if frame.empty:
         ax.text(0.5, 0.5, NO_DATA, transform=ax.transAxes, ha="center")
@@ -223,9 +228,10 @@ def _finish(
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     if "y" in log:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.legend(title=legend, frameon=False, loc=loc)
 
 
 def _whole_epochs(ax: Axes) -> None:
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

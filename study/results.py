@@ -192,7 +192,7 @@ def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON whole: a reader sees the old file or the new one."""
-    with _replacing(path) as file:
+    with replacing(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
@@ -216,7 +216,7 @@ def write_tables(
         "steps": _concat("steps", [h.step_rows(i) for i, h in histories.items()]),
     }
     for name, frame in frames.items():
-        with _replacing(path / f"{name}.parquet") as file:
+        with replacing(path / f"{name}.parquet") as file:
             frame.to_parquet(file, index=False)
 
 
@@ -293,7 +293,7 @@ def _concat(table: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the place of `path` once it is whole."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         try:

@@ -96,13 +96,13 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
                 pruner=optuna.pruners.NopPruner(),
             )
             study.sampler = make_sampler(config, len(study.trials))
+            study.set_metric_names([METRIC])
     except (ValueError, KeyError) as error:
         raise UserError(
             f"{path}: damaged ({error}); restore it from a copy, or start a new study"
         ) from None
     if not study.trials:
         study.set_user_attr("fingerprint", fingerprint)
-        study.set_metric_names([METRIC])
         study.enqueue_trial(
             report_point(space_from_json(config.space)), user_attrs={"origin": "report"}
         )

@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from study.config import StudyConfig
 from study.data import ImageData, default_data_dir, load_splits
+from study.results import (
+    FORMAT_VERSION,
+    History,
+    StudyResults,
+    load_study,
+    write_json,
+    write_tables,
+)
+from study.space import DEFAULT_SPACE, space_to_json
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +38,92 @@ def digits() -> tuple[ImageData, ImageData]:
         return ImageData(images, labels)
 
     return make(96), make(40)
+
+
+# status, batch size, lr, width, validation accuracy after each epoch
+TRIALS = [
+    ("complete", 512, 1.0, 1.0, [0.95, 0.98, 0.985]),
+    ("complete", 64, 0.5, 2.0, [0.97, 0.985, 0.99]),
+    ("complete", 64, 0.3, 1.0, [0.96, 0.98, 0.985]),
+    ("pruned", 64, 0.03, 0.5, [0.995]),  # the highest, but of a trial that was stopped
+    ("pruned", 1024, 0.1, 1.0, [0.8]),
+    ("pruned", 1024, 0.2, 1.0, [0.85]),
+    ("diverged", 512, 3.0, 0.5, [0.9, np.nan]),
+    ("failed", 256, 1.0, 2.0, []),
+    ("interrupted", 1024, 0.4, 1.0, [0.7, 0.75]),
+]
+
+
+def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
+    """A study of 1000 training and 200 validation images, with made-up curves."""
+    rng = np.random.default_rng(0)
+    rows, histories = [], {}
+    for number, (status, batch_size, lr, width, accuracies) in enumerate(trials):
+        trial_id = f"trial_{number:05d}"
+        sizes = [min(batch_size, 1000 - at) for at in range(0, 1000, batch_size)]
+        losses = [
+            (rng.uniform(0.5, 1.5, len(sizes)) / (i + 1)).astype(np.float32)
+            for i in range(len(accuracies))
+        ]
+        epochs = [
+            {
+                "epoch": i,
+                "step": i * len(sizes),
+                "examples_seen": i * 1000,
+                "lr": lr * 0.7 ** (i - 1),
+                "train_loss": float(np.average(losses[i - 1], weights=sizes)),
+                "val_loss": 2 * (1 - accuracy),
+                "val_accuracy": accuracy,
+                "seconds": 2.0,
+                "eval_seconds": 0.5,
+            }
+            for i, accuracy in enumerate(accuracies, 1)
+        ]
+        facts = {"num_params": 10, "precision": "fp32", "node": "n", "device": "a processor"}
+        if epochs:
+            histories[trial_id] = History(epochs, losses, sizes, facts)
+        rows.append(
+            {
+                "trial_id": trial_id, "status": status, "model": "cnn", "dataset": "mnist",
+                "optimizer": "adadelta", "epochs": 3, "seed": number, "batch_size": batch_size,
+                "lr": lr, "gamma": 0.7, "width_mult": width,
+                "error": "<out of memory>" if status == "failed" else None,
+            }
+        )  # fmt: skip
+    config = StudyConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=len(trials), epochs=3)
+    session = {
+        "started": "2026-01-01T00:00:00+00:00", "python": "3.11.2", "versions": {"ray": "2.60.0"},
+        "git": None, "nodes": 1, "concurrent_trials": 2,
+    }  # fmt: skip
+    split = {"train": 1000, "validation": 200, "seed": 1}
+    write_json(
+        folder / "study.json",
+        {
+            "format_version": FORMAT_VERSION,
+            "config": config.to_json(),
+            "objective": "val_accuracy of a trial's last epoch",
+            "data": {"dataset": "mnist", "split": split},
+            "sessions": [session],
+        },
+    )
+    write_tables(folder, rows, histories)
+    return load_study(folder)
+
+
+@pytest.fixture
+def made_up(tmp_path) -> StudyResults:
+    """A study in which every status occurs."""
+    folder = tmp_path / "results" / "made-up"
+    folder.mkdir(parents=True)
+    return write_study(folder)
+
+
+@pytest.fixture
+def fruitless(tmp_path) -> StudyResults:
+    """A study none of whose trials has a finite result."""
+    folder = tmp_path / "results" / "fruitless"
+    folder.mkdir(parents=True)
+    return write_study(folder, [("failed", 64, 1.0, 1.0, []), ("diverged", 32, 3.0, 1.0, [np.nan])])
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,88 @@
+"""What a figure shows is what its frame holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+
+from analysis import figures, frames
+
+
+def labelled(ax):
+    """The lines that stand for a batch size, by it."""
+    return {int(line.get_label()): line for line in ax.get_lines() if line.get_label().isdigit()}
+
+
+def legend_texts(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_colours_are_ordered_and_markers_differ():
+    styles = figures.batch_size_styles([1024, 64, 512, 64])
+    assert list(styles) == [64, 512, 1024]
+    brightness = [sum(to_rgb(style["color"])) for style in styles.values()]
+    assert brightness == sorted(brightness, reverse=True)
+    assert len({style["marker"] for style in styles.values()}) == 3
+
+
+def test_loss_by_step(made_up):
+    frame = frames.loss_by_step(made_up.steps, frames.best_trials(made_up.trials))
+    ax = figures.plot_loss_by_step(frame, ax=figures.new_axes()[1])
+    assert legend_texts(ax) == ["64", "512", "1024"]
+    for batch_size, line in labelled(ax).items():
+        curve = frame[frame["batch_size"] == batch_size]
+        np.testing.assert_array_equal(line.get_xdata(), curve["step"])
+        np.testing.assert_array_equal(line.get_ydata(), curve["loss"])
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    assert "nats" in ax.get_ylabel()
+
+
+def test_loss_by_epoch(made_up):
+    frame = frames.loss_by_epoch(made_up.epochs, frames.best_trials(made_up.trials))
+    ax = figures.plot_loss_by_epoch(frame, ax=figures.new_axes()[1])
+    validation = frame[(frame["split"] == "validation") & (frame["batch_size"] == 64)]
+    np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), validation["loss"])
+    assert len(ax.get_lines()) == 6  # two splits of three trials
+    assert legend_texts(ax) == ["validation", "training"]
+
+
+def test_accuracy_by_epoch(made_up):
+    frame = frames.accuracy_by_epoch(made_up.epochs, made_up.trials, 200)
+    ax = figures.plot_accuracy_by_epoch(frame, ax=figures.new_axes()[1])
+    np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), [0.97, 0.985, 0.99])
+    grey = [line for line in ax.get_lines() if line.get_color() == figures.GREY]
+    assert len(grey) == 5  # every other trial with an epoch
+    bars = [line for line in ax.get_lines() if line.get_label().startswith("_") and
+            len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]  # fmt: skip
+    ends = frame[frame["best"]].groupby("trial_id").tail(1)
+    got = sorted(tuple(line.get_ydata()) for line in bars)
+    assert got == sorted(zip(ends["low"], ends["high"], strict=True))
+
+
+def test_trial_map_shows_every_trial(made_up):
+    frame = frames.trial_map(made_up.trials)
+    ax = figures.plot_trial_map(frame, ax=figures.new_axes()[1])
+    points = [offset for c in ax.collections for offset in np.asarray(c.get_offsets())]
+    assert len(points) == len(frame) + 1  # and the ring around the best
+    assert sorted({round(x, 9) for x, _ in points}) == sorted(frame["lr"].unique())
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["64", "256", "512", "1024"]
+    assert {"complete", "pruned", "diverged", "failed", "interrupted", "best"} <= set(
+        legend_texts(ax)
+    )
+
+
+@pytest.mark.parametrize("name", ["loss_by_step", "loss_by_epoch", "accuracy_by_epoch"])
+def test_no_results_is_said(fruitless, name):
+    best = frames.best_trials(fruitless.trials)
+    frame = {
+        "loss_by_step": lambda: frames.loss_by_step(fruitless.steps, best),
+        "loss_by_epoch": lambda: frames.loss_by_epoch(fruitless.epochs, best),
+        "accuracy_by_epoch": lambda: frames.accuracy_by_epoch(
+            fruitless.epochs, fruitless.trials, 200
+        ),
+    }[name]()
+    figure, ax = figures.new_axes()
+    getattr(figures, f"plot_{name}")(frame, ax=ax)
+    figure.canvas.draw()
+    assert [text.get_text() for text in ax.texts] == [figures.NO_DATA]
