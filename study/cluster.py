@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import warnings
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,15 +64,21 @@ def connect(address: str | None) -> None:
             _node_ip_address="127.0.0.1",
         )
         return
+    # Else Ray tries for minutes, and talks of its attempts.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     if address != "auto":
         _require_listener(address)
     try:
-        ray.init(address=address, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Ray Client connection timed out")
+            ray.init(address=address, **options)
     except Exception as error:  # Ray raises many kinds here
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"--address: no Ray cluster at {address!r} ({reason}); start one with "
-            "'ray start --head' or leave --address out to use this machine"
+            f"--address: cannot join a Ray cluster at {address!r} ({reason}); start one with "
+            "'ray start --head', set RAY_AUTH_MODE=token if it asks for a token, or leave "
+            "--address out to use this machine"
         ) from None
 
 
@@ -87,12 +94,22 @@ def _require_listener(address: str) -> None:
             f"--address: {address!r} is not an address; give auto, HOST:PORT or ray://HOST:PORT"
         )
     try:
-        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+        _probe(host, port)
     except OSError as error:
         raise UserError(
             f"--address: nothing answers at {address!r} ({error.strerror or error}); check that "
             "the cluster is up and the port is open, or leave --address out to use this machine"
         ) from None
+    if host == "localhost" or host.startswith("127."):
+        try:
+            _probe(ray.util.get_node_ip_address(), port)
+        except OSError:
+            # A head that listens on loopback alone; Ray would look for it at the outer address.
+            ray_constants.ENABLE_RAY_CLUSTER = False
+
+
+def _probe(host: str, port: int) -> None:
+    socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
 
 
 def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None) -> Slots:

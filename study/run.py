@@ -72,6 +72,7 @@ def make_parser() -> Parser:
         "validation accuracy; the test set stays sealed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument_group("study").add_argument
     default = StudyConfig("", {})
@@ -206,7 +207,9 @@ def _run(args: argparse.Namespace, argv: list[str], console: Console) -> int:
         folder = args.resume
         config = resumed_config(args, search.load_config(folder))
     if args.address and args.address.startswith("ray://"):
-        return _run_on_head(args.address, argv, folder)
+        from study.remote import run_on_head
+
+        return run_on_head(args.address, _arguments_on_head(argv, folder))
     options = search.RunOptions(
         data_dir=args.data_dir,
         address=args.address,
@@ -262,30 +265,16 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
             console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
-def _run_on_head(address: str, argv: list[str], folder: Path) -> int:
-    """Run this same command as a task on the cluster behind a Ray Client address.
-
-    The results are written where the task runs, at the same absolute path.
-    """
-    import ray
-
-    from study import cluster
-
-    cluster.connect(address)
-    at = argv.index("--address") if "--address" in argv else None
-    rest = [a for a in argv if not a.startswith("--address=")]
-    if at is not None:
-        rest = argv[:at] + argv[at + 2 :]
-    where = ["--resume", str(folder.absolute())] if "--resume" in rest else [
-        "--results-dir", str(folder.absolute().parent), "--name", folder.name,
-    ]  # fmt: skip
-    remote_main: Any = ray.remote(num_cpus=0, max_retries=0)(main)
-    task = remote_main.remote([*rest, "--address", "auto", *where])
-    try:
-        return ray.get(task)
-    except KeyboardInterrupt:
-        ray.cancel(task)
-        return ray.get(task)
+def _arguments_on_head(argv: list[str], folder: Path) -> list[str]:
+    """The command line for the head: without the address, and with an absolute folder."""
+    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--address", "--resume", "--results-dir", "--name"):
+        where.add_argument(option)
+    given, rest = where.parse_known_args(argv)
+    folder = folder.absolute()
+    if given.resume:
+        return [*rest, "--resume", str(folder)]
+    return [*rest, "--results-dir", str(folder.parent), "--name", folder.name]
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_auto_without_a_cluster_is_refused(monkeypatch):
         raise ConnectionError("Could not find any running Ray instance.\nDetails")
 
     monkeypatch.setattr(cluster.ray, "init", nobody)
-    with pytest.raises(UserError, match="no Ray cluster at 'auto'") as error:
+    with pytest.raises(UserError, match="cannot join a Ray cluster at 'auto'") as error:
         cluster.connect("auto")
     assert "\n" not in str(error.value)
 

@@ -1,0 +1,85 @@
+"""Run a study's command on the head of a cluster that is reached by ``ray://``.
+
+A Ray Client connection is too thin for a search, whose driver exchanges much with
+the trials: so the driver itself runs on the head and only its output travels.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from study import cluster
+from study.config import UserError
+
+POLL_S = 0.5
+
+
+class HeadProcess:
+    """An actor: ``python -m study.run`` as a child process on the head."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        address = ray.get_runtime_context().gcs_address
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "study.run", *arguments, "--address", address],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self._lines.extend(self._process.stdout)
+
+    def poll(self) -> tuple[list[str], int | None]:
+        """The output since the last call, and the exit status once it has ended."""
+        ended = not self._reader.is_alive()
+        lines = self._lines.copy()
+        del self._lines[: len(lines)]  # the reader may have added more
+        return lines, self._process.wait() if ended else None
+
+    def interrupt(self) -> None:
+        """Stop the study cleanly."""
+        self._process.send_signal(signal.SIGINT)
+
+
+def run_on_head(address: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m study.run`` with `arguments` on the head; returns its exit status.
+
+    Args:
+        address: ``ray://HOST:PORT``.
+        arguments: The command line without ``--address``.
+
+    Raises:
+        UserError: The cluster cannot be joined, or lacks this package.
+    """
+    cluster.connect(address)
+    on_head: Any = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(HeadProcess)
+    process = on_head.remote(list(arguments))
+    try:
+        while True:
+            try:
+                lines, status = ray.get(process.poll.remote())
+                sys.stdout.writelines(lines)
+                sys.stdout.flush()
+                if status is not None:
+                    return status
+                time.sleep(POLL_S)
+            except KeyboardInterrupt:
+                ray.get(process.interrupt.remote())
+    except ray.exceptions.RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UserError(
+            f"--address: the study ended on the cluster at {address!r} ({reason}); is mnist-study "
+            "installed there? Continue with --resume and the same --address"
+        ) from None
