@@ -16,6 +16,7 @@ from ray._private import ray_constants
 from study.config import UserError, require_positive
 
 CONNECT_TIMEOUT_S = 5
+CLIENT_ATTEMPTS = 3
 # The images and little else travel through the object store of a local Ray.
 OBJECT_STORE_BYTES = 256 * 2**20
 
@@ -64,22 +65,28 @@ def connect(address: str | None) -> None:
             _node_ip_address="127.0.0.1",
         )
         return
-    # Else Ray tries for minutes, and talks of its attempts.
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")  # else it tries for minutes
     if address != "auto":
         _require_listener(address)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Ray Client connection timed out")
-            ray.init(address=address, **options)
-    except Exception as error:  # Ray raises many kinds here
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"--address: cannot join a Ray cluster at {address!r} ({reason}); start one with "
-            "'ray start --head', set RAY_AUTH_MODE=token if it asks for a token, or leave "
-            "--address out to use this machine"
-        ) from None
+    for attempt in range(1, CLIENT_ATTEMPTS + 1):
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Ray Client connection timed out")
+                ray.init(address=address, **options)
+            return
+        except Exception as error:  # Ray raises many kinds here
+            reason = " ".join(str(error).split("\n")[:2]).strip()
+            # The head forks a server for each client, which now and then hangs.
+            if "Initialization failure" not in reason or attempt == CLIENT_ATTEMPTS:
+                raise _cannot_join(address, reason) from None
+
+
+def _cannot_join(address: str, reason: str) -> UserError:
+    return UserError(
+        f"--address: cannot join a Ray cluster at {address!r} ({reason}); start one with "
+        "'ray start --head', set RAY_AUTH_MODE=token if it asks for a token, or leave "
+        "--address out to use this machine"
+    )
 
 
 def _require_listener(address: str) -> None:

@@ -59,7 +59,8 @@ class StudyProgress:
         self.running: dict[str, tuple[int, float, dict[str, Any]]] = {}
         self.started = time.monotonic()
         self.epochs_done = 0  # in this session
-        self._ended_here = 0
+        self._lengths: list[int] = []  # epochs of the trials that ended in this session
+        self._pace: dict[str, tuple[float, int]] = {}  # when it began here, epochs since
         self._last_line = self.started
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=2)
 
@@ -75,12 +76,15 @@ class StudyProgress:
         """A trial runs, for the first time or again."""
         epoch, value, _ = self.running.get(trial_id, (0, float("nan"), config))
         self.running[trial_id] = (epoch, value, config)
+        self._pace.setdefault(trial_id, (time.monotonic(), 0))
 
     def epoch_ended(self, trial_id: str, result: dict[str, Any]) -> None:
         """A trial reported an epoch."""
         config = result["config"]
         self.running[trial_id] = (result["epoch"], result[METRIC], config)
         self.epochs_done += 1
+        started, epochs = self._pace.get(trial_id, (self.started, 0))
+        self._pace[trial_id] = (started, epochs + 1)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
             self.console.print(self.headline(), highlight=False, soft_wrap=True)
@@ -89,7 +93,8 @@ class StudyProgress:
         """A trial is complete, pruned, diverged or failed."""
         epoch, value, config = self.running.pop(trial_id, (0, float("nan"), {}))
         self.counts[status] += 1
-        self._ended_here += 1
+        self._lengths.append(epoch)
+        self._pace.pop(trial_id, None)
         if status == "complete" and (self.best is None or value > self.best[1]):
             self.best = (trial_id, value, config)
         if self.console.is_terminal and status != "failed":
@@ -109,12 +114,26 @@ class StudyProgress:
 
     def eta_seconds(self) -> float | None:
         """Expected time to the end, from this session's pace; None before a trial has ended."""
-        if not self._ended_here:
+        if not self._lengths:
             return None
-        # A running trial counts by the share of its epochs done, at most half: many end early.
-        part = sum(min(0.5, epoch / self.epochs) for epoch, _, _ in self.running.values())
-        pace = (time.monotonic() - self.started) / (self._ended_here + part)
-        return max(0.0, pace * (self.num_samples - self.done - part))
+        if self.done >= self.num_samples:
+            return 0.0
+        elapsed = time.monotonic() - self.started
+        ahead = {i: self._epochs_ahead(epoch) for i, (epoch, *_) in self.running.items()}
+        waiting = self.num_samples - self.done - len(self.running)
+        total = sum(ahead.values()) + waiting * self._epochs_ahead(0)
+        at_session_pace = total * elapsed / max(1, self.epochs_done)
+        # Towards the end few trials run, and the slowest of them decides.
+        return max([at_session_pace, *(ahead[i] * self._seconds_an_epoch(i) for i in ahead)])
+
+    def _epochs_ahead(self, epoch: int) -> float:
+        """What the ended trials that came beyond `epoch` went on to do, on average."""
+        beyond = [length - epoch for length in self._lengths if length > epoch]
+        return sum(beyond) / len(beyond) if beyond else self.epochs - epoch
+
+    def _seconds_an_epoch(self, trial_id: str) -> float:
+        started, epochs = self._pace[trial_id]
+        return (time.monotonic() - started) / epochs if epochs else 0.0
 
     def headline(self) -> str:
         """One line: how far, how long, the best so far."""

@@ -6,7 +6,6 @@ the trials: so the driver itself runs on the head and only its output travels.
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from study import cluster
 from study.config import UserError
@@ -23,10 +23,16 @@ POLL_S = 0.5
 
 
 class HeadProcess:
-    """An actor: ``python -m study.run`` as a child process on the head."""
+    """An actor: ``python -m study.run`` as a child process on the head.
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    Args:
+        arguments: The command line without ``--address``.
+        client_address: What the user calls the cluster.
+    """
+
+    def __init__(self, arguments: Sequence[str], client_address: str) -> None:
         address = ray.get_runtime_context().gcs_address
+        self._addresses = (f"--address {address}", f"--address {client_address}")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "study.run", *arguments, "--address", address],
             stdout=subprocess.PIPE,
@@ -39,7 +45,8 @@ class HeadProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        self._lines.extend(self._process.stdout)
+        for line in self._process.stdout:  # the commands in it are to work at the user's end
+            self._lines.append(line.replace(*self._addresses))
 
     def poll(self) -> tuple[list[str], int | None]:
         """The output since the last call, and the exit status once it has ended."""
@@ -48,9 +55,9 @@ class HeadProcess:
         del self._lines[: len(lines)]  # the reader may have added more
         return lines, self._process.wait() if ended else None
 
-    def interrupt(self) -> None:
-        """Stop the study cleanly."""
-        self._process.send_signal(signal.SIGINT)
+    def stop(self) -> None:
+        """Stop the study cleanly. Not by SIGINT, which Ray's workers block for their children."""
+        self._process.terminate()
 
 
 def run_on_head(address: str, arguments: Sequence[str]) -> int:
@@ -65,7 +72,7 @@ def run_on_head(address: str, arguments: Sequence[str]) -> int:
     """
     cluster.connect(address)
     on_head: Any = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(HeadProcess)
-    process = on_head.remote(list(arguments))
+    process = on_head.remote(list(arguments), address)
     try:
         while True:
             try:
@@ -76,8 +83,8 @@ def run_on_head(address: str, arguments: Sequence[str]) -> int:
                     return status
                 time.sleep(POLL_S)
             except KeyboardInterrupt:
-                ray.get(process.interrupt.remote())
-    except ray.exceptions.RayError as error:
+                ray.get(process.stop.remote())
+    except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
             f"--address: the study ended on the cluster at {address!r} ({reason}); is mnist-study "

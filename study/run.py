@@ -218,11 +218,13 @@ def _run(args: argparse.Namespace, argv: list[str], console: Console) -> int:
         time_budget_s=args.time_budget,
     )
     outcome = search.run_study(folder, config, options, console, resume=args.resume is not None)
-    show_outcome(folder, config, outcome, console)
+    show_outcome(folder, config, args.address, outcome, console)
     return 0
 
 
-def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Console) -> None:
+def show_outcome(
+    folder: Path, config: StudyConfig, address: str | None, outcome: Any, console: Console
+) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials
 
@@ -234,7 +236,7 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
         f"{format_duration(outcome.seconds)}",
         highlight=False,
     )
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
     columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
     for column in columns:
@@ -252,15 +254,16 @@ def show_outcome(folder: Path, config: StudyConfig, outcome: Any, console: Conso
     console.print(table)
     console.print(f"Tables: {folder}/trials.parquet, epochs.parquet, steps.parquet",
                   highlight=False, soft_wrap=True)  # fmt: skip
+    resume = f"python -m study.run --resume {folder}" + (f" --address {address}" if address else "")
     if outcome.stopped:
         console.print(f"Ended early: {outcome.stopped}. Continue with:")
-        console.print(f"  python -m study.run --resume {folder}", highlight=False, soft_wrap=True)
+        console.print(f"  {resume}", highlight=False, soft_wrap=True)
     else:
         more = 2 * config.num_samples
         console.print("Next:", highlight=False)
         for command in (
             f"python -m analysis.report {folder}",
-            f"python -m study.run --resume {folder} --num-samples {more}",
+            f"{resume} --num-samples {more}",
         ):
             console.print(f"  {command}", highlight=False, soft_wrap=True)
 

@@ -71,6 +71,27 @@ def test_no_eta_before_a_trial_has_ended_and_none_left_at_the_end():
     assert progress.eta_seconds() == 0
 
 
+def test_eta_follows_the_epochs_ahead_and_the_slowest_trial(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("study.progress.time.monotonic", lambda: now[0])
+    progress, _ = make(terminal=False)
+    for number, epochs in enumerate([1, 5]):  # 12 s for 6 epochs
+        progress.trial_started(str(number), CONFIG)
+        for epoch in range(1, epochs + 1):
+            now[0] += 2
+            progress.epoch_ended(str(number), result(epoch, 0.9))
+        progress.trial_ended(str(number), "complete")
+    # Two to come, each of 3 epochs as the mean of 1 and 5, at 2 s.
+    assert progress.eta_seconds() == 12
+    progress.trial_started("2", CONFIG)
+    progress.trial_started("3", CONFIG)
+    now[0] += 10
+    for trial in ("2", "3"):
+        progress.epoch_ended(trial, result(1, 0.9))
+    # Past epoch 1 only the one of 5 epochs counts: 4 epochs ahead for each.
+    assert progress.eta_seconds() == pytest.approx(max(8 * 22 / 8, 4 * 10))
+
+
 def test_earlier_sessions_count():
     progress, _ = make(
         terminal=False, earlier=["complete", "pruned"], best=("trial_00000", 0.99, CONFIG)
