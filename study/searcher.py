@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -30,7 +29,8 @@ from ray.tune.search import SearchAlgorithm
 
 from study.config import METRIC, MODE, StudyConfig, UserError
 from study.results import History, newest_history
-from study.space import report_point, space_from_json
+from study.samplers import first_points, make_sampler, suggest
+from study.space import space_from_json
 
 JOURNAL_FILE = "optuna.log"
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
@@ -39,36 +39,6 @@ TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 def trial_name(number: int) -> str:
     """The id of Optuna's trial `number`: in the tables, in Ray and as a folder."""
     return f"trial_{number:05d}"
-
-
-def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseSampler:
-    """The study's sampler; its draws depend on the seed and on how many trials exist already.
-
-    TPE and the Gaussian process start with a quarter of the trials drawn at
-    random, at least 4 and at most 10: fewer give them nothing to work on.
-    """
-    # Another seed each session, else a resumed study would draw its first points again.
-    seed = int(np.random.SeedSequence([config.seed, num_earlier]).generate_state(1)[0])
-    warm_up = min(10, max(4, config.num_samples // 4))
-    samplers = optuna.samplers
-    match config.sampler:
-        case "tpe":
-            return samplers.TPESampler(
-                n_startup_trials=warm_up, multivariate=True, constant_liar=True, seed=seed
-            )
-        case "qmc":
-            # Sobol' points for lr and gamma; choices are drawn independently. One
-            # scramble for all sessions: the study remembers its place in the sequence.
-            return samplers.QMCSampler(
-                qmc_type="sobol", scramble=True, seed=config.seed, warn_independent_sampling=False
-            )
-        case "random":
-            return samplers.RandomSampler(seed=seed)
-        case "gp":
-            return samplers.GPSampler(n_startup_trials=warm_up, seed=seed)
-        case "cmaes":
-            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    raise ValueError(config.sampler)
 
 
 def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
@@ -103,9 +73,8 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
         ) from None
     if not study.trials:
         study.set_user_attr("fingerprint", fingerprint)
-        study.enqueue_trial(
-            report_point(space_from_json(config.space)), user_attrs={"origin": "report"}
-        )
+        for origin, point in first_points(config):
+            study.enqueue_trial(point, user_attrs={"origin": origin})
     elif study.user_attrs.get("fingerprint") != fingerprint:
         raise UserError(
             f"{path}: belongs to a study with another space; {folder / 'study.json'} was changed "
@@ -134,18 +103,6 @@ def trial_status(trial: FrozenTrial) -> str:
     if trial.state == TrialState.FAIL:
         return trial.user_attrs.get("status", "failed")
     return "interrupted"
-
-
-def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Draw the hyperparameters that `trial` lacks; return all of them."""
-    params: dict[str, Any] = {}
-    for name, distribution in space.items():
-        if isinstance(distribution, CategoricalDistribution):
-            params[name] = trial.suggest_categorical(name, distribution.choices)
-        elif isinstance(distribution, FloatDistribution):
-            low, high = distribution.low, distribution.high
-            params[name] = trial.suggest_float(name, low, high, log=distribution.log)
-    return params
 
 
 class StudySearch(SearchAlgorithm):

@@ -1,0 +1,96 @@
+"""What the project's own files say of it is true."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from study.results import TABLES
+from study.run import make_parser
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CLUSTER = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+
+
+def pinned() -> dict[str, list[Version]]:
+    """Versions in the constraints file; several where the Python version decides."""
+    versions: dict[str, list[Version]] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if match := re.match(r"([\w.-]+)==([^\s;]+)", line):
+            versions.setdefault(match[1], []).append(Version(match[2]))
+    return versions
+
+
+def requirements():
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(r for group in extras.values() for r in group)]
+    return [r for r in map(Requirement, wanted) if r.name != PROJECT["name"]]
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=lambda r: r.name)
+def test_every_requirement_is_pinned_within_its_bound(requirement):
+    assert all(version in requirement.specifier for version in pinned()[requirement.name])
+
+
+@pytest.mark.parametrize(
+    ("package", "lowest"), [("ray", "2.60"), ("optuna", "5"), ("torch", "2.11")]
+)
+def test_lower_bounds(package, lowest):
+    (requirement,) = [r for r in requirements() if r.name == package]
+    (bound,) = requirement.specifier
+    assert (bound.operator, Version(bound.version)) == (">=", Version(lowest))
+
+
+def test_the_readmes_commands_come_first_and_ci_runs_the_second():
+    first, second = re.findall(r"```bash\n(.*?)\n```", README, re.S)[:2]
+    install = "python3 -m venv .venv && .venv/bin/pip install -q -c constraints.txt -e "
+    assert first == install + ". && .venv/bin/python -m study.run --num-samples 40"
+    assert second == install + '".[test]" && .venv/bin/python -m pytest'
+    assert second in (ROOT / ".ci/run").read_text().splitlines()
+
+
+def test_the_options_that_the_readme_names_exist():
+    options = {option for action in make_parser()._actions for option in action.option_strings}
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    assert named <= options
+
+
+def test_the_readmes_data_dictionary_is_complete():
+    dictionary = README.partition("## Data dictionary")[2].partition("\n## ")[0]
+    words = set(re.findall(r"\w+", dictionary))
+    for table, columns in TABLES.items():
+        assert f"**{table}.parquet**" in dictionary
+        assert set(columns) <= words
+
+
+def test_the_files_that_the_readme_shows_exist():
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).is_file()]
+
+
+def test_the_cluster_file_passes_rays_schema():
+    validate_config(prepare_config(CLUSTER))
+
+
+def test_rays_schema_check_can_fail():
+    with pytest.raises(Exception, match="no_such_key"):
+        validate_config({**prepare_config(CLUSTER), "no_such_key": 1})
+
+
+def test_the_cluster_file_names_the_pinned_versions():
+    (ray,) = pinned()["ray"]
+    assert CLUSTER["docker"]["image"] == f"rayproject/ray:{ray}-py311-gpu"
+    assert f'"ray[default]=={ray}"' in (ROOT / "ray_cluster.yaml").read_text()
+    assert Version("3.11") in Requirement(f"x{PROJECT['requires-python']}").specifier
+    install = CLUSTER["setup_commands"][0]
+    assert "--constraint ~/mnist-study/constraints.txt" in install
