@@ -31,6 +31,9 @@ REPORT_HYPERPARAMETERS: Mapping[str, float] = {
 METRIC = "val_accuracy"
 MODE = "max"
 
+ASHA_GRACE_EPOCHS = 1  # a trial is first judged after this epoch,
+ASHA_REDUCTION = 3  # then after 3, 9, ... epochs; the best third goes on
+
 
 class UserError(Exception):
     """A mistake the user can mend; its text is one line that says how."""

@@ -197,15 +197,15 @@ def _run(args: argparse.Namespace, argv: list[str], console: Console) -> int:
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
     # Imported when the options are known to be good: it takes seconds.
-    from study import search
+    from study import record, search
 
     if args.resume is None:
         config = new_config(args)
         folder = args.results_dir / config.name
-        search.check_new_folder(folder)
+        record.check_new_folder(folder)
     else:
         folder = args.resume
-        config = resumed_config(args, search.load_config(folder))
+        config = resumed_config(args, record.load_config(folder))
     if args.address and args.address.startswith("ray://"):
         from study.remote import run_on_head
 

@@ -33,6 +33,7 @@ from study.samplers import first_points, make_sampler, suggest
 from study.space import space_from_json
 
 JOURNAL_FILE = "optuna.log"
+RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 

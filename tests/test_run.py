@@ -12,8 +12,8 @@ import pytest
 
 from study import run
 from study.config import UserError
+from study.record import check_new_folder, load_config
 from study.run import make_parser, new_config, resumed_config
-from study.search import check_new_folder, load_config
 
 
 def refused(capsys, *argv):

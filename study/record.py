@@ -1,0 +1,211 @@
+"""What a study keeps on disk while it runs: its lock, ``study.json`` and the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+
+from study import data
+from study.cluster import Slots
+from study.config import (
+    ASHA_GRACE_EPOCHS,
+    ASHA_REDUCTION,
+    METRIC,
+    MODE,
+    StudyConfig,
+    UserError,
+)
+from study.results import (
+    FORMAT_VERSION,
+    History,
+    load_study_json,
+    newest_history,
+    write_json,
+    write_tables,
+)
+from study.searcher import RAY_FOLDER, trial_name, trial_status
+
+TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
+PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
+
+
+@contextmanager
+def locked(folder: Path, *, resume: bool) -> Iterator[None]:
+    """The study's folder, made where it is new, for this process alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{folder}: another process is running this study; wait for it or stop it"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error}); choose another folder") from None
+    try:
+        if not resume and (folder / "study.json").exists():  # made since it was checked
+            raise UserError(f"{folder}: already holds a study; choose another --name")
+        yield
+    finally:
+        lock.release()
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        is_study = (folder / "study.json").exists()
+        mend = f"continue it with --resume {folder}, or choose" if is_study else "choose"
+        raise UserError(
+            f"{folder}: already holds {'a study' if is_study else 'other files'}; {mend} another "
+            "--name"
+        )
+    above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UserError(f"{folder}: {above} is not writable; choose another --results-dir")
+
+
+def write_study_json(
+    folder: Path, config: StudyConfig, address: str | None, slots: Slots, *, resume: bool
+) -> None:
+    """Write ``study.json``, or add this session to it."""
+    session = {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.orig_argv[1:]),
+        "address": address,
+        "nodes": slots.nodes,
+        "concurrent_trials": slots.count,
+        "gpus_per_trial": slots.gpus_per_trial,
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "git": _git_state(),
+    }
+    earlier = load_study_json(folder)["sessions"] if resume else []
+    spec = data.DATASET_SPECS[config.dataset]
+    content = {
+        "format_version": FORMAT_VERSION,
+        "config": config.to_json(),
+        "metric": METRIC,
+        "mode": MODE,
+        "objective": f"{METRIC} of a trial's last epoch",
+        "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
+        if config.scheduler == "asha"
+        else None,
+        "data": {
+            "dataset": config.dataset,
+            "sha256": spec.sha256,
+            "split": {
+                "train": data.NUM_TRAIN_EXAMPLES,
+                "validation": 60_000 - data.NUM_TRAIN_EXAMPLES,
+                "seed": data.SPLIT_SEED,
+                "stratified": True,
+            },
+        },
+        "sessions": [*earlier, session],
+    }
+    write_json(folder / "study.json", json.loads(json.dumps(content)))
+
+
+def load_config(folder: Path) -> StudyConfig:
+    """The configuration of the study in `folder`.
+
+    Raises:
+        UserError: There is no study, or its configuration is damaged.
+    """
+    try:
+        return StudyConfig(**load_study_json(folder)["config"])
+    except (KeyError, TypeError):
+        raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # not just lying in a checkout
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+class TableWriter:
+    """Makes a study's tables from its Optuna journal and its trials' checkpoints."""
+
+    def __init__(self, folder: Path, config: StudyConfig, study: optuna.Study) -> None:
+        self._folder = folder
+        self._config = config
+        self._study = study
+        self._ended: dict[str, History | None] = {}
+        self._next_write = time.monotonic() + TABLES_EVERY_S
+
+    def status_of(self, trial_id: str) -> tuple[str, str]:
+        """A trial's status and its error, empty where there is none."""
+        trial = self._study.get_trials(deepcopy=False)[int(trial_id.rpartition("_")[2])]
+        return trial_status(trial), trial.user_attrs.get("error", "")
+
+    def write_sometimes(self) -> None:
+        """Write the tables unless that was done lately; costs at most a twentieth of the time."""
+        start = time.monotonic()
+        if start >= self._next_write:
+            self.write()
+            self._next_write = start + max(TABLES_EVERY_S, 20 * (time.monotonic() - start))
+
+    def write(self) -> None:
+        """Write the three tables, with every trial whatever its status."""
+        rows: list[dict[str, Any]] = []
+        histories: dict[str, History] = {}
+        for trial in self._study.get_trials(deepcopy=False):
+            if not trial.params:  # asked for, and killed before it was anything
+                continue
+            trial_id = trial_name(trial.number)
+            if (history := self._history(trial_id, trial.state.is_finished())) is not None:
+                histories[trial_id] = history
+            rows.append(
+                {
+                    "trial_id": trial_id,
+                    "status": trial_status(trial),
+                    "error": trial.user_attrs.get("error"),
+                    "seed": trial.user_attrs["seed"],
+                    "model": self._config.model,
+                    "dataset": self._config.dataset,
+                    "optimizer": self._config.optimizer,
+                    "precision": self._config.precision,
+                    "epochs": self._config.epochs,
+                    **trial.params,
+                }
+            )
+        write_tables(self._folder, rows, histories)
+
+    def _history(self, trial_id: str, ended: bool) -> History | None:
+        if trial_id in self._ended:
+            return self._ended[trial_id]
+        found = newest_history(self._folder / RAY_FOLDER / trial_id)
+        history = found[1] if found else None
+        if ended:
+            self._ended[trial_id] = history
+        return history
