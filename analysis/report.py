@@ -16,7 +16,8 @@ import pandas as pd
 
 from analysis import figures, frames
 from study.config import UserError
-from study.results import StudyResults, load_study, rank_trials, replacing
+from study.files import replacing
+from study.results import StudyResults, load_study, rank_trials
 
 BEST_SHOWN = 10
 EPILOG = """example:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import tarfile
@@ -27,6 +26,7 @@ import platformdirs
 from filelock import FileLock
 
 from study.config import NUM_TRAIN_EXAMPLES, UserError
+from study.files import replacing
 
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation
@@ -198,7 +198,8 @@ def _fetch_missing(dataset: str, spec: DatasetSpec, raw: Path) -> None:
             for name, content in files(bad):
                 if hashlib.sha256(content).hexdigest() != spec.sha256[name]:
                     raise ValueError(f"{name} has the wrong SHA-256")
-                _write_atomically(raw / name, content)
+                with replacing(raw / name) as file:
+                    file.write(content)
         except Exception as error:  # any failure of a source means: try the next one
             refusals.append(f"{source}: {str(error) or type(error).__name__}")
     if not (bad := _bad_files(raw, spec)):
@@ -227,17 +228,6 @@ def _bad_files(raw: Path, spec: DatasetSpec) -> list[str]:
             return hashlib.file_digest(file, "sha256").hexdigest() == spec.sha256[name]
 
     return [name for name in spec.sha256 if not is_good(name)]
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            file.write(content)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
 
 
 Files = Callable[[list[str]], Iterator[tuple[str, bytes]]]

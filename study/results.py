@@ -15,20 +15,17 @@ travels in its checkpoints as ``history.npz``, from which the tables are made.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from study.config import UserError
+from study.files import replacing
 
 FORMAT_VERSION = 1
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
@@ -290,18 +287,3 @@ def _check_zip(path: Path) -> None:
 
 def _concat(table: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else as_table(table, [])
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        try:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)  # NamedTemporaryFile makes it private
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
