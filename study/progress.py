@@ -166,4 +166,7 @@ class StudyProgress:
             trial_id, value, config = self.best
             best = Text(f"best so far {value:.2%}  {trial_id}  {format_hyperparameters(config)}")
         bar = ProgressBar(self.num_samples, self.done, width=40)
-        return Group(bar, Text(self.headline().partition(";")[0]), best, table)
+        above = Table.grid()
+        for row in (bar, Text(self.headline().partition(";")[0]), best):
+            above.add_row(row)
+        return Group(above, table)
