@@ -40,7 +40,7 @@ class MaskDropout(nn.Module):
         """Zero a share `p` of `x` (any dense layout) and scale the rest by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return x
-        return x * (self.mask(x) * torch.tensor(1 / (1 - self.p), dtype=x.dtype, device=x.device))
+        return x * (self.mask(x) * x.new_full((), 1 / (1 - self.p)))
 
     def mask(self, x: Tensor) -> Tensor:
         """Booleans in the shape and memory order of `x`, True with probability 1 - p."""
