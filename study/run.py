@@ -18,7 +18,16 @@ from rich.table import Table
 from study.config import HYPERPARAMETERS, StudyConfig, UserError, require_positive
 from study.data import default_data_dir
 from study.progress import format_duration
-from study.space import DEFAULT_SPACE, choices, describe, interval, space_from_json, space_to_json
+from study.space import (
+    DEFAULT_SPACE,
+    OTHER_LR,
+    choices,
+    default_space,
+    describe,
+    interval,
+    space_from_json,
+    space_to_json,
+)
 
 EPILOG = """examples:
   python -m study.run --num-samples 40
@@ -93,11 +102,24 @@ def make_parser() -> Parser:
         "range; a single value fixes it."
     ).add_argument  # fmt: skip
     words = {name: describe(dist) for name, dist in DEFAULT_SPACE.items()}
-    add("--batch-size", type=int, nargs="+", metavar="N", help=words["batch_size"])
-    add("--lr", type=number, nargs="+", metavar="X", help=words["lr"])
-    add("--gamma", type=number, nargs="+", metavar="X", help=words["gamma"])
+    others = ", ".join(f"with {name} {describe(dist)}" for name, dist in OTHER_LR.items())
+    add("--batch-size", type=int, nargs="+", metavar="N", help=f"default {words['batch_size']}")
+    add(
+        "--lr",
+        type=number,
+        nargs="+",
+        metavar="X",
+        help=f"of the first epoch; default {words['lr']}; {others}",
+    )
+    add(
+        "--gamma",
+        type=number,
+        nargs="+",
+        metavar="X",
+        help=f"factor after each epoch; default {words['gamma']}",
+    )
     add("--width-mult", type=number, nargs="+", metavar="X",
-        help=f"factor on every hidden width; {words['width_mult']}")  # fmt: skip
+        help=f"factor on every hidden width; default {words['width_mult']}")  # fmt: skip
 
     add = parser.add_argument_group("running").add_argument
     add("--resume", type=Path, metavar="DIR", help="continue or extend the study in DIR")
@@ -137,7 +159,7 @@ def new_config(args: argparse.Namespace) -> StudyConfig:
     name = args.name or f"{model}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise UserError(f"--name: {name!r}; use letters, digits, '.', '_' and '-'")
-    space = {**DEFAULT_SPACE, **parse_space(args)}
+    space = {**default_space(given.get("optimizer", "adadelta")), **parse_space(args)}
     return StudyConfig(name=name, space=space_to_json(space), **given)
 
 

@@ -32,6 +32,16 @@ DEFAULT_SPACE: Mapping[str, BaseDistribution] = {
     "gamma": FloatDistribution(0.5, 1.0),
     "width_mult": CategoricalDistribution((0.5, 1.0, 2.0)),
 }
+# Another optimizer's learning rates are of another size: two decades around its usual values.
+OTHER_LR: Mapping[str, FloatDistribution] = {
+    "sgd": FloatDistribution(0.003, 0.3, log=True),
+    "adamw": FloatDistribution(1e-4, 1e-2, log=True),
+}
+
+
+def default_space(optimizer: str) -> Space:
+    """`DEFAULT_SPACE`, with the learning rates of `optimizer`."""
+    return {**DEFAULT_SPACE, "lr": OTHER_LR.get(optimizer, DEFAULT_SPACE["lr"])}
 
 
 def choices(name: str, values: Sequence[float], flag: str) -> CategoricalDistribution:

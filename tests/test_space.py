@@ -7,6 +7,7 @@ from study.config import UserError
 from study.space import (
     DEFAULT_SPACE,
     choices,
+    default_space,
     describe,
     interval,
     report_point,
@@ -22,6 +23,12 @@ def test_default_space():
         "gamma": "0.5 to 1",
         "width_mult": "0.5, 1, 2",
     }
+
+
+def test_another_optimizer_has_other_learning_rates():
+    assert default_space("adadelta") == dict(DEFAULT_SPACE)
+    assert describe(default_space("sgd")["lr"]) == "0.003 to 0.3 (log)"
+    assert describe(default_space("adamw")["lr"]) == "0.0001 to 0.01 (log)"
 
 
 def test_a_single_value_fixes():
