@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from study import cluster
 from study.config import UserError
+from study.signals import on_first_signal
 
 POLL_S = 0.5
 
@@ -73,17 +74,20 @@ def run_on_head(address: str, arguments: Sequence[str]) -> int:
     cluster.connect(address)
     on_head: Any = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(HeadProcess)
     process = on_head.remote(list(arguments), address)
+    # A KeyboardInterrupt can get lost in Ray Client's callbacks.
+    stop_asked = threading.Event()
     try:
-        while True:
-            try:
+        with on_first_signal(lambda _number: stop_asked.set()):
+            while True:
                 lines, status = ray.get(process.poll.remote())
                 sys.stdout.writelines(lines)
                 sys.stdout.flush()
                 if status is not None:
                     return status
+                if stop_asked.is_set():
+                    ray.get(process.stop.remote())
+                    stop_asked.clear()
                 time.sleep(POLL_S)
-            except KeyboardInterrupt:
-                ray.get(process.stop.remote())
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise UserError(

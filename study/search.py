@@ -5,11 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,7 @@ from study.searcher import (
     trial_name,
     trial_status,
 )
+from study.signals import on_first_signal
 from study.trainable import TrialTrainable
 
 
@@ -147,8 +145,13 @@ def _search(
             ],
         ),
     )
+
+    def on_signal(number: signal.Signals) -> None:
+        StopRequest.signalled = f"stopped by {number.name}"
+        console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
+
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
-    with progress, stop.on_signals(console):
+    with progress, on_first_signal(on_signal):
         tuner.fit()
     tables.write()
     ended = sum(trial.state.is_finished() for trial in study.trials)
@@ -233,26 +236,6 @@ class StopRequest(tune.Stopper):
             return self.signalled
         over = self._deadline is not None and time.monotonic() >= self._deadline
         return "the time budget is spent" if over else None
-
-    @contextmanager
-    def on_signals(self, console: Console) -> Iterator[None]:
-        """The first SIGINT or SIGTERM stops the study cleanly, a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def handle(number: int, _frame: Any) -> None:
-            StopRequest.signalled = f"stopped by {signal.Signals(number).name}"
-            console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
 
 
 def _best(study: optuna.Study) -> tuple[str, float, dict[str, Any]] | None:

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from study.signals import on_first_signal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_acts_and_the_second_is_as_before(number):
+    got = []
+    before = signal.signal(number, lambda n, _: got.append("before"))
+    try:
+        with on_first_signal(got.append):
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+    assert got == [number, "before", "before"]
+
+
+def test_handlers_are_restored_where_no_signal_came():
+    before = signal.getsignal(signal.SIGINT)
+    with on_first_signal(print):
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_outside_the_main_thread_nothing_is_done():
+    entered = []
+
+    def work():
+        with on_first_signal(print):
+            entered.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert entered == [signal.getsignal(signal.SIGINT)]
