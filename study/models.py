@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from study import kernels
+
 NUM_CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
 
@@ -34,22 +36,22 @@ class MaskDropout(nn.Module):
         if self.threshold != p * 256 or not 0 <= p < 1:
             raise ValueError(f"p = {p} is not a multiple of 1/256 in [0, 1)")
         self.p = p
+        self.scale = 1 / (1 - p)
         self.generator: torch.Generator | None = None  # set by the trainer
 
     def forward(self, x: Tensor) -> Tensor:
         """Zero a share `p` of `x` (any dense layout) and scale the rest by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return x
-        return x * (self.mask(x) * x.new_full((), 1 / (1 - self.p)))
+        mask = (self.noise(x.numel(), x.device) >= self.threshold).as_strided(x.shape, x.stride())
+        return x * (mask * x.new_full((), self.scale))
 
-    def mask(self, x: Tensor) -> Tensor:
-        """Booleans in the shape and memory order of `x`, True with probability 1 - p."""
-        words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64, device=x.device)
+    def noise(self, count: int, device: torch.device) -> Tensor:
+        """`count` random bytes; a value is kept where its byte is at least `threshold`."""
+        words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
         # All 64 bits of each word; the default upper bound would leave one unset.
         words.random_(-(2**63), None, generator=self.generator)
-        return (words.view(torch.uint8)[: x.numel()] >= self.threshold).as_strided(
-            x.shape, x.stride()
-        )
+        return words.view(torch.uint8)[:count]
 
     def extra_repr(self) -> str:
         """Shown in the printed model."""
@@ -65,11 +67,15 @@ class SmallCNN(nn.Module):
 
     Args:
         width_mult: Factor on the hidden widths 8, 16 and 64.
+
+    Attributes:
+        compiled: Whether to use `study.kernels.ConvStage` for the features, on a CPU alone.
     """
 
     def __init__(self, width_mult: float = 1.0) -> None:
         super().__init__()
         first, second, hidden = (scale_width(width, width_mult) for width in (8, 16, 64))
+        self.compiled = False
         self.conv1 = nn.Conv2d(1, first, 3)
         self.conv2 = nn.Conv2d(first, second, 3)
         self.dropout1 = MaskDropout(0.25)
@@ -80,11 +86,25 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (n, 10), of images of shape (n, 1, 28, 28)."""
+        features = self._compiled_features(x) if self.compiled else self._features(x)
+        return self.fc2(self.dropout2(F.relu(self.fc1(features))))
+
+    def can_compile(self) -> bool:
+        """Whether this machine can compile the features' kernel."""
+        channels = self.conv1.out_channels, self.conv2.out_channels
+        return kernels.conv_stage_library(*channels) is not None
+
+    def _features(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv1(x))
         x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = self.dropout1(x)
-        x = F.relu(self.fc1(x.permute(0, 2, 3, 1).flatten(1)))
-        return self.fc2(self.dropout2(x))
+        return self.dropout1(x).permute(0, 2, 3, 1).flatten(1)
+
+    def _compiled_features(self, x: Tensor) -> Tensor:
+        conv1, conv2, dropout = self.conv1, self.conv2, self.dropout1
+        noise = dropout.noise(len(x) * self.fc1.in_features, x.device) if self.training else None
+        scale = dropout.scale if self.training else 1.0
+        weights = (conv1.weight, conv1.bias, conv2.weight, conv2.bias)
+        return kernels.ConvStage.apply(x, *weights, noise, dropout.threshold, scale)  # pyright: ignore[reportReturnType] -- torch's stub
 
 
 class Residual(nn.Module):

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from study.config import TrialConfig, UserError
 from study.data import DATASET_SPECS, ImageData
-from study.models import MaskDropout, build_model
+from study.kernels import FusedAdadelta, library
+from study.models import MaskDropout, SmallCNN, build_model
 
 # Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
 EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
@@ -75,9 +76,13 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if fast else "fp32"
 
 
-def make_optimizer(name: str, parameters: Any, lr: float) -> torch.optim.Optimizer:
+def make_optimizer(
+    name: str, parameters: Any, lr: float, *, compiled: bool
+) -> torch.optim.Optimizer:
     """The optimizer `name` with torch's defaults; SGD with Nesterov momentum 0.9."""
     match name:
+        case "adadelta" if compiled:
+            return FusedAdadelta(parameters, lr=lr)
         case "adadelta":
             return torch.optim.Adadelta(parameters, lr=lr, foreach=True)
         case "sgd":
@@ -124,6 +129,7 @@ class Trainer:
         train: Training split.
         validation: Validation split.
         device: Where; `pick_device()` where omitted.
+        compiled: Use `study.kernels` where they are of use and a compiler is there.
 
     Raises:
         UserError: The batch size is larger than the training split.
@@ -135,6 +141,8 @@ class Trainer:
         train: ImageData,
         validation: ImageData,
         device: torch.device | None = None,
+        *,
+        compiled: bool = True,
     ) -> None:
         if config.batch_size > len(train):
             raise UserError(
@@ -160,7 +168,15 @@ class Trainer:
             if isinstance(module, MaskDropout):
                 module.generator = self.dropout_rng
 
-        self.optimizer = make_optimizer(config.optimizer, self.model.parameters(), config.lr)
+        compiled = compiled and self.device.type == "cpu"
+        if compiled and isinstance(self.model, SmallCNN):
+            self.model.compiled = self.model.can_compile()
+        self.optimizer = make_optimizer(
+            config.optimizer,
+            self.model.parameters(),
+            config.lr,
+            compiled=compiled and library("adadelta") is not None,
+        )
         self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, config.gamma)
         self.epochs: list[EpochRecord] = []
         self.step_losses: list[Tensor] = []  # one float32 tensor an epoch, on the CPU
