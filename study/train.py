@@ -8,8 +8,11 @@ bits as one that was never interrupted (on one CPU).
 from __future__ import annotations
 
 import math
+import operator
 import time
 import warnings
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,18 +80,30 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def make_optimizer(
-    name: str, parameters: Any, lr: float, *, compiled: bool
+    name: str, parameters: Any, lr: float, device: torch.device, *, compiled: bool
 ) -> torch.optim.Optimizer:
-    """The optimizer `name` with torch's defaults; SGD with Nesterov momentum 0.9."""
+    """The optimizer `name` with torch's defaults; SGD with Nesterov momentum 0.9.
+
+    On CUDA it can be captured in a graph: its learning rate is a tensor.
+
+    Args:
+        name: One of `study.config.OPTIMIZERS`.
+        parameters: What to update.
+        lr: Learning rate.
+        device: Where the parameters are.
+        compiled: Use `study.kernels` where they help.
+    """
+    cuda = device.type == "cuda"
+    rate: Any = torch.tensor(lr, device=device) if cuda else lr
     match name:
-        case "adadelta" if compiled:
+        case "adadelta" if compiled and not cuda and library("adadelta") is not None:
             return FusedAdadelta(parameters, lr=lr)
         case "adadelta":
-            return torch.optim.Adadelta(parameters, lr=lr, foreach=True)
+            return torch.optim.Adadelta(parameters, lr=rate, foreach=True, capturable=cuda)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=lr, momentum=0.9, nesterov=True, fused=True)
+            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, fused=True)
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=lr, fused=True)
+            return torch.optim.AdamW(parameters, lr=rate, fused=True, capturable=cuda)
     raise ValueError(name)
 
 
@@ -105,7 +120,7 @@ class DeviceImages:
         with warnings.catch_warnings():
             # Arrays from Ray's object store are read-only; nothing here writes to them.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.images = torch.from_numpy(data.images).unsqueeze(1).to(device)
+            self.images = torch.from_numpy(data.images).to(device)
             self.labels = torch.from_numpy(data.labels).long().to(device)
         spec = DATASET_SPECS[dataset]
         # (pixel / 255 - mean) / std, as one multiplication and one addition.
@@ -116,9 +131,56 @@ class DeviceImages:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Normalised images, float32 (n, 1, 28, 28), and labels, int64 (n,)."""
+        """Normalised images, float32 (n, 1, 28, 28) in channels-last order, and labels (n,)."""
         images = self.images[index].float().mul_(self.scale).add_(self.shift)
-        return images, self.labels[index]
+        # With one channel, only the strides tell channels-last from the usual order.
+        return images.unsqueeze(3).permute(0, 3, 1, 2), self.labels[index]
+
+
+class GraphedStep:
+    """A training step on CUDA that becomes one graph launch.
+
+    Launched one by one, a step's hundred kernels cost more than they compute. The
+    first runs for each batch size are plain, so that every library and the
+    optimizer's state are set up; then the step is captured, and replayed since.
+    As nothing of a capture may move, the step takes its examples, its learning
+    rate and its place for the loss from device memory.
+
+    Args:
+        step: Queues one step for a batch of the given size, without waiting.
+        generators: Random streams that the step draws from.
+        stream: Where it runs.
+    """
+
+    PLAIN_RUNS = 3
+
+    def __init__(
+        self,
+        step: Callable[[int], None],
+        generators: list[torch.Generator],
+        stream: torch.cuda.Stream,
+    ) -> None:
+        self.step = step
+        self.generators = generators
+        self.stream = stream
+        self.runs: Counter[int] = Counter()
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.pool = torch.cuda.graph_pool_handle()  # the graphs never run at once: they share
+
+    def __call__(self, size: int) -> None:
+        """Queue a step for a batch of `size`."""
+        self.runs[size] += 1
+        if self.runs[size] <= self.PLAIN_RUNS:
+            self.step(size)
+            return
+        if size not in self.graphs:
+            graph = torch.cuda.CUDAGraph()
+            for generator in self.generators:
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(graph, self.pool, self.stream):
+                self.step(size)
+            self.graphs[size] = graph
+        self.graphs[size].replay()
 
 
 class Trainer:
@@ -168,16 +230,21 @@ class Trainer:
             if isinstance(module, MaskDropout):
                 module.generator = self.dropout_rng
 
-        compiled = compiled and self.device.type == "cpu"
-        if compiled and isinstance(self.model, SmallCNN):
+        if compiled and self.device.type == "cpu" and isinstance(self.model, SmallCNN):
             self.model.compiled = self.model.can_compile()
         self.optimizer = make_optimizer(
-            config.optimizer,
-            self.model.parameters(),
-            config.lr,
-            compiled=compiled and library("adadelta") is not None,
+            config.optimizer, self.model.parameters(), config.lr, self.device, compiled=compiled
         )
-        self.scheduler = torch.optim.lr_scheduler.StepLR(self.optimizer, 1, config.gamma)
+
+        # What a step reads and writes; it stays in place, for the graphs.
+        self.order = torch.empty(len(train), dtype=torch.int64, device=self.device)
+        self.within_batch = torch.arange(config.batch_size, device=self.device)
+        self.steps_done = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the epoch
+        self.losses = torch.empty(self.steps_per_epoch, device=self.device)
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self.run_step = (
+            GraphedStep(self._step, [self.dropout_rng], self.stream) if self.stream else self._step
+        )
         self.epochs: list[EpochRecord] = []
         self.step_losses: list[Tensor] = []  # one float32 tensor an epoch, on the CPU
 
@@ -193,49 +260,74 @@ class Trainer:
         return last is not None and (last.epoch >= self.config.epochs or last.diverged)
 
     def run_epoch(self) -> EpochRecord:
-        """Train one epoch, evaluate, and move the learning rate on."""
+        """Train one epoch and evaluate."""
         start = time.perf_counter()
-        lr = self.optimizer.param_groups[0]["lr"]
-        losses = self._train_epoch().cpu()  # the epoch's only wait for the device
-        sizes = torch.tensor(self.batch_sizes(), dtype=torch.float64)
-        eval_start = time.perf_counter()
-        val_loss, val_accuracy = self.evaluate(self.val_data)
-        end = time.perf_counter()
-        self.scheduler.step()
+        lr = self._set_lr()
+        with torch.cuda.stream(self.stream):  # of no effect on a CPU
+            self._train_epoch()
+            trained = self._now()
+            sums = self._evaluate(self.val_data)
+            evaluated = self._now()
+            # The epoch's only wait for the device.
+            *losses, val_loss, val_right = torch.cat([self.losses, sums]).tolist()
         epoch = len(self.epochs) + 1
         record = EpochRecord(
             epoch=epoch,
             step=epoch * self.steps_per_epoch,
             examples_seen=epoch * len(self.train_data),
             lr=lr,
-            train_loss=float(losses.double() @ sizes / sizes.sum()),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            seconds=end - start,
-            eval_seconds=end - eval_start,
+            train_loss=math.fsum(map(operator.mul, losses, self.batch_sizes()))
+            / len(self.train_data),
+            val_loss=val_loss / len(self.val_data),
+            val_accuracy=val_right / len(self.val_data),
+            seconds=time.perf_counter() - start,
+            eval_seconds=_seconds_between(trained, evaluated),
         )
         self.epochs.append(record)
-        self.step_losses.append(losses)
+        self.step_losses.append(torch.tensor(losses))
         return record
+
+    def _set_lr(self) -> float:
+        """Give the optimizer the coming epoch's learning rate (StepLR)."""
+        lr = self.config.lr * self.config.gamma ** len(self.epochs)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        return lr
+
+    def _now(self) -> float | torch.cuda.Event:
+        """The time; on CUDA, a mark in the stream of what is queued."""
+        if self.stream is None:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self.stream)
+        return event
 
     def batch_sizes(self) -> list[int]:
         """Examples in each step of an epoch."""
         size, total = self.config.batch_size, len(self.train_data)
         return [min(size, total - start) for start in range(0, total, size)]
 
-    def _train_epoch(self) -> Tensor:
-        """One pass in a fresh random order; the loss of each step, float32, on the device."""
+    def _train_epoch(self) -> None:
+        """One pass in a fresh random order; leaves the loss of each step in `losses`."""
         self.model.train()
-        order = torch.randperm(len(self.train_data), generator=self.order_rng, device=self.device)
-        losses = torch.empty(self.steps_per_epoch, device=self.device)
-        for i, index in enumerate(order.split(self.config.batch_size)):
-            images, labels = self.train_data.batch(index)
-            self.optimizer.zero_grad()
-            loss = F.cross_entropy(self._logits(images), labels)
-            loss.backward()
-            self.optimizer.step()
-            losses[i] = loss.detach()
-        return losses
+        torch.randperm(len(self.order), generator=self.order_rng, out=self.order)
+        self.steps_done.zero_()
+        for size in self.batch_sizes():
+            self.run_step(size)
+
+    def _step(self, size: int) -> None:
+        """One update, with the next `size` examples of `order`; waits for nothing."""
+        first = self.steps_done * self.config.batch_size
+        images, labels = self.train_data.batch(self.order[first + self.within_batch[:size]])
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self._logits(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.steps_done, loss.detach().view(1))
+        self.steps_done += 1
 
     def _logits(self, images: Tensor) -> Tensor:
         with torch.autocast(
@@ -244,27 +336,26 @@ class Trainer:
             return self.model(images).float()
 
     @torch.inference_mode()
-    def evaluate(self, data: DeviceImages) -> tuple[float, float]:
-        """Mean cross-entropy (nats) and accuracy on a split, in evaluation mode."""
+    def _evaluate(self, data: DeviceImages) -> Tensor:
+        """Sum of the cross-entropies (nats) and number right on a split, float64 (2,)."""
         self.model.eval()
         chunk = EVAL_CHUNK[self.device.type]
-        loss = torch.zeros((), dtype=torch.float64, device=self.device)
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         for start in range(0, len(data), chunk):
             images, labels = data.batch(slice(start, start + chunk))
             logits = self._logits(images)
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-            right += (logits.argmax(1) == labels).sum()
-        return loss.item() / len(data), right.item() / len(data)
+            sums[0] += F.cross_entropy(logits, labels, reduction="sum")
+            sums[1] += (logits.argmax(1) == labels).sum()
+        return sums
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on; loads with ``weights_only=True``."""
         return {
             "config": asdict(self.config),
             "precision": self.precision,
+            "device": self.device.type,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
             "order_rng": self.order_rng.get_state(),
             "dropout_rng": self.dropout_rng.get_state(),
             "epochs": [asdict(record) for record in self.epochs],
@@ -272,7 +363,9 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`.
+        """Continue a fresh trainer from `state`.
+
+        On another kind of device than the state's the random streams begin anew.
 
         Raises:
             ValueError: The state belongs to another configuration.
@@ -281,12 +374,21 @@ class Trainer:
             raise ValueError(f"checkpoint of {state['config']}, not of {asdict(self.config)}")
         self.precision = state["precision"]  # as it began, whatever this machine prefers
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
-        self.order_rng.set_state(state["order_rng"])
-        self.dropout_rng.set_state(state["dropout_rng"])
+        groups = self.optimizer.state_dict()["param_groups"]  # this device's own settings
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state["device"] == self.device.type:
+            self.order_rng.set_state(state["order_rng"].cpu())
+            self.dropout_rng.set_state(state["dropout_rng"].cpu())
         self.epochs = [EpochRecord(**record) for record in state["epochs"]]
         self.step_losses = list(state["step_losses"])
+
+
+def _seconds_between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        return start.elapsed_time(end) / 1000
+    assert isinstance(start, float)
+    assert isinstance(end, float)
+    return end - start
 
 
 def learning_state(model: nn.Module) -> bytes:

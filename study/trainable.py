@@ -13,6 +13,7 @@ from ray import tune
 
 from study.config import TrialConfig
 from study.data import ImageData
+from study.kernels import keep_freed_memory
 from study.models import count_parameters
 from study.results import History
 from study.train import Trainer
@@ -31,8 +32,8 @@ class TrialTrainable(tune.Trainable):
         """Build the trial. `data`: the splits' arrays, shared through the object store."""
         # One thread a trial on a CPU: several trials at once beat one with several threads.
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        keep_freed_memory()
+        self.__dict__.pop("trainer", None)  # the former trial's, and its memory
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
@@ -64,7 +65,7 @@ class TrialTrainable(tune.Trainable):
         """Continue from a folder written by `save_checkpoint`."""
         assert isinstance(checkpoint, str)
         path = Path(checkpoint) / STATE_FILE
-        self.trainer.load_state_dict(torch.load(path, weights_only=True))
+        self.trainer.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
 
     def history(self) -> History:
         """What this trial has measured so far."""
