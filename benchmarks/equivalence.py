@@ -1,0 +1,235 @@
+"""What must hold before a speed counts.
+
+Quick (`require`, run by `benchmarks.training` by itself): in float32 the engine's
+gradients are those of the plain network with the same dropout masks; an epoch uses every
+example once; dropout keeps what it should; the counts of steps and examples are right.
+
+Over seeds (this command): the final validation accuracy of the engine, in fp32 and in
+bf16, against the plain float32 path, paired by seed. It passes where the lower end of the
+95 % interval of the mean difference lies above the margin.
+
+    python -m benchmarks.equivalence --seeds 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from benchmarks import machine
+from study.config import MODELS, TrialConfig
+from study.data import ImageData, default_data_dir, load_splits
+from study.models import MaskDropout
+from study.train import Trainer
+
+GRADIENT_TOLERANCE = 1e-5  # of a parameter's gradient, relative, in the 2-norm
+MARGIN = 0.10  # percentage points of accuracy
+CHECK_EXAMPLES = 2_100  # a few batches, the last one partial
+CHECK_BATCH = {"cnn": 512, "resnet18": 64}
+
+
+def make_trainer(
+    model: str,
+    batch_size: int,
+    precision: str,
+    device: str,
+    data_dir: Path,
+    *,
+    examples: int | None = None,
+    compiled: bool = True,
+    seed: int = 1,
+    epochs: int = 1_000,
+) -> Trainer:
+    """The engine with the report's hyperparameters on the first `examples`; see `Trainer`."""
+    train, validation = load_splits("mnist", data_dir)
+    if examples is not None:
+        evaluated = len(validation) * examples // len(train)
+        train = ImageData(train.images[:examples], train.labels[:examples])
+        validation = ImageData(validation.images[:evaluated], validation.labels[:evaluated])
+    config = TrialConfig(
+        model=model, batch_size=batch_size, precision=precision, seed=seed, epochs=epochs
+    )
+    return Trainer(config, train, validation, torch.device(device), compiled=compiled)
+
+
+def gradient_difference(model: str, device: str, data_dir: Path) -> float:
+    """The largest relative difference between the engine's and the plain network's gradients.
+
+    Both begin with the same weights and random streams. Plain is the CNN without the
+    compiled kernels, and the ResNet in PyTorch's usual memory order. Of each parameter's
+    gradient on a real batch: the 2-norm of the difference over the 2-norm.
+    """
+    gradients = []
+    for plain in (False, True):
+        trainer = make_trainer(
+            model, CHECK_BATCH[model], "fp32", device, data_dir, compiled=not plain
+        )
+        network = trainer.model.train()
+        images, labels = trainer.train_data.batch(torch.arange(CHECK_BATCH[model], device=device))
+        if plain and model == "resnet18":
+            network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
+            images = images.clone(memory_format=torch.contiguous_format)
+        F.cross_entropy(network(images), labels).backward()
+        gradients.append([p.grad for p in network.parameters() if p.grad is not None])
+    whole = torch.cat([gradient.flatten() for gradient in gradients[1]]).norm()
+    return max(
+        ((ours - plain).norm() / plain.norm()).item()
+        for ours, plain in zip(*gradients, strict=True)
+        if plain.norm() > 1e-5 * whole  # a bias before batch norm has none but rounding
+    )
+
+
+def problems(model: str, device: str, data_dir: Path) -> list[str]:
+    """What is wrong with the engine, a line each."""
+    found = []
+    difference = gradient_difference(model, device, data_dir)
+    if not difference <= GRADIENT_TOLERANCE:
+        found.append(f"gradients differ by {difference:.1e} of their size")
+    batch_size = CHECK_BATCH[model]
+    trainer = make_trainer(model, batch_size, "fp32", device, data_dir, examples=CHECK_EXAMPLES)
+    record = trainer.run_epoch()
+    steps = -(-CHECK_EXAMPLES // batch_size)
+    if (record.step, record.examples_seen) != (steps, CHECK_EXAMPLES):
+        found.append(f"{record.step} steps on {record.examples_seen} examples")
+    if int(trainer.steps_done) != steps or not torch.isfinite(trainer.losses).all():
+        found.append("not every step was taken")
+    if not torch.equal(trainer.order.sort().values.cpu(), torch.arange(CHECK_EXAMPLES)):
+        found.append("an epoch does not use every example once")
+    for module in trainer.model.modules():
+        if isinstance(module, MaskDropout):
+            noise = module.noise(1_000_000, trainer.device)
+            kept = (noise >= module.threshold).float().mean().item()
+            if abs(kept - (1 - module.p)) > 4 * np.sqrt(module.p * (1 - module.p) / 1e6):
+                found.append(f"dropout of {module.p} keeps {kept:.4f}")
+    return found
+
+
+def require(model: str, device: str, data_dir: Path) -> None:
+    """End the process where the engine is not the plain network."""
+    if found := problems(model, device, data_dir):
+        sys.exit("No speed counts before this is mended: " + "; ".join(found))
+
+
+ARMS = {"plain fp32": ("fp32", False), "fp32": ("fp32", True), "bf16": ("bf16", True)}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run of the comparison over seeds."""
+
+    arm: str
+    seed: int
+    model: str
+    batch_size: int
+    epochs: int
+    device: str
+    data_dir: Path
+
+    def accuracy(self) -> float:
+        """Final validation accuracy."""
+        torch.set_num_threads(1)
+        precision, compiled = ARMS[self.arm]
+        trainer = make_trainer(
+            self.model,
+            self.batch_size,
+            precision,
+            self.device,
+            self.data_dir,
+            compiled=compiled,
+            seed=self.seed,
+            epochs=self.epochs,
+        )
+        while not trainer.finished:
+            trainer.run_epoch()
+        return trainer.epochs[-1].val_accuracy
+
+
+def difference_interval(differences: list[float]) -> tuple[float, float, float]:
+    """Mean and 95 % t interval of paired differences."""
+    mean = statistics.fmean(differences)
+    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    return mean, mean - half, mean + half
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command."""
+    arguments = parse(argv)
+    require(arguments.model, arguments.device, arguments.data_dir)
+    fixed = (arguments.model, arguments.batch_size, arguments.epochs, arguments.device)
+    runs = [
+        Run(arm, seed, *fixed, arguments.data_dir)
+        for seed in range(1, arguments.seeds + 1)
+        for arm in ARMS
+    ]
+    accuracies: dict[str, list[float]] = {arm: [] for arm in ARMS}
+    workers = 1 if arguments.device == "cuda" else os.cpu_count()
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done, (run, accuracy) in enumerate(
+            zip(runs, pool.map(Run.accuracy, runs), strict=True), 1
+        ):
+            accuracies[run.arm].append(accuracy)
+            print(f"{done}/{len(runs)} {run.arm} {accuracy:.2%}", file=sys.stderr, flush=True)
+    rows, passed = [], True
+    for arm, values in accuracies.items():
+        plain = accuracies["plain fp32"]
+        mean, low, high = difference_interval(
+            [100 * (a - b) for a, b in zip(values, plain, strict=True)]
+        )
+        holds = arm == "plain fp32" or low > -MARGIN
+        passed = passed and holds
+        rows.append(
+            [
+                arm,
+                f"{statistics.fmean(values):.3%}",
+                "" if arm == "plain fp32" else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]",
+                "" if arm == "plain fp32" else ("yes" if holds else "not shown"),
+            ]
+        )
+    machine.show(
+        f"{arguments.model}, batch {arguments.batch_size}, {arguments.epochs} epochs, "
+        f"n = {arguments.seeds} seeds: final validation accuracy",
+        ("", "mean", "minus plain fp32, points (95 % t)", f"not worse by {MARGIN:.2f}"),
+        rows,
+    )
+    settings = {**vars(arguments), "data_dir": str(arguments.data_dir)}
+    settings.pop("json")
+    machine.write(arguments.json, {"settings": settings, "accuracies": accuracies})
+    if not passed:
+        sys.exit("Equivalence is not shown; more seeds narrow the interval (--seeds).")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.equivalence",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", choices=MODELS, default="cnn")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch-size", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--data-dir", type=Path, default=default_data_dir())
+    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    arguments = parser.parse_args(argv)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device: cuda: torch sees no GPU here; leave it out to use the CPU")
+    if arguments.seeds < 2:
+        parser.error(f"--seeds: {arguments.seeds} gives no interval; use at least 2")
+    return arguments
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The loops that the engine is compared with, written from their published descriptions.
+
+``ReportLoop`` does what the report prints (Appendices B and D): torchvision's data set
+and transforms example by example, a progress bar with the loss, and a `.npy` file that
+is read and written again at each step. Where the report's code fails without CUDA, its
+loader arguments for CUDA are used as far as they mean something. ``ExampleLoop`` does the
+same in the manner of PyTorch's own MNIST example: no files, the loss printed now and then.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+from tqdm import tqdm
+
+from study.config import NUM_TRAIN_EXAMPLES
+from study.data import SPLIT_SEED, load_splits, stratified_split
+from study.models import ModifiedResNet18
+
+TEST_BATCH_SIZE = 1000
+LOG_INTERVAL = 10  # steps
+
+
+class ReportCNN(nn.Module):
+    """Appendix A."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 8, 3, 1)
+        self.conv2 = nn.Conv2d(8, 16, 3, 1)
+        self.dropout1 = nn.Dropout(0.25)
+        self.dropout2 = nn.Dropout(0.5)
+        self.fc1 = nn.Linear(2304, 64)
+        self.fc2 = nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, shape (n, 10), of images of shape (n, 1, 28, 28)."""
+        x = F.relu(self.conv1(x))
+        x = F.relu(self.conv2(x))
+        x = self.dropout1(F.max_pool2d(x, 2))
+        x = F.relu(self.fc1(torch.flatten(x, 1)))
+        return self.fc2(self.dropout2(x))
+
+
+def build_reference(model: str) -> nn.Module:
+    """The report's network in PyTorch's usual memory order."""
+    if model == "cnn":
+        return ReportCNN()
+    # Appendix C: the study's own network is made of the same layers.
+    return ModifiedResNet18().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
+
+
+def loader_splits(data_dir: Path, examples: int) -> tuple[Subset, Subset]:
+    """The study's two splits as torchvision data sets; the first `examples` of the one.
+
+    The validation split is cut in proportion.
+    """
+    load_splits("mnist", data_dir)  # fetches and verifies the files
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    whole = datasets.MNIST(str(data_dir), train=True, transform=transform)
+    train, validation = stratified_split(whole.targets.numpy(), NUM_TRAIN_EXAMPLES, SPLIT_SEED)
+    evaluated = len(validation) * examples // NUM_TRAIN_EXAMPLES
+    return Subset(whole, train[:examples].tolist()), Subset(whole, validation[:evaluated].tolist())
+
+
+class ExampleLoop:
+    """PyTorch's MNIST example with the report's network and optimizer.
+
+    Args:
+        model: ``cnn`` or ``resnet18``.
+        batch_size: Examples a step.
+        data_dir: Where the images lie.
+        device: ``cpu`` or ``cuda``.
+        examples: Size of the training part.
+    """
+
+    cuda_workers = 1
+
+    def __init__(
+        self, model: str, batch_size: int, data_dir: Path, device: str, examples: int
+    ) -> None:
+        on_cuda = {"num_workers": self.cuda_workers, "pin_memory": True} if device == "cuda" else {}
+        train, validation = loader_splits(data_dir, examples)
+        self.train_loader = DataLoader(train, batch_size=batch_size, shuffle=True, **on_cuda)
+        self.test_loader = DataLoader(validation, batch_size=TEST_BATCH_SIZE, **on_cuda)
+        self.device = torch.device(device)
+        self.model = build_reference(model).to(self.device)
+        self.optimizer = torch.optim.Adadelta(self.model.parameters(), lr=1.0)
+        self.scheduler = StepLR(self.optimizer, step_size=1, gamma=0.7)
+        self.screen = io.StringIO()
+
+    def train(self) -> None:
+        """One epoch."""
+        self.model.train()
+        for i, (images, labels) in enumerate(self.train_loader):
+            loss = self.step(images, labels)
+            if i % LOG_INTERVAL == 0:
+                print(i, len(self.train_loader), loss.item(), file=self.screen)
+
+    def step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One update; its loss."""
+        images, labels = images.to(self.device), labels.to(self.device)
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self.model(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def evaluate(self) -> float:
+        """Accuracy on the validation part."""
+        self.model.eval()
+        loss, right = 0.0, 0
+        with torch.no_grad():
+            for images, labels in self.test_loader:
+                images, labels = images.to(self.device), labels.to(self.device)
+                output = self.model(images)
+                loss += F.cross_entropy(output, labels, reduction="sum").item()
+                predicted = output.argmax(dim=1, keepdim=True)
+                right += predicted.eq(labels.view_as(predicted)).sum().item()
+        return right / len(self.test_loader.dataset)  # pyright: ignore[reportArgumentType] -- a Subset has a length
+
+
+class ReportLoop(ExampleLoop):
+    """The report's training loop."""
+
+    cuda_workers = 6
+
+    def train(self) -> None:
+        """One epoch."""
+        self.model.train()
+        total = 0.0
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            tqdm(total=len(self.train_loader), file=self.screen) as bar,
+        ):
+            for i, (images, labels) in enumerate(self.train_loader, 1):
+                loss = self.step(images, labels).cpu().detach().numpy()
+                total += loss
+                bar.set_postfix({"loss": f"{loss:.4f}", "average loss": f"{total / i:.4f}"})
+                append_to_file(Path(folder) / "loss.npy", loss)
+                bar.update()
+
+
+def append_to_file(file: Path, value: np.ndarray) -> None:
+    """The report's saveData: a pickled dictionary, read and written whole."""
+    content = np.asarray(value)
+    if file.exists():
+        # A file written a moment ago by this very process.
+        content = np.append(np.load(file, allow_pickle=True).item()["loss"], content)
+    np.save(file, {"loss": content}, allow_pickle=True)  # pyright: ignore[reportArgumentType] -- as the report does
