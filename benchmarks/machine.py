@@ -81,7 +81,10 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
         table.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe, which rich takes for 80 columns
+        console.width = 160
+    console.print(table)
 
 
 def write(path: Path | None, content: dict[str, Any]) -> None:

@@ -84,6 +84,7 @@ class Runner:
             )
 
     def __call__(self) -> Timing:
+        """One block: an epoch of the part, and its evaluation."""
         if self.loop is None:
             record = self.trainer.run_epoch()
             return Timing(record.seconds - record.eval_seconds, record.eval_seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class TrialTrainable(tune.Trainable):
         record = self.trainer.run_epoch()
         return {
             **asdict(record),
+            "ended": time.time(),  # Ray's own timestamp is in whole seconds
             "training_iteration": record.epoch,  # Ray's own count starts anew on resuming
             "diverged": record.diverged,
             "done": self.trainer.finished,

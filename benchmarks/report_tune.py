@@ -1,0 +1,53 @@
+"""The report's loop as a Ray Tune study with default settings; run by `benchmarks.study`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from benchmarks.reference import ReportLoop
+from study.config import NUM_TRAIN_EXAMPLES
+
+
+def train_report(config: dict[str, Any]) -> None:
+    """One trial: loads the data by itself, reports each epoch."""
+    torch.manual_seed(config["seed"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loop = ReportLoop(
+        config["model"],
+        config["batch_size"],
+        Path(config["data_dir"]),
+        device,
+        NUM_TRAIN_EXAMPLES,
+    )
+    for _ in range(config["epochs"]):
+        start = time.perf_counter()
+        loop.train()
+        accuracy = loop.evaluate()
+        loop.scheduler.step()
+        seconds = time.perf_counter() - start
+        tune.report({"val_accuracy": accuracy, "seconds": seconds, "ended": time.time()})
+
+
+def main() -> None:
+    """The command; its one argument is JSON."""
+    options = json.loads(sys.argv[1])
+    gpus = 1 if torch.cuda.is_available() else 0
+    ray.init(log_to_driver=False)
+    tune.Tuner(
+        tune.with_resources(train_report, {"cpu": 1, "gpu": gpus}),
+        param_space={**options, "seed": tune.grid_search(list(range(options["trials"])))},
+        tune_config=tune.TuneConfig(metric="val_accuracy", mode="max"),
+        run_config=tune.RunConfig(name="report", storage_path=options["folder"]),
+    ).fit()
+
+
+if __name__ == "__main__":
+    main()
