@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from study import kernels
+from study.kernels.batch_norm import NormReLU, batch_norm_library
+from study.kernels.conv_stage import ConvStage, conv_stage_library
 
 NUM_CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
@@ -69,7 +70,7 @@ class SmallCNN(nn.Module):
         width_mult: Factor on the hidden widths 8, 16 and 64.
 
     Attributes:
-        compiled: Whether to use `study.kernels.ConvStage` for the features, on a CPU alone.
+        compiled: Whether to use `study.kernels.conv_stage` for the features, on a CPU alone.
     """
 
     def __init__(self, width_mult: float = 1.0) -> None:
@@ -92,7 +93,7 @@ class SmallCNN(nn.Module):
     def can_compile(self) -> bool:
         """Whether this machine can compile the features' kernel."""
         channels = self.conv1.out_channels, self.conv2.out_channels
-        return kernels.conv_stage_library(*channels) is not None
+        return conv_stage_library(*channels) is not None
 
     def _features(self, x: Tensor) -> Tensor:
         x = F.relu(self.conv1(x))
@@ -104,7 +105,37 @@ class SmallCNN(nn.Module):
         noise = dropout.noise(len(x) * self.fc1.in_features, x.device) if self.training else None
         scale = dropout.scale if self.training else 1.0
         weights = (conv1.weight, conv1.bias, conv2.weight, conv2.bias)
-        return kernels.ConvStage.apply(x, *weights, noise, dropout.threshold, scale)  # pyright: ignore[reportReturnType] -- torch's stub
+        return ConvStage.apply(x, *weights, noise, dropout.threshold, scale)  # pyright: ignore[reportReturnType] -- torch's stub
+
+
+class BatchNormReLU(nn.BatchNorm2d):
+    """Batch norm and the ReLU after it, with a sum between them where a residual is given.
+
+    Args:
+        channels: Of the input.
+
+    Attributes:
+        compiled: Whether to use `study.kernels.batch_norm` in training, on a CPU alone.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.compiled = False
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride] -- torch's calls it `input`
+        """``relu(norm(x) + residual)``."""
+        if not (self.compiled and self.training):
+            if self.training and x.is_cpu:
+                # Torch's CPU sums in channels-last order are naive: over an image's constant
+                # background they lose so much that the network's gradient is 5 % off.
+                x = x.contiguous()
+            y = super().forward(x)
+            return F.relu(y if residual is None else residual + y)
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        residual = None if residual is None else residual.to(x.dtype)
+        state = (self.weight, self.bias, self.running_mean, self.running_var)
+        return NormReLU.apply(x, residual, *state, self.momentum, self.eps)  # pyright: ignore[reportReturnType] -- torch's stub
 
 
 class Residual(nn.Module):
@@ -117,14 +148,13 @@ class Residual(nn.Module):
         self.conv3 = (
             nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
         )
-        self.bn1 = nn.BatchNorm2d(out_channels)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn1 = BatchNormReLU(out_channels)
+        self.bn2 = BatchNormReLU(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (n, in_channels, h, w) -> (n, out_channels, h, w)."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return F.relu((x if self.conv3 is None else self.conv3(x)) + y)
+        y = self.conv2(self.bn1(self.conv1(x)))
+        return self.bn2(y, x if self.conv3 is None else self.conv3(x))
 
 
 class ModifiedResNet18(nn.Module):
@@ -141,7 +171,7 @@ class ModifiedResNet18(nn.Module):
         super().__init__()
         stem, *widths = (scale_width(width, width_mult) for width in (8, 16, 32, 64, 128))
         self.conv1 = nn.Conv2d(1, stem, 3)
-        self.bn1 = nn.BatchNorm2d(stem)
+        self.bn1 = BatchNormReLU(stem)
         ins = [stem, *(width for width in widths for _ in range(2))]
         self.blocks = nn.Sequential(*(Residual(a, b) for a, b in pairwise(ins)))
         self.fc = nn.Linear(widths[-1] * 6 * 6, NUM_CLASSES)
@@ -149,9 +179,24 @@ class ModifiedResNet18(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, shape (n, 10), of images of shape (n, 1, 28, 28)."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+        x = F.max_pool2d(self.bn1(self.conv1(x)), 2)
         x = F.avg_pool2d(self.blocks(x), 2)
         return self.fc(x.permute(0, 2, 3, 1).flatten(1))
+
+    @property
+    def compiled(self) -> bool:
+        """Whether to use `study.kernels.batch_norm` in training, on a CPU alone."""
+        return self.bn1.compiled
+
+    @compiled.setter
+    def compiled(self, compiled: bool) -> None:
+        for module in self.modules():
+            if isinstance(module, BatchNormReLU):
+                module.compiled = compiled
+
+    def can_compile(self) -> bool:
+        """Whether this machine can compile the batch norm's kernel."""
+        return None not in map(batch_norm_library, (torch.float32, torch.bfloat16))
 
 
 def scale_width(width: int, width_mult: float) -> int:
@@ -159,7 +204,7 @@ def scale_width(width: int, width_mult: float) -> int:
     return max(1, round(width * width_mult))
 
 
-def build_model(name: str, width_mult: float = 1.0) -> nn.Module:
+def build_model(name: str, width_mult: float = 1.0) -> SmallCNN | ModifiedResNet18:
     """A freshly initialised network, its weights drawn from torch's global generator.
 
     Args:

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from study.config import TrialConfig, UserError
 from study.data import DATASET_SPECS, ImageData
-from study.kernels import FusedAdadelta, library
-from study.models import MaskDropout, SmallCNN, build_model
+from study.kernels import library
+from study.kernels.adadelta import FusedAdadelta
+from study.models import MaskDropout, build_model
 
 # Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
 EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
@@ -230,7 +231,7 @@ class Trainer:
             if isinstance(module, MaskDropout):
                 module.generator = self.dropout_rng
 
-        if compiled and self.device.type == "cpu" and isinstance(self.model, SmallCNN):
+        if compiled and self.device.type == "cpu":
             self.model.compiled = self.model.can_compile()
         self.optimizer = make_optimizer(
             config.optimizer, self.model.parameters(), config.lr, self.device, compiled=compiled
@@ -376,7 +377,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]  # this device's own settings
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
-        if state["device"] == self.device.type:
+        if state.get("device", "cpu") == self.device.type:
             self.order_rng.set_state(state["order_rng"].cpu())
             self.dropout_rng.set_state(state["dropout_rng"].cpu())
         self.epochs = [EpochRecord(**record) for record in state["epochs"]]
