@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.models import IMAGE_SHAPE, build_model
 
+PACKAGES = ("torch", "torchvision", "ray", "numpy")  # Ray need not be there
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -36,7 +38,7 @@ def environment() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "ray", "numpy")},
+        "versions": {name: version(name) for name in PACKAGES if find_spec(name)},
     }
 
 

@@ -264,6 +264,8 @@ class Trainer:
         """Train one epoch and evaluate."""
         start = time.perf_counter()
         lr = self._set_lr()
+        if self.stream:  # what set the trainer up, or loaded it, ran elsewhere
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):  # of no effect on a CPU
             self._train_epoch()
             trained = self._now()
