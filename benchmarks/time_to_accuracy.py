@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -84,7 +85,7 @@ class Runner:
                 return Race(time.perf_counter() - start, done, best)
         return Race(None, self.setting.epochs, best)
 
-    def _ours(self):  # noqa: ANN202 -- a function that runs an epoch and gives its accuracy
+    def _ours(self) -> Callable[[], float]:  # runs an epoch, gives its accuracy
         setting = self.setting
         trainer = equivalence.make_trainer(
             setting.model,
@@ -97,7 +98,7 @@ class Runner:
         )
         return lambda: trainer.run_epoch().val_accuracy
 
-    def _report(self):  # noqa: ANN202 -- likewise
+    def _report(self) -> Callable[[], float]:
         from benchmarks.reference import ReportLoop
 
         setting = self.setting

@@ -12,12 +12,14 @@ BORDERS = {
     "study.config": {"torch", "ray", "optuna", "pandas", "numpy"},
     "study.space": {"torch", "ray", "pandas"},
     "study.data": {"torch", "torchvision", "ray", "optuna", "pandas"},
+    "study.kernels.conv_stage": {"ray", "optuna", "pandas"},
     "study.models": {"ray", "optuna", "pandas"},
     "study.train": {"ray", "optuna", "pandas"},
     "study.results": {"torch", "ray", "optuna"},
     "study.trainable": {"optuna"},
     "study.searcher": {"torch", "torchvision"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
+    "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine
     "analysis": {"torch", "ray", "optuna", "pandas"},
     "analysis.frames": {"torch", "ray", "optuna"},
     "analysis.figures": {"torch", "ray", "optuna"},
