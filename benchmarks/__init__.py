@@ -3,5 +3,5 @@
 training          one training run: samples a second, ratios, shares of the hardware's peak
 equivalence       what must hold before a speed counts: the same function, the same learning
 study             trials an hour through Ray, and what a trial costs beyond its training
-time_to_accuracy  seconds until a validation accuracy is reached
+time_to_accuracy  seconds until the report's accuracy is reached
 """

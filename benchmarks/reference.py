@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
 from study.config import NUM_TRAIN_EXAMPLES
-from study.data import SPLIT_SEED, load_splits, stratified_split
+from study.data import SPLIT_SEED, fetch, stratified_split
 from study.models import ModifiedResNet18
 
 TEST_BATCH_SIZE = 1000
@@ -59,16 +59,21 @@ def build_reference(model: str) -> nn.Module:
     return ModifiedResNet18().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
 
+def mnist(data_dir: Path, *, train: bool) -> datasets.MNIST:
+    """The 60 000 training or the 10 000 test images, as the report loads them."""
+    fetch("mnist", data_dir)
+    transform = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    )
+    return datasets.MNIST(str(data_dir), train=train, transform=transform)
+
+
 def loader_splits(data_dir: Path, examples: int) -> tuple[Subset, Subset]:
     """The study's two splits as torchvision data sets; the first `examples` of the one.
 
     The validation split is cut in proportion.
     """
-    load_splits("mnist", data_dir)  # fetches and verifies the files
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    )
-    whole = datasets.MNIST(str(data_dir), train=True, transform=transform)
+    whole = mnist(data_dir, train=True)
     train, validation = stratified_split(whole.targets.numpy(), NUM_TRAIN_EXAMPLES, SPLIT_SEED)
     evaluated = len(validation) * examples // NUM_TRAIN_EXAMPLES
     return Subset(whole, train[:examples].tolist()), Subset(whole, validation[:evaluated].tolist())
@@ -80,20 +85,19 @@ class ExampleLoop:
     Args:
         model: ``cnn`` or ``resnet18``.
         batch_size: Examples a step.
-        data_dir: Where the images lie.
+        data: What to train on and what to evaluate on.
         device: ``cpu`` or ``cuda``.
-        examples: Size of the training part.
     """
 
     cuda_workers = 1
 
     def __init__(
-        self, model: str, batch_size: int, data_dir: Path, device: str, examples: int
+        self, model: str, batch_size: int, data: tuple[Dataset, Dataset], device: str
     ) -> None:
         on_cuda = {"num_workers": self.cuda_workers, "pin_memory": True} if device == "cuda" else {}
-        train, validation = loader_splits(data_dir, examples)
+        train, test = data
         self.train_loader = DataLoader(train, batch_size=batch_size, shuffle=True, **on_cuda)
-        self.test_loader = DataLoader(validation, batch_size=TEST_BATCH_SIZE, **on_cuda)
+        self.test_loader = DataLoader(test, batch_size=TEST_BATCH_SIZE, **on_cuda)
         self.device = torch.device(device)
         self.model = build_reference(model).to(self.device)
         self.optimizer = torch.optim.Adadelta(self.model.parameters(), lr=1.0)
@@ -118,7 +122,7 @@ class ExampleLoop:
         return loss
 
     def evaluate(self) -> float:
-        """Accuracy on the validation part."""
+        """Accuracy on what is evaluated."""
         self.model.eval()
         loss, right = 0.0, 0
         with torch.no_grad():
@@ -128,7 +132,7 @@ class ExampleLoop:
                 loss += F.cross_entropy(output, labels, reduction="sum").item()
                 predicted = output.argmax(dim=1, keepdim=True)
                 right += predicted.eq(labels.view_as(predicted)).sum().item()
-        return right / len(self.test_loader.dataset)  # pyright: ignore[reportArgumentType] -- a Subset has a length
+        return right / len(self.test_loader.dataset)  # pyright: ignore[reportArgumentType] -- it has a length
 
 
 class ReportLoop(ExampleLoop):

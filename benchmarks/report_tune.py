@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
 import torch
 from ray import tune
 
-from benchmarks.reference import ReportLoop
+from benchmarks.reference import ReportLoop, loader_splits
+from study import cluster
 from study.config import NUM_TRAIN_EXAMPLES
 
 
@@ -20,13 +20,8 @@ def train_report(config: dict[str, Any]) -> None:
     """One trial: loads the data by itself, reports each epoch."""
     torch.manual_seed(config["seed"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loop = ReportLoop(
-        config["model"],
-        config["batch_size"],
-        Path(config["data_dir"]),
-        device,
-        NUM_TRAIN_EXAMPLES,
-    )
+    data = loader_splits(Path(config["data_dir"]), NUM_TRAIN_EXAMPLES)
+    loop = ReportLoop(config["model"], config["batch_size"], data, device)
     for _ in range(config["epochs"]):
         start = time.perf_counter()
         loop.train()
@@ -40,7 +35,7 @@ def main() -> None:
     """The command; its one argument is JSON."""
     options = json.loads(sys.argv[1])
     gpus = 1 if torch.cuda.is_available() else 0
-    ray.init(log_to_driver=False)
+    cluster.connect(None)  # on loopback only
     tune.Tuner(
         tune.with_resources(train_report, {"cpu": 1, "gpu": gpus}),
         param_space={**options, "seed": tune.grid_search(list(range(options["trials"])))},

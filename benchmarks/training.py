@@ -79,9 +79,8 @@ class Runner:
             from benchmarks import reference
 
             kind = {"report": reference.ReportLoop, "example": reference.ExampleLoop}[block.arm]
-            self.loop = kind(
-                block.model, block.batch_size, block.data_dir, block.device, block.examples
-            )
+            data = reference.loader_splits(block.data_dir, block.examples)
+            self.loop = kind(block.model, block.batch_size, data, block.device)
 
     def __call__(self) -> Timing:
         """One block: an epoch of the part, and its evaluation."""

@@ -110,6 +110,18 @@ def default_data_dir() -> Path:
     return Path(platformdirs.user_cache_dir("mnist-study"))
 
 
+def load_training_images(dataset: str, data_dir: Path) -> ImageData:
+    """All 60 000 training images, before any split.
+
+    Fetches the files where they are missing.
+
+    Raises:
+        UserError: The files can be had from nowhere.
+    """
+    raw = fetch(dataset, data_dir)
+    return ImageData(_read_idx(raw / TRAIN_IMAGES), _read_idx(raw / TRAIN_LABELS))
+
+
 def load_splits(dataset: str, data_dir: Path) -> tuple[ImageData, ImageData]:
     """The training split (50 000) and the validation split (10 000).
 
@@ -119,13 +131,11 @@ def load_splits(dataset: str, data_dir: Path) -> tuple[ImageData, ImageData]:
     Raises:
         UserError: The files can be had from nowhere.
     """
-    raw = fetch(dataset, data_dir)
-    images = _read_idx(raw / TRAIN_IMAGES)
-    labels = _read_idx(raw / TRAIN_LABELS)
-    train, validation = stratified_split(labels, NUM_TRAIN_EXAMPLES, SPLIT_SEED)
+    whole = load_training_images(dataset, data_dir)
+    train, validation = stratified_split(whole.labels, NUM_TRAIN_EXAMPLES, SPLIT_SEED)
     return (
-        ImageData(images[train], labels[train]),
-        ImageData(images[validation], labels[validation]),
+        ImageData(whole.images[train], whole.labels[train]),
+        ImageData(whole.images[validation], whole.labels[validation]),
     )
 
 

@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 from benchmarks import equivalence, machine, study, time_to_accuracy, training
-from benchmarks.reference import ReportCNN, ReportLoop, append_to_file
+from benchmarks.reference import ReportCNN, ReportLoop, append_to_file, loader_splits
 from study.data import default_data_dir
 from study.models import BatchNormReLU, MaskDropout, SmallCNN, count_parameters
 from study.train import Trainer
@@ -163,7 +163,7 @@ def test_the_reports_network_and_files(mnist, tmp_path):
 
 
 def test_the_reports_loop_learns(mnist):
-    loop = ReportLoop("cnn", 64, DATA, "cpu", 2_560)
+    loop = ReportLoop("cnn", 64, loader_splits(DATA, 2_560), "cpu")
     before = loop.evaluate()
     loop.train()
     assert before < 0.4 < loop.evaluate()

@@ -95,8 +95,10 @@ def test_training_never_reads_the_test_set(raw, monkeypatch):
     read = []
     read_idx = data._read_idx
     monkeypatch.setattr(data, "_read_idx", lambda path: read.append(path.name) or read_idx(path))
-    data.load_splits("mnist", data_dir)
-    assert read == [data.TRAIN_IMAGES, data.TRAIN_LABELS]
+    train, validation = data.load_splits("mnist", data_dir)
+    whole = data.load_training_images("mnist", data_dir)
+    assert read == [data.TRAIN_IMAGES, data.TRAIN_LABELS] * 2
+    assert len(whole) == len(train) + len(validation) == 60_000
 
 
 def test_opening_the_test_set_is_recorded(raw, tmp_path):

@@ -60,6 +60,8 @@ def test_the_readmes_commands_come_first_and_ci_runs_the_second():
 
 def test_the_options_that_the_readme_names_exist():
     options = {option for action in make_parser()._actions for option in action.option_strings}
+    for file in (ROOT / "benchmarks").glob("*.py"):
+        options |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', file.read_text()))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
     assert named <= options
 
@@ -70,6 +72,20 @@ def test_the_readmes_data_dictionary_is_complete():
     for table, columns in TABLES.items():
         assert f"**{table}.parquet**" in dictionary
         assert set(columns) <= words
+
+
+def test_the_modules_that_the_readme_runs_exist():
+    modules = set(re.findall(r"python -m ((?:study|analysis|benchmarks)\.\w+)", README))
+    assert {"study.run", "analysis.report", "benchmarks.training"} <= modules
+    assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
+
+
+def test_the_kernels_sources_are_installed():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    sources = {file.parent for file in ROOT.glob("study/**/*.c")}
+    assert sources == {ROOT / "study/kernels"}
+    assert "study.kernels" in tools["packages"]
+    assert tools["package-data"]["study.kernels"] == ["*.c"]
 
 
 def test_the_files_that_the_readme_shows_exist():
