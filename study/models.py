@@ -91,7 +91,7 @@ class SmallCNN(nn.Module):
         return self.fc2(self.dropout2(F.relu(self.fc1(features))))
 
     def can_compile(self) -> bool:
-        """Whether this machine can compile the features' kernel."""
+        """Whether there is a compiler, and a kernel for a network of this width."""
         channels = self.conv1.out_channels, self.conv2.out_channels
         return conv_stage_library(*channels) is not None
 

@@ -57,6 +57,11 @@ def test_features_in_evaluation(width):
     torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-6)
 
 
+def test_a_wide_network_is_left_to_torch():
+    assert SmallCNN(4.0).can_compile()
+    assert not SmallCNN(4.2).can_compile()
+
+
 def test_the_check_sees_another_mask():
     model = build(1.0).train()
     images = torch.randn(8, 1, 28, 28)

@@ -11,10 +11,15 @@ from torch import Tensor
 from study.kernels import address, library
 
 POOLED = 12  # side of the features of a 28 x 28 image
+# Of the first layer. Beyond, torch's bf16 is as fast, and what the kernel keeps on the stack,
+# which grows with the product of both layers' channels, would no longer fit there.
+MAX_CHANNELS = 32
 
 
 def conv_stage_library(c1: int, c2: int) -> ctypes.CDLL | None:
-    """`conv_stage.c` for `c1` and `c2` channels, or None."""
+    """`conv_stage.c` for `c1` and `c2` channels, or None: no compiler, or too many channels."""
+    if c1 > MAX_CHANNELS:
+        return None
     return library("conv_stage", C1=c1, C2=c2)
 
 
