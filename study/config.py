@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import NoneType
 from typing import Any
 
 MODELS = ("cnn", "resnet18")
@@ -14,7 +15,8 @@ PRECISIONS = ("auto", "fp32", "bf16")
 SAMPLERS = ("tpe", "qmc", "random", "gp", "cmaes")
 SCHEDULERS = ("asha", "none")
 
-# Of the 60 000 training images; the remaining 10 000 are the validation split.
+# Of the training images; the remaining 10 000 are the validation split.
+NUM_TRAINING_IMAGES = 60_000
 NUM_TRAIN_EXAMPLES = 50_000
 
 HYPERPARAMETERS = ("batch_size", "lr", "gamma", "width_mult")
@@ -88,7 +90,10 @@ class TrialConfig:
         epochs: Passes over the training split.
         optimizer: One of `OPTIMIZERS`.
         precision: Arithmetic of the forward and backward pass, one of `PRECISIONS`.
-        seed: Root of the trial's init, order and dropout streams.
+        seed: Root of the trial's init, order, dropout and subset streams.
+        dropout: Whether the network has dropout; None: as the report's has.
+        batch_norm: Whether it has batch norm; None: as the report's has.
+        train_examples: Train on a stratified subset of this size, drawn by the seed; None: all.
     """
 
     model: str = "cnn"
@@ -101,6 +106,9 @@ class TrialConfig:
     optimizer: str = "adadelta"
     precision: str = "auto"
     seed: int = 1
+    dropout: bool | None = None
+    batch_norm: bool | None = None
+    train_examples: int | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)
@@ -110,6 +118,16 @@ class TrialConfig:
         require_positive("epochs", self.epochs, integer=True)
         for name in HYPERPARAMETERS:
             check_hyperparameter(name, getattr(self, name))
+        for name in ("dropout", "batch_norm"):
+            if not isinstance(getattr(self, name), (bool, NoneType)):
+                raise UserError(f"{name}: {getattr(self, name)!r} is neither true nor false")
+        if self.train_examples is not None:
+            require_positive("train_examples", self.train_examples, integer=True)
+            if self.train_examples > NUM_TRAINING_IMAGES:
+                raise UserError(
+                    f"train_examples: {self.train_examples} is more than the "
+                    f"{NUM_TRAINING_IMAGES} training images"
+                )
 
 
 @dataclass(frozen=True)

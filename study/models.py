@@ -68,20 +68,28 @@ class SmallCNN(nn.Module):
 
     Args:
         width_mult: Factor on the hidden widths 8, 16 and 64.
+        dropout: Whether to drop features (0.25) and hidden units (0.5), as the report does.
+        batch_norm: Whether each convolution is followed by batch norm, as in the ResNet.
 
     Attributes:
         compiled: Whether to use `study.kernels.conv_stage` for the features, on a CPU alone.
     """
 
-    def __init__(self, width_mult: float = 1.0) -> None:
+    def __init__(
+        self, width_mult: float = 1.0, *, dropout: bool = True, batch_norm: bool = False
+    ) -> None:
         super().__init__()
         first, second, hidden = (scale_width(width, width_mult) for width in (8, 16, 64))
         self.compiled = False
+        self.batch_norm = batch_norm
         self.conv1 = nn.Conv2d(1, first, 3)
         self.conv2 = nn.Conv2d(first, second, 3)
-        self.dropout1 = MaskDropout(0.25)
+        if batch_norm:
+            self.bn1 = BatchNormReLU(first)
+            self.bn2 = BatchNormReLU(second)
+        self.dropout1 = MaskDropout(0.25 if dropout else 0.0)
         self.fc1 = nn.Linear(second * 12 * 12, hidden)
-        self.dropout2 = MaskDropout(0.5)
+        self.dropout2 = MaskDropout(0.5 if dropout else 0.0)
         self.fc2 = nn.Linear(hidden, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
@@ -91,19 +99,24 @@ class SmallCNN(nn.Module):
         return self.fc2(self.dropout2(F.relu(self.fc1(features))))
 
     def can_compile(self) -> bool:
-        """Whether there is a compiler, and a kernel for a network of this width."""
+        """Whether there is a compiler, and a kernel for this network."""
         channels = self.conv1.out_channels, self.conv2.out_channels
-        return conv_stage_library(*channels) is not None
+        return not self.batch_norm and conv_stage_library(*channels) is not None
 
     def _features(self, x: Tensor) -> Tensor:
-        x = F.relu(self.conv1(x))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        if self.batch_norm:
+            x = self.bn2(self.conv2(self.bn1(self.conv1(x))))
+            x = F.max_pool2d(x, 2)
+        else:
+            x = F.relu(self.conv1(x))
+            x = F.relu(F.max_pool2d(self.conv2(x), 2))
         return self.dropout1(x).permute(0, 2, 3, 1).flatten(1)
 
     def _compiled_features(self, x: Tensor) -> Tensor:
         conv1, conv2, dropout = self.conv1, self.conv2, self.dropout1
-        noise = dropout.noise(len(x) * self.fc1.in_features, x.device) if self.training else None
-        scale = dropout.scale if self.training else 1.0
+        drops = self.training and dropout.p > 0
+        noise = dropout.noise(len(x) * self.fc1.in_features, x.device) if drops else None
+        scale = dropout.scale if drops else 1.0
         weights = (conv1.weight, conv1.bias, conv2.weight, conv2.bias)
         return ConvStage.apply(x, *weights, noise, dropout.threshold, scale)  # pyright: ignore[reportReturnType] -- torch's stub
 
@@ -137,19 +150,35 @@ class BatchNormReLU(nn.BatchNorm2d):
         state = (self.weight, self.bias, self.running_mean, self.running_var)
         return NormReLU.apply(x, residual, *state, self.momentum, self.eps)  # pyright: ignore[reportReturnType] -- torch's stub
 
+    def can_compile(self) -> bool:
+        """Whether this machine can compile the kernel."""
+        return None not in map(batch_norm_library, (torch.float32, torch.bfloat16))
+
+
+class SumReLU(nn.Module):
+    """What is left of `BatchNormReLU` without batch norm; made and called like it."""
+
+    def __init__(self, _channels: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """``relu(x + residual)``."""
+        return F.relu(x if residual is None else residual + x)
+
 
 class Residual(nn.Module):
     """The report's residual block (Appendix C); no batch norm on the shortcut."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, batch_norm: bool = True) -> None:
         super().__init__()
+        norm = BatchNormReLU if batch_norm else SumReLU
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.conv3 = (
             nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
         )
-        self.bn1 = BatchNormReLU(out_channels)
-        self.bn2 = BatchNormReLU(out_channels)
+        self.bn1 = norm(out_channels)
+        self.bn2 = norm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (n, in_channels, h, w) -> (n, out_channels, h, w)."""
@@ -165,15 +194,22 @@ class ModifiedResNet18(nn.Module):
 
     Args:
         width_mult: Factor on the hidden widths 8, 16, 32, 64 and 128.
+        dropout: Whether half of the features are dropped before the classifier, as in the CNN.
+        batch_norm: Whether each 3 x 3 convolution is followed by batch norm, as in the report.
     """
 
-    def __init__(self, width_mult: float = 1.0) -> None:
+    def __init__(
+        self, width_mult: float = 1.0, *, dropout: bool = False, batch_norm: bool = True
+    ) -> None:
         super().__init__()
         stem, *widths = (scale_width(width, width_mult) for width in (8, 16, 32, 64, 128))
         self.conv1 = nn.Conv2d(1, stem, 3)
-        self.bn1 = BatchNormReLU(stem)
+        self.bn1 = (BatchNormReLU if batch_norm else SumReLU)(stem)
         ins = [stem, *(width for width in widths for _ in range(2))]
-        self.blocks = nn.Sequential(*(Residual(a, b) for a, b in pairwise(ins)))
+        self.blocks = nn.Sequential(
+            *(Residual(a, b, batch_norm=batch_norm) for a, b in pairwise(ins))
+        )
+        self.dropout = MaskDropout(0.5 if dropout else 0.0)
         self.fc = nn.Linear(widths[-1] * 6 * 6, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
@@ -181,22 +217,15 @@ class ModifiedResNet18(nn.Module):
         """Logits, shape (n, 10), of images of shape (n, 1, 28, 28)."""
         x = F.max_pool2d(self.bn1(self.conv1(x)), 2)
         x = F.avg_pool2d(self.blocks(x), 2)
-        return self.fc(x.permute(0, 2, 3, 1).flatten(1))
+        return self.fc(self.dropout(x).permute(0, 2, 3, 1).flatten(1))
 
-    @property
-    def compiled(self) -> bool:
-        """Whether to use `study.kernels.batch_norm` in training, on a CPU alone."""
-        return self.bn1.compiled
 
-    @compiled.setter
-    def compiled(self, compiled: bool) -> None:
-        for module in self.modules():
-            if isinstance(module, BatchNormReLU):
-                module.compiled = compiled
-
-    def can_compile(self) -> bool:
-        """Whether this machine can compile the batch norm's kernel."""
-        return None not in map(batch_norm_library, (torch.float32, torch.bfloat16))
+def use_kernels(model: nn.Module) -> bool:
+    """Have `model`, on a CPU, use `study.kernels` wherever it can; whether it does anywhere."""
+    parts = [m for m in model.modules() if isinstance(m, (SmallCNN, BatchNormReLU))]
+    for part in parts:
+        part.compiled = part.can_compile()
+    return any(part.compiled for part in parts)
 
 
 def scale_width(width: int, width_mult: float) -> int:
@@ -204,14 +233,24 @@ def scale_width(width: int, width_mult: float) -> int:
     return max(1, round(width * width_mult))
 
 
-def build_model(name: str, width_mult: float = 1.0) -> SmallCNN | ModifiedResNet18:
+def build_model(
+    name: str,
+    width_mult: float = 1.0,
+    *,
+    dropout: bool | None = None,
+    batch_norm: bool | None = None,
+) -> SmallCNN | ModifiedResNet18:
     """A freshly initialised network, its weights drawn from torch's global generator.
 
     Args:
         name: One of `study.config.MODELS`.
         width_mult: Factor on every hidden width.
+        dropout: Whether it has dropout; None: as the report's has.
+        batch_norm: Whether it has batch norm; None: as the report's has.
     """
-    return {"cnn": SmallCNN, "resnet18": ModifiedResNet18}[name](width_mult)
+    given = {"dropout": dropout, "batch_norm": batch_norm}
+    options = {name: value for name, value in given.items() if value is not None}
+    return {"cnn": SmallCNN, "resnet18": ModifiedResNet18}[name](width_mult, **options)
 
 
 def count_parameters(model: nn.Module) -> int:

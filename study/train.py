@@ -22,10 +22,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.config import TrialConfig, UserError
-from study.data import DATASET_SPECS, ImageData
+from study.data import DATASET_SPECS, ImageData, stratified_split
 from study.kernels import library
 from study.kernels.adadelta import FusedAdadelta
-from study.models import MaskDropout, build_model
+from study.models import MaskDropout, build_model, use_kernels
+from study.noise_scale import BIG_BATCH, squared_gradient_norms
 
 # Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
 EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
@@ -45,6 +46,9 @@ class EpochRecord:
         val_accuracy: Fraction right on the validation split after the epoch.
         seconds: Wall time of the epoch, evaluation included.
         eval_seconds: Wall time of the evaluation.
+        grad_sq_small: Mean squared norm of the gradient of `noise_scale.SMALL_BATCH` examples
+            after the epoch; None where it was not asked for.
+        grad_sq_big: The same of `noise_scale.BIG_BATCH` examples.
     """
 
     epoch: int
@@ -56,6 +60,8 @@ class EpochRecord:
     val_accuracy: float
     seconds: float
     eval_seconds: float
+    grad_sq_small: float | None = None
+    grad_sq_big: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -193,9 +199,10 @@ class Trainer:
         validation: Validation split.
         device: Where; `pick_device()` where omitted.
         compiled: Use `study.kernels` where they are of use and a compiler is there.
+        measure_noise: After each epoch, measure the gradient's norm at two batch sizes.
 
     Raises:
-        UserError: The batch size is larger than the training split.
+        UserError: The batch size is larger than what there is to train on.
     """
 
     def __init__(
@@ -206,33 +213,42 @@ class Trainer:
         device: torch.device | None = None,
         *,
         compiled: bool = True,
+        measure_noise: bool = False,
     ) -> None:
+        init_seed, order_seed, dropout_seed, noise_seed, subset_seed = (
+            int(child.generate_state(1, np.uint64)[0] >> 1)
+            for child in np.random.SeedSequence(config.seed).spawn(5)
+        )
+        if config.train_examples is not None and config.train_examples < len(train):
+            chosen, _ = stratified_split(train.labels, config.train_examples, subset_seed)
+            train = ImageData(train.images[chosen], train.labels[chosen])
         if config.batch_size > len(train):
             raise UserError(
                 f"batch_size: {config.batch_size} is larger than the training split of "
                 f"{len(train)} examples"
             )
         self.config = config
+        self.noise_seed = noise_seed if measure_noise else None
         self.device = device or pick_device()
         self.precision = resolve_precision(config.precision, self.device)
         self.train_data = DeviceImages(train, config.dataset, self.device)
         self.val_data = DeviceImages(validation, config.dataset, self.device)
 
-        init_seed, order_seed, dropout_seed = (
-            int(child.generate_state(1, np.uint64)[0] >> 1)
-            for child in np.random.SeedSequence(config.seed).spawn(3)
-        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(init_seed)
-            self.model = build_model(config.model, config.width_mult).to(self.device)
+            self.model = build_model(
+                config.model,
+                config.width_mult,
+                dropout=config.dropout,
+                batch_norm=config.batch_norm,
+            ).to(self.device)
         self.order_rng = torch.Generator(self.device).manual_seed(order_seed)
         self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
         for module in self.model.modules():
             if isinstance(module, MaskDropout):
                 module.generator = self.dropout_rng
 
-        if compiled and self.device.type == "cpu":
-            self.model.compiled = self.model.can_compile()
+        self.compiled = compiled and self.device.type == "cpu" and use_kernels(self.model)
         self.optimizer = make_optimizer(
             config.optimizer, self.model.parameters(), config.lr, self.device, compiled=compiled
         )
@@ -285,6 +301,7 @@ class Trainer:
             val_accuracy=val_right / len(self.val_data),
             seconds=time.perf_counter() - start,
             eval_seconds=_seconds_between(trained, evaluated),
+            **self._gradient_noise(epoch),
         )
         self.epochs.append(record)
         self.step_losses.append(torch.tensor(losses))
@@ -350,6 +367,26 @@ class Trainer:
             sums[0] += F.cross_entropy(logits, labels, reduction="sum")
             sums[1] += (logits.argmax(1) == labels).sum()
         return sums
+
+    @torch.inference_mode()
+    def log_probabilities(self) -> Tensor:
+        """Of each class for each validation image, float32 (n, 10) on the CPU."""
+        self.model.eval()
+        chunk = EVAL_CHUNK[self.device.type]
+        logits = [
+            self._logits(self.val_data.batch(slice(start, start + chunk))[0])
+            for start in range(0, len(self.val_data), chunk)
+        ]
+        return torch.cat(logits).log_softmax(1).cpu()
+
+    def _gradient_noise(self, epoch: int) -> dict[str, float]:
+        if self.noise_seed is None or len(self.train_data) < BIG_BATCH:
+            return {}
+        rng = np.random.default_rng([self.noise_seed, epoch])
+        chosen = rng.choice(len(self.train_data), BIG_BATCH, replace=False)
+        batch = self.train_data.batch(torch.from_numpy(chosen).to(self.device))
+        small, big = squared_gradient_norms(self.model, *batch)
+        return {"grad_sq_small": small, "grad_sq_big": big}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a later process needs to go on; loads with ``weights_only=True``."""

@@ -37,6 +37,10 @@ def test_configs_are_frozen():
         ("dataset", "cifar", "choose one of mnist"),
         ("optimizer", "adam", "choose one of adadelta"),
         ("precision", "fp16", "choose one of auto"),
+        ("dropout", 0.5, "neither true nor false"),
+        ("batch_norm", "yes", "neither true nor false"),
+        ("train_examples", 0, "above zero"),
+        ("train_examples", 60_001, "more than the 60000 training images"),
     ],
 )
 def test_impossible_trials_are_refused(field, value, reason):

@@ -57,7 +57,7 @@ def test_without_a_working_compiler_torch_does_the_work(
     monkeypatch.setenv("CC", compiler)
     config = TrialConfig(model=model, batch_size=32, epochs=1, precision="fp32", width_mult=0.5)
     trainer = Trainer(config, *digits, CPU)
-    assert not trainer.model.compiled
+    assert not trainer.compiled
     assert not isinstance(trainer.optimizer, FusedAdadelta)
     trainer.run_epoch()
     plain = Trainer(config, *digits, CPU, compiled=False)
@@ -73,10 +73,10 @@ def test_where_the_cache_cannot_be_written_torch_does_the_work(tmp_path, monkeyp
 def test_with_a_compiler_they_are_used_and_can_be_left_out(digits):
     trainer = Trainer(CONFIG, *digits, CPU)
     assert isinstance(trainer.model, SmallCNN)
-    assert trainer.model.compiled
+    assert trainer.compiled
     assert isinstance(trainer.optimizer, FusedAdadelta)
     plain = Trainer(CONFIG, *digits, CPU, compiled=False)
-    assert not plain.model.compiled
+    assert not plain.compiled
     assert not isinstance(plain.optimizer, FusedAdadelta)
 
 

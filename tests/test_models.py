@@ -128,3 +128,33 @@ def test_dropout_is_identity_in_evaluation_and_keeps_the_gradient_mask():
 def test_dropout_refuses_rates_it_cannot_hold(p):
     with pytest.raises(ValueError, match="multiple of 1/256"):
         MaskDropout(p)
+
+
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dropout_and_batch_norm_are_there_as_asked(model, dropout, batch_norm):
+    torch.manual_seed(1)
+    network = build_model(model, 0.5, dropout=dropout, batch_norm=batch_norm)
+    norms = sum(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    assert norms == batch_norm * {"cnn": 2, "resnet18": 17}[model]
+    x = torch.randn(8, 1, 28, 28)
+    first, second = network.train()(x), network.train()(x)
+    assert torch.equal(first, second) != dropout
+    # The weights that all four have begin alike.
+    torch.manual_seed(1)
+    plain = build_model(model, 0.5)
+    assert torch.equal(network.conv1.weight, plain.conv1.weight)
+    assert torch.equal([*network.modules()][-1].weight, [*plain.modules()][-1].weight)
+
+
+def test_the_cnns_batch_norm_comes_before_relu_and_pooling():
+    model = build_model("cnn", batch_norm=True, dropout=False).train()
+    x = torch.randn(8, 1, 28, 28)
+    y = model.conv1(x)
+    for bn, conv in ((model.bn1, model.conv2), (model.bn2, None)):
+        y = F.relu(F.batch_norm(y, None, None, bn.weight, bn.bias, training=True))
+        y = conv(y) if conv else y
+    y = F.max_pool2d(y, 2).permute(0, 2, 3, 1).flatten(1)
+    expected = model.fc2(F.relu(model.fc1(y)))
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)

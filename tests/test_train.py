@@ -18,6 +18,7 @@ from study.train import DeviceImages, GraphedStep, Trainer, learning_state, reso
 
 CPU = torch.device("cpu")
 CONFIGS = [
+    TrialConfig(batch_size=16, epochs=3, precision="fp32", batch_norm=True, train_examples=50),
     TrialConfig(batch_size=20, epochs=4, precision="fp32"),
     TrialConfig(batch_size=20, epochs=4, precision="bf16", optimizer="sgd", lr=0.02),
     TrialConfig(batch_size=32, epochs=4, precision="fp32", optimizer="adamw", lr=1e-3),
@@ -124,7 +125,7 @@ def test_each_step_is_the_plain_step(model, lr, rtol, digits):
     """
     config = TrialConfig(model=model, batch_size=20, epochs=1, precision="fp32", lr=lr)
     ours = run(config, digits)
-    assert ours.model.compiled
+    assert ours.compiled
     # For its initial weights and streams only.
     plain = Trainer(config, *digits, device=CPU, compiled=False)
     order = torch.randperm(96, generator=plain.order_rng)
@@ -285,3 +286,26 @@ def test_auto_precision_follows_the_hardware(monkeypatch, capabilities, expected
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert resolve_precision("auto", CPU) == expected
     assert resolve_precision("fp32", CPU) == "fp32"
+
+
+def test_a_subset_is_stratified_drawn_by_the_seed_and_of_the_asked_size(digits):
+    config = TrialConfig(batch_size=20, train_examples=50)
+    first, again = (Trainer(config, *digits, device=CPU).train_data for _ in range(2))
+    other = Trainer(replace(config, seed=2), *digits, device=CPU).train_data
+    assert len(first) == 50
+    assert torch.equal(first.images, again.images)
+    assert not torch.equal(first.images, other.images)
+    shares = torch.bincount(first.labels, minlength=10) / 50
+    whole = torch.bincount(torch.tensor(digits[0].labels).long(), minlength=10) / 96
+    assert (shares - whole).abs().max() <= 1 / 50
+    assert len(Trainer(TrialConfig(batch_size=20, train_examples=500), *digits).train_data) == 96
+
+
+def test_log_probabilities_are_what_is_evaluated(digits):
+    trainer = run(CONFIGS[-1], digits, 1)
+    log_p = trainer.log_probabilities()
+    assert torch.allclose(log_p.exp().sum(1), torch.ones(40))
+    labels = torch.tensor(digits[1].labels).long()
+    record = trainer.epochs[-1]
+    assert F.nll_loss(log_p, labels).item() == pytest.approx(record.val_loss, rel=1e-5)
+    assert (log_p.argmax(1) == labels).double().mean() == record.val_accuracy
