@@ -1,4 +1,4 @@
-"""What a trial and a study consist of: frozen, validated, free of heavy imports."""
+"""What a trial and a search consist of: frozen, validated, free of heavy imports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from types import NoneType
 from typing import Any
+
+import numpy as np
 
 MODELS = ("cnn", "resnet18")
 DATASETS = ("mnist", "fashion-mnist")
@@ -18,6 +20,7 @@ SCHEDULERS = ("asha", "none")
 # Of the training images; the remaining 10 000 are the validation split.
 NUM_TRAINING_IMAGES = 60_000
 NUM_TRAIN_EXAMPLES = 50_000
+NUM_TEST_IMAGES = 10_000
 
 HYPERPARAMETERS = ("batch_size", "lr", "gamma", "width_mult")
 
@@ -172,14 +175,33 @@ class StudyConfig:
         """The fields as plain JSON values."""
         return asdict(self)
 
-    def trial_config(self, params: Mapping[str, Any], seed: int) -> TrialConfig:
-        """The trial of this study with hyperparameters `params`."""
+    @property
+    def protocol(self) -> str:
+        """A search trains and selects within the training images."""
+        return "split"
+
+    @property
+    def num_train(self) -> int:
+        """Size of the training split."""
+        return NUM_TRAIN_EXAMPLES
+
+    def identity(self) -> list[Any]:
+        """What must not change between two sessions."""
+        return [self.space, self.epochs, self.model, self.dataset]
+
+    def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
+        """Trial `number` of this study, with hyperparameters `params`."""
         return TrialConfig(
             model=self.model,
             dataset=self.dataset,
             epochs=self.epochs,
             optimizer=self.optimizer,
             precision=self.precision,
-            seed=seed,
+            seed=trial_seed(self.seed, number),
             **params,
         )
+
+
+def trial_seed(root: int, number: int) -> int:
+    """The seed of trial, or replicate, `number` under the root seed `root`."""
+    return int(np.random.SeedSequence([root, number]).generate_state(1)[0])

@@ -96,10 +96,12 @@ class ImageData:
     Attributes:
         images: uint8, shape (n, 28, 28).
         labels: uint8, shape (n,), values 0 to 9.
+        index: Place of each in its file, int64, shape (n,); None: in the file's order.
     """
 
     images: np.ndarray
     labels: np.ndarray
+    index: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,21 +124,28 @@ def load_training_images(dataset: str, data_dir: Path) -> ImageData:
     return ImageData(_read_idx(raw / TRAIN_IMAGES), _read_idx(raw / TRAIN_LABELS))
 
 
-def load_splits(dataset: str, data_dir: Path) -> tuple[ImageData, ImageData]:
-    """The training split (50 000) and the validation split (10 000).
+def load_splits(
+    dataset: str, data_dir: Path, num_train: int = NUM_TRAIN_EXAMPLES
+) -> tuple[ImageData, ImageData]:
+    """The training split and the validation split, together the 60 000 training images.
 
     Fetches the files where they are missing. Both splits hold each class in
     the same proportion and are the same for every call.
+
+    Args:
+        dataset: One of `study.config.DATASETS`.
+        data_dir: Where the files lie or are put.
+        num_train: Size of the training split.
 
     Raises:
         UserError: The files can be had from nowhere.
     """
     whole = load_training_images(dataset, data_dir)
-    train, validation = stratified_split(whole.labels, NUM_TRAIN_EXAMPLES, SPLIT_SEED)
-    return (
-        ImageData(whole.images[train], whole.labels[train]),
-        ImageData(whole.images[validation], whole.labels[validation]),
+    train, validation = (
+        ImageData(whole.images[index], whole.labels[index], index)
+        for index in stratified_split(whole.labels, num_train, SPLIT_SEED)
     )
+    return train, validation
 
 
 def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) -> ImageData:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from study.config import HYPERPARAMETERS, METRIC
+from study.config import METRIC
 
 LINE_EVERY_S = 30.0  # between two progress lines where there is no terminal
 
@@ -27,9 +27,14 @@ def format_duration(seconds: float) -> str:
     return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
 
 
-def format_hyperparameters(values: dict[str, Any]) -> str:
+def format_value(value: Any) -> str:
+    """``0.123456`` -> ``0.1235``; text stays."""
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def format_params(values: dict[str, Any]) -> str:
     """``batch_size=512 lr=1 gamma=0.7 width_mult=1``."""
-    return " ".join(f"{name}={values[name]:.4g}" for name in HYPERPARAMETERS)
+    return " ".join(f"{name}={format_value(value)}" for name, value in values.items())
 
 
 class StudyProgress:
@@ -39,8 +44,10 @@ class StudyProgress:
         console: Where to show it.
         num_samples: Trials in all.
         epochs: Epochs of a trial that is not stopped early.
+        columns: What tells the trials apart: names of their parameters.
         earlier: Statuses of the trials that ended in earlier sessions.
-        best: The best trial of earlier sessions, (id, value, hyperparameters).
+        best: The best trial of earlier sessions, (id, value, parameters).
+        ranked: Whether the best trial is of interest.
     """
 
     def __init__(
@@ -48,12 +55,17 @@ class StudyProgress:
         console: Console,
         num_samples: int,
         epochs: int,
+        columns: Iterable[str],
         earlier: Iterable[str] = (),
         best: tuple[str, float, dict[str, Any]] | None = None,
+        *,
+        ranked: bool = True,
     ) -> None:
         self.console = console
         self.num_samples = num_samples
         self.epochs = epochs
+        self.columns = tuple(columns)
+        self.ranked = ranked
         self.counts = Counter(earlier)
         self.best = best
         self.running: dict[str, tuple[int, float, dict[str, Any]]] = {}
@@ -72,16 +84,15 @@ class StudyProgress:
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def trial_started(self, trial_id: str, config: dict[str, Any]) -> None:
+    def trial_started(self, trial_id: str, params: dict[str, Any]) -> None:
         """A trial runs, for the first time or again."""
-        epoch, value, _ = self.running.get(trial_id, (0, float("nan"), config))
-        self.running[trial_id] = (epoch, value, config)
+        epoch, value, _ = self.running.get(trial_id, (0, float("nan"), params))
+        self.running[trial_id] = (epoch, value, params)
         self._pace.setdefault(trial_id, (time.monotonic(), 0))
 
     def epoch_ended(self, trial_id: str, result: dict[str, Any]) -> None:
         """A trial reported an epoch."""
-        config = result["config"]
-        self.running[trial_id] = (result["epoch"], result[METRIC], config)
+        self.running[trial_id] = (result["epoch"], result[METRIC], result["params"])
         self.epochs_done += 1
         started, epochs = self._pace.get(trial_id, (self.started, 0))
         self._pace[trial_id] = (started, epochs + 1)
@@ -91,18 +102,19 @@ class StudyProgress:
 
     def trial_ended(self, trial_id: str, status: str, error: str = "") -> None:
         """A trial is complete, pruned, diverged or failed."""
-        epoch, value, config = self.running.pop(trial_id, (0, float("nan"), {}))
+        epoch, value, params = self.running.pop(trial_id, (0, float("nan"), {}))
         self.counts[status] += 1
         self._lengths.append(epoch)
         self._pace.pop(trial_id, None)
-        if status == "complete" and (self.best is None or value > self.best[1]):
-            self.best = (trial_id, value, config)
+        better = self.best is None or value > self.best[1]
+        if self.ranked and status == "complete" and better:
+            self.best = (trial_id, value, params)
         if self.console.is_terminal and status != "failed":
             return
         detail = error or f"{METRIC} {value:.2%} after epoch {epoch}"
-        hyper = format_hyperparameters(config) if config else ""
+        place = f"{self.done}/{self.num_samples} {trial_id}"
         self.console.print(
-            f"{self.done}/{self.num_samples} {trial_id} {status}: {detail}  {hyper}",
+            f"{place} {status}: {detail}  {format_params(params)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -151,20 +163,20 @@ class StudyProgress:
     def render(self) -> Group:
         """The live table."""
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("trial", "epoch", "", "val. accuracy", *HYPERPARAMETERS):
+        for column in ("trial", "epoch", "", "val. accuracy", *self.columns):
             table.add_column(column, no_wrap=True)
-        for trial_id, (epoch, value, config) in sorted(self.running.items()):
+        for trial_id, (epoch, value, params) in sorted(self.running.items()):
             table.add_row(
                 trial_id,
                 f"{epoch}/{self.epochs}",
                 ProgressBar(self.epochs, epoch, width=15),
                 f"{value:.2%}" if epoch else "",
-                *(f"{config[name]:.4g}" for name in HYPERPARAMETERS),
+                *(format_value(params[name]) for name in self.columns),
             )
-        best = Text("no trial complete yet")
+        best = Text("no trial complete yet" if self.ranked else "")
         if self.best:
-            trial_id, value, config = self.best
-            best = Text(f"best so far {value:.2%}  {trial_id}  {format_hyperparameters(config)}")
+            trial_id, value, params = self.best
+            best = Text(f"best so far {value:.2%}  {trial_id}  {format_params(params)}")
         bar = ProgressBar(self.num_samples, self.done, width=40)
         above = Table.grid()
         for row in (bar, Text(self.headline().partition(";")[0]), best):

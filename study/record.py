@@ -10,30 +10,39 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 
 from study import data
 from study.cluster import Slots
+from study.comparison import ComparisonConfig
 from study.config import (
     ASHA_GRACE_EPOCHS,
     ASHA_REDUCTION,
     METRIC,
     MODE,
+    NUM_TEST_IMAGES,
+    NUM_TRAINING_IMAGES,
     StudyConfig,
     UserError,
 )
+from study.data import ImageData
 from study.results import (
     FORMAT_VERSION,
+    PREDICTIONS_FILE,
     History,
+    is_comparison,
     load_study_json,
     newest_history,
     write_json,
+    write_predictions,
     write_tables,
 )
 from study.searcher import RAY_FOLDER, trial_name, trial_status
@@ -78,7 +87,12 @@ def check_new_folder(folder: Path) -> None:
 
 
 def write_study_json(
-    folder: Path, config: StudyConfig, address: str | None, slots: Slots, *, resume: bool
+    folder: Path,
+    config: StudyConfig | ComparisonConfig,
+    address: str | None,
+    slots: Slots,
+    *,
+    resume: bool,
 ) -> None:
     """Write ``study.json``, or add this session to it."""
     session = {
@@ -94,39 +108,54 @@ def write_study_json(
         "git": _git_state(),
     }
     earlier = load_study_json(folder)["sessions"] if resume else []
-    spec = data.DATASET_SPECS[config.dataset]
     content = {
         "format_version": FORMAT_VERSION,
         "config": config.to_json(),
-        "metric": METRIC,
-        "mode": MODE,
-        "objective": f"{METRIC} of a trial's last epoch",
-        "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
-        if config.scheduler == "asha"
-        else None,
+        **(_search_facts(config) if isinstance(config, StudyConfig) else {}),
         "data": {
             "dataset": config.dataset,
-            "sha256": spec.sha256,
-            "split": {
-                "train": data.NUM_TRAIN_EXAMPLES,
-                "validation": 60_000 - data.NUM_TRAIN_EXAMPLES,
-                "seed": data.SPLIT_SEED,
-                "stratified": True,
-            },
+            "sha256": data.DATASET_SPECS[config.dataset].sha256,
+            "split": _split_facts(config),
         },
         "sessions": [*earlier, session],
     }
     write_json(folder / "study.json", json.loads(json.dumps(content)))
 
 
-def load_config(folder: Path) -> StudyConfig:
+def _search_facts(config: StudyConfig) -> dict[str, Any]:
+    return {
+        "metric": METRIC,
+        "mode": MODE,
+        "objective": f"{METRIC} of a trial's last epoch",
+        "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
+        if config.scheduler == "asha"
+        else None,
+    }
+
+
+def _split_facts(config: StudyConfig | ComparisonConfig) -> dict[str, Any]:
+    """What is trained on and what is evaluated; `validation` counts the evaluated images."""
+    if config.protocol == "paper":
+        return {"train": NUM_TRAINING_IMAGES, "validation": NUM_TEST_IMAGES, "evaluated": "test"}
+    return {
+        "train": config.num_train,
+        "validation": NUM_TRAINING_IMAGES - config.num_train,
+        "evaluated": "validation",
+        "seed": data.SPLIT_SEED,
+        "stratified": True,
+    }
+
+
+def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
     """The configuration of the study in `folder`.
 
     Raises:
         UserError: There is no study, or its configuration is damaged.
     """
+    content = load_study_json(folder)
     try:
-        return StudyConfig(**load_study_json(folder)["config"])
+        kind = ComparisonConfig if is_comparison(content) else StudyConfig
+        return kind(**content["config"])
     except (KeyError, TypeError):
         raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
 
@@ -154,13 +183,27 @@ def _git_state() -> dict[str, Any] | None:
 
 
 class TableWriter:
-    """Makes a study's tables from its Optuna journal and its trials' checkpoints."""
+    """Makes a study's tables from its Optuna journal and its trials' checkpoints.
 
-    def __init__(self, folder: Path, config: StudyConfig, study: optuna.Study) -> None:
+    Args:
+        folder: The study's.
+        config: What is run.
+        study: The open Optuna study.
+        evaluated: The images that are evaluated after each epoch.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: StudyConfig | ComparisonConfig,
+        study: optuna.Study,
+        evaluated: ImageData,
+    ) -> None:
         self._folder = folder
         self._config = config
         self._study = study
-        self._ended: dict[str, History | None] = {}
+        self._evaluated = evaluated
+        self._ended: dict[str, tuple[Path, History] | None] = {}
         self._next_write = time.monotonic() + TABLES_EVERY_S
 
     def status_of(self, trial_id: str) -> tuple[str, str]:
@@ -176,36 +219,42 @@ class TableWriter:
             self._next_write = start + max(TABLES_EVERY_S, 20 * (time.monotonic() - start))
 
     def write(self) -> None:
-        """Write the three tables, with every trial whatever its status."""
+        """Write the tables, with every trial whatever its status."""
         rows: list[dict[str, Any]] = []
         histories: dict[str, History] = {}
+        log_p: dict[str, np.ndarray] = {}
         for trial in self._study.get_trials(deepcopy=False):
             if not trial.params:  # asked for, and killed before it was anything
                 continue
             trial_id = trial_name(trial.number)
-            if (history := self._history(trial_id, trial.state.is_finished())) is not None:
-                histories[trial_id] = history
+            config = self._config.trial_config(trial.params, trial.number)
             rows.append(
                 {
                     "trial_id": trial_id,
                     "status": trial_status(trial),
                     "error": trial.user_attrs.get("error"),
-                    "seed": trial.user_attrs["seed"],
-                    "model": self._config.model,
-                    "dataset": self._config.dataset,
-                    "optimizer": self._config.optimizer,
-                    "precision": self._config.precision,
-                    "epochs": self._config.epochs,
+                    **asdict(config),
                     **trial.params,
                 }
             )
+            found = self._history(trial_id, trial.state.is_finished())
+            if found is None:
+                continue
+            folder, histories[trial_id] = found
+            if (file := folder / PREDICTIONS_FILE).exists():
+                with np.load(file, allow_pickle=False) as content:
+                    log_p[trial_id] = content["log_p"]
         write_tables(self._folder, rows, histories)
+        if isinstance(self._config, ComparisonConfig):
+            index, labels = self._evaluated.index, self._evaluated.labels
+            index = np.arange(len(labels)) if index is None else index
+            write_predictions(self._folder, index, labels, log_p)
 
-    def _history(self, trial_id: str, ended: bool) -> History | None:
+    def _history(self, trial_id: str, ended: bool) -> tuple[Path, History] | None:
+        """A trial's newest intact checkpoint and its history; an ended trial's is kept."""
         if trial_id in self._ended:
             return self._ended[trial_id]
         found = newest_history(self._folder / RAY_FOLDER / trial_id)
-        history = found[1] if found else None
         if ended:
-            self._ended[trial_id] = history
-        return history
+            self._ended[trial_id] = found
+        return found

@@ -24,18 +24,19 @@ POLL_S = 0.5
 
 
 class HeadProcess:
-    """An actor: ``python -m study.run`` as a child process on the head.
+    """An actor: a command of this package as a child process on the head.
 
     Args:
+        module: The command's.
         arguments: The command line without ``--address``.
         client_address: What the user calls the cluster.
     """
 
-    def __init__(self, arguments: Sequence[str], client_address: str) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], client_address: str) -> None:
         address = ray.get_runtime_context().gcs_address
         self._addresses = (f"--address {address}", f"--address {client_address}")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "study.run", *arguments, "--address", address],
+            [sys.executable, "-m", module, *arguments, "--address", address],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -61,11 +62,12 @@ class HeadProcess:
         self._process.terminate()
 
 
-def run_on_head(address: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m study.run`` with `arguments` on the head; returns its exit status.
+def run_on_head(address: str, module: str, arguments: Sequence[str]) -> int:
+    """Run ``python -m MODULE`` with `arguments` on the head; returns its exit status.
 
     Args:
         address: ``ray://HOST:PORT``.
+        module: ``study.run`` or ``study.compare``.
         arguments: The command line without ``--address``.
 
     Raises:
@@ -73,7 +75,7 @@ def run_on_head(address: str, arguments: Sequence[str]) -> int:
     """
     cluster.connect(address)
     on_head: Any = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(HeadProcess)
-    process = on_head.remote(list(arguments), address)
+    process = on_head.remote(module, list(arguments), address)
     # A KeyboardInterrupt can get lost in Ray Client's callbacks.
     stop_asked = threading.Event()
     try:

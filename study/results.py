@@ -7,6 +7,7 @@
       trials.parquet    one row a trial: trial_id | status, hyperparameters, results
       epochs.parquet    one row an epoch: trial_id, epoch | losses, accuracy
       steps.parquet     one row an optimizer step: trial_id, step | epoch, loss
+      predictions.parquet  of a comparison: one row an evaluated image of each final model
 
 Hyperparameters live only in ``trials``; join on ``trial_id``. A trial's history
 travels in its checkpoints as ``history.npz``, from which the tables are made.
@@ -27,12 +28,16 @@ import pandas as pd
 from study.config import UserError
 from study.files import replacing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
 HISTORY_FILE = "history.npz"
+PREDICTIONS_FILE = "predictions.npz"
+NUM_CLASSES = 10
 
 TRIAL_COLUMNS = {
     "trial_id": "string",
+    "arm": "string",
+    "replicate": "Int64",
     "status": "string",
     "error": "string",
     "model": "string",
@@ -43,6 +48,9 @@ TRIAL_COLUMNS = {
     "lr": "float64",
     "gamma": "float64",
     "width_mult": "float64",
+    "dropout": "boolean",
+    "batch_norm": "boolean",
+    "train_examples": "Int64",
     "epochs": "int64",
     "seed": "int64",
     "num_params": "Int64",
@@ -69,6 +77,8 @@ EPOCH_COLUMNS = {
     "val_accuracy": "float64",
     "seconds": "float64",
     "eval_seconds": "float64",
+    "grad_sq_small": "float64",
+    "grad_sq_big": "float64",
 }
 STEP_COLUMNS = {
     "trial_id": "string",
@@ -78,6 +88,16 @@ STEP_COLUMNS = {
     "loss": "float64",
 }
 TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
+# Log-probabilities are natural logarithms: of a confident model they tell apart what
+# probabilities near 1 cannot.
+LOG_P_COLUMNS = tuple(f"log_p{digit}" for digit in range(NUM_CLASSES))
+PREDICTION_COLUMNS = {
+    "trial_id": "category",
+    "index": "int32",
+    "label": "int8",
+    "predicted": "int8",
+    **dict.fromkeys(LOG_P_COLUMNS, "float16"),
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +108,8 @@ class History:
         epochs: One record an epoch, with the columns of ``epochs.parquet``.
         step_losses: One array of step losses an epoch.
         batch_sizes: Examples in each step of an epoch.
-        facts: What the trainable knows of the run: num_params, precision, node, device.
+        facts: What the trainable knows of the run: num_params, precision, dropout,
+            batch_norm, train_examples, node, device.
     """
 
     epochs: list[dict[str, Any]]
@@ -231,16 +252,60 @@ def load_study(path: str | Path) -> StudyResults:
         if not file.exists():
             raise UserError(
                 f"{path}: {file.name} is missing; the study was stopped before it wrote its "
-                f"tables, continue it with: python -m study.run --resume {path}"
+                f"tables, continue it with: {resume_command(study, path)}"
             )
-        try:
-            frame = pd.read_parquet(file)
-        except (OSError, ValueError) as error:  # pyarrow's errors are among them
-            raise UserError(f"{file}: not a readable table ({error})") from None
-        if missing := [column for column in columns if column not in frame]:
-            raise UserError(f"{file}: column {missing[0]!r} is missing; was it made by this tool?")
-        frames[name] = frame
+        frames[name] = _read_table(file, columns)
     return StudyResults(path, study, **frames)
+
+
+def write_predictions(
+    path: Path, index: np.ndarray, labels: np.ndarray, log_p: dict[str, np.ndarray]
+) -> None:
+    """Write ``predictions.parquet``.
+
+    Args:
+        path: The comparison's folder.
+        index: Place of each evaluated image in its file, (n,).
+        labels: Of the images, (n,).
+        log_p: By trial id, each final model's log-probabilities, float16 (n, 10).
+    """
+    frames = [
+        pd.DataFrame(
+            {
+                "trial_id": trial_id,
+                "index": index,
+                "label": labels,
+                "predicted": values.argmax(1),
+                **dict(zip(LOG_P_COLUMNS, values.T, strict=True)),
+            }
+        )
+        for trial_id, values in log_p.items()
+    ]
+    frame = pd.concat(frames) if frames else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+    with replacing(path / "predictions.parquet") as file:
+        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, compression="zstd")
+
+
+def load_predictions(path: str | Path) -> pd.DataFrame:
+    """Read ``predictions.parquet`` of the comparison in `path`.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    file = Path(path) / "predictions.parquet"
+    if not file.exists():
+        raise UserError(f"{file}: missing; only a comparison keeps predictions")
+    return _read_table(file, PREDICTION_COLUMNS)
+
+
+def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+        raise UserError(f"{file}: not a readable table ({error})") from None
+    if missing := [column for column in columns if column not in frame]:
+        raise UserError(f"{file}: column {missing[0]!r} is missing; was it made by this tool?")
+    return frame
 
 
 def load_study_json(path: Path) -> dict[str, Any]:
@@ -263,6 +328,17 @@ def load_study_json(path: Path) -> dict[str, Any]:
             "use the version of mnist-study that made it"
         )
     return study
+
+
+def is_comparison(study: dict[str, Any]) -> bool:
+    """Whether ``study.json``'s content is of a comparison, not of a search."""
+    return "arms" in study.get("config", {})
+
+
+def resume_command(study: dict[str, Any], path: Path) -> str:
+    """The command that continues the study in the folder `path`."""
+    module = "study.compare" if is_comparison(study) else "study.run"
+    return f"python -m {module} --resume {path}"
 
 
 def newest_history(trial_dir: Path) -> tuple[Path, History] | None:

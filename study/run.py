@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import math
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from study.cli import (
+    Parser,
+    add_running_options,
+    check_unchanged,
+    folder_name,
+    guarded,
+    launch,
+    number,
+    show_counts,
+    show_next,
+)
+from study.comparison import ComparisonConfig
 from study.config import HYPERPARAMETERS, StudyConfig, UserError, require_positive
-from study.data import default_data_dir
-from study.progress import format_duration
 from study.space import (
     DEFAULT_SPACE,
     OTHER_LR,
@@ -46,30 +54,6 @@ Ctrl-C stops cleanly. Afterwards: python -m analysis.report results/NAME
 STUDY_OPTIONS = (
     "model", "dataset", "epochs", "optimizer", "precision", "sampler", "scheduler", "seed",
 )  # fmt: skip
-
-
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong and where the options are explained."""
-
-    def error(self, message: str) -> Any:
-        """Exit with status 2."""
-        self.exit(2, f"error: {message} (see python -m study.run --help)\n")
-
-
-def number(text: str) -> float:
-    """A finite number, as argparse type."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
-
-
-def duration(text: str) -> float:
-    """``90s``, ``10m``, ``2h`` or plain seconds, as argparse type; returns seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 10m or 2h")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def make_parser() -> Parser:
@@ -120,24 +104,7 @@ def make_parser() -> Parser:
     )
     add("--width-mult", type=number, nargs="+", metavar="X",
         help=f"factor on every hidden width; default {words['width_mult']}")  # fmt: skip
-
-    add = parser.add_argument_group("running").add_argument
-    add("--resume", type=Path, metavar="DIR", help="continue or extend the study in DIR")
-    add("--name", help="folder of the study (default: model, dataset and time)")
-    add("--results-dir", type=Path, metavar="DIR", default=Path("results"),
-        help="where studies lie (default results)")  # fmt: skip
-    add("--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
-        help="where the images lie or are put (default %(default)s)")  # fmt: skip
-    add("--address", metavar="A", help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT")
-    add("--gpus-per-trial", type=number, metavar="X",
-        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)")  # fmt: skip
-    add(
-        "--max-concurrent",
-        type=int,
-        metavar="N",
-        help="most trials at once (default: all that fit)",
-    )
-    add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
+    add_running_options(parser)
     return parser
 
 
@@ -151,14 +118,23 @@ def parse_space(args: argparse.Namespace) -> dict[str, Any]:
     return space
 
 
+def make_config(
+    args: argparse.Namespace, earlier: StudyConfig | ComparisonConfig | None
+) -> StudyConfig:
+    """The configuration of a new study, or of one that is continued."""
+    if isinstance(earlier, ComparisonConfig):
+        raise UserError(
+            f"--resume: {args.resume} holds a comparison; continue it with: "
+            f"python -m study.compare --resume {args.resume}"
+        )
+    return new_config(args) if earlier is None else resumed_config(args, earlier)
+
+
 def new_config(args: argparse.Namespace) -> StudyConfig:
     """The configuration of a new study."""
     given = {name: getattr(args, name) for name in (*STUDY_OPTIONS, "num_samples")}
     given = {name: value for name, value in given.items() if value is not None}
-    model, dataset = given.get("model", "cnn"), given.get("dataset", "mnist")
-    name = args.name or f"{model}-{dataset}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-        raise UserError(f"--name: {name!r}; use letters, digits, '.', '_' and '-'")
+    name = folder_name(args, f"{given.get('model', 'cnn')}-{given.get('dataset', 'mnist')}")
     space = {**default_space(given.get("optimizer", "adadelta")), **parse_space(args)}
     return StudyConfig(name=name, space=space_to_json(space), **given)
 
@@ -169,12 +145,7 @@ def resumed_config(args: argparse.Namespace, config: StudyConfig) -> StudyConfig
     Raises:
         UserError: An option contradicts the study.
     """
-    for name in STUDY_OPTIONS:
-        if (value := getattr(args, name)) not in (None, getattr(config, name)):
-            raise UserError(
-                f"--{name}: the study in {args.resume} was made with {getattr(config, name)!r}, "
-                f"not {value!r}; leave the option out, or start a new study without --resume"
-            )
+    check_unchanged(args, config, STUDY_OPTIONS)
     old_space = space_from_json(config.space)
     for name, distribution in parse_space(args).items():
         if distribution != old_space[name]:
@@ -183,10 +154,6 @@ def resumed_config(args: argparse.Namespace, config: StudyConfig) -> StudyConfig
                 f"{flag}: the study in {args.resume} was made with another space "
                 f"({describe(old_space[name])}); leave the option out, or start a new study"
             )
-    if args.name not in (None, config.name):
-        raise UserError(
-            f"--name: the study in {args.resume} is named {config.name!r}; leave it out"
-        )
     if args.num_samples is None:
         return config
     if args.num_samples < config.num_samples:
@@ -201,63 +168,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    console = Console()
-    try:
-        return _run(args, argv, console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
+    return guarded(lambda: _run(args, argv))
 
 
-def _run(args: argparse.Namespace, argv: list[str], console: Console) -> int:
-    for flag in ("num_samples", "max_concurrent"):
-        if getattr(args, flag) is not None:
-            require_positive("--" + flag.replace("_", "-"), getattr(args, flag), integer=True)
-    if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
-        raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
-    # Imported when the options are known to be good: it takes seconds.
-    from study import record, search
-
-    if args.resume is None:
-        config = new_config(args)
-        folder = args.results_dir / config.name
-        record.check_new_folder(folder)
-    else:
-        folder = args.resume
-        config = resumed_config(args, record.load_config(folder))
-    if args.address and args.address.startswith("ray://"):
-        from study.remote import run_on_head
-
-        return run_on_head(args.address, _arguments_on_head(argv, folder))
-    options = search.RunOptions(
-        data_dir=args.data_dir,
-        address=args.address,
-        gpus_per_trial=args.gpus_per_trial,
-        max_concurrent=args.max_concurrent,
-        time_budget_s=args.time_budget,
-    )
-    outcome = search.run_study(folder, config, options, console, resume=args.resume is not None)
-    show_outcome(folder, config, args.address, outcome, console)
-    return 0
+def _run(args: argparse.Namespace, argv: list[str]) -> int:
+    if args.num_samples is not None:
+        require_positive("--num-samples", args.num_samples, integer=True)
+    show = partial(show_outcome, args.address)
+    return launch(args, argv, partial(make_config, args), show, "study.run")
 
 
 def show_outcome(
-    folder: Path, config: StudyConfig, address: str | None, outcome: Any, console: Console
+    address: str | None, folder: Path, config: StudyConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials
 
     trials = load_study(folder).trials
-    counts = trials["status"].value_counts()
-    summary = ", ".join(f"{n} {status}" for status, n in counts.items())
-    console.print(
-        f"\n{outcome.ended} of {config.num_samples} trials ended ({summary}) in "
-        f"{format_duration(outcome.seconds)}",
-        highlight=False,
-    )
+    show_counts(config, outcome, trials, console)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
     columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
@@ -274,32 +202,9 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    console.print(f"Tables: {folder}/trials.parquet, epochs.parquet, steps.parquet",
-                  highlight=False, soft_wrap=True)  # fmt: skip
     resume = f"python -m study.run --resume {folder}" + (f" --address {address}" if address else "")
-    if outcome.stopped:
-        console.print(f"Ended early: {outcome.stopped}. Continue with:")
-        console.print(f"  {resume}", highlight=False, soft_wrap=True)
-    else:
-        more = 2 * config.num_samples
-        console.print("Next:", highlight=False)
-        for command in (
-            f"python -m analysis.report {folder}",
-            f"{resume} --num-samples {more}",
-        ):
-            console.print(f"  {command}", highlight=False, soft_wrap=True)
-
-
-def _arguments_on_head(argv: list[str], folder: Path) -> list[str]:
-    """The command line for the head: without the address, and with an absolute folder."""
-    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--address", "--resume", "--results-dir", "--name"):
-        where.add_argument(option)
-    given, rest = where.parse_known_args(argv)
-    folder = folder.absolute()
-    if given.resume:
-        return [*rest, "--resume", str(folder)]
-    return [*rest, "--results-dir", str(folder.parent), "--name", folder.name]
+    more = f"{resume} --num-samples {2 * config.num_samples}"
+    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from scipy.stats import qmc
 
+from study.comparison import ComparisonConfig
 from study.config import StudyConfig
 from study.space import report_point, space_from_json
 
@@ -19,14 +25,21 @@ def num_warm_up(config: StudyConfig) -> int:
     return min(10, max(4, config.num_samples // 4))
 
 
-def first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Origin and hyperparameters of the trials that are fixed when a study is made.
+def first_points(
+    config: StudyConfig | ComparisonConfig, num_earlier: int = 0
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Origin and parameters of the trials that are fixed in advance, beyond the earlier ones.
 
-    The first is the report's own configuration. For the samplers that learn from earlier
-    trials (tpe, gp) a Latin hypercube follows as warm-up: each batch size and width gets its
-    even share and each range is covered from end to end, which a few independent draws leave
-    to luck.
+    Of a comparison, all. Of a search, some when it is made: the first is the report's own
+    configuration. For the samplers that learn from earlier trials (tpe, gp) a Latin
+    hypercube follows as warm-up: each batch size and width gets its even share and each
+    range is covered from end to end, which a few independent draws leave to luck.
     """
+    if isinstance(config, ComparisonConfig):
+        yield from (("comparison", point) for point in config.points[num_earlier:])
+        return
+    if num_earlier:
+        return
     space = space_from_json(config.space)
     yield "report", report_point(space)
     if config.sampler in ("tpe", "gp"):
@@ -47,11 +60,15 @@ def at(distribution: BaseDistribution, u: float) -> Any:
     return min(max(value, low), high)  # rounding may leave the range
 
 
-def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    config: StudyConfig | ComparisonConfig, num_earlier: int
+) -> optuna.samplers.BaseSampler:
     """The study's sampler; its draws depend on the seed and on how many trials exist already."""
     # Another seed each session, else a resumed study would draw its first points again.
     seed = int(np.random.SeedSequence([config.seed, num_earlier]).generate_state(1)[0])
     samplers = optuna.samplers
+    if isinstance(config, ComparisonConfig):
+        return samplers.RandomSampler(seed=seed)  # never asked: every point is given
     match config.sampler:
         case "tpe":
             return samplers.TPESampler(
@@ -84,4 +101,6 @@ def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[
         elif isinstance(distribution, FloatDistribution):
             low, high = distribution.low, distribution.high
             params[name] = trial.suggest_float(name, low, high, log=distribution.log)
+        elif isinstance(distribution, IntDistribution):
+            params[name] = trial.suggest_int(name, distribution.low, distribution.high)
     return params

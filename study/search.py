@@ -1,4 +1,4 @@
-"""Run a study: from its configuration to its tables."""
+"""Run a search or a comparison: from its configuration to its tables."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study import cluster, data, kernels
+from study.comparison import ComparisonConfig
 from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
@@ -31,7 +32,10 @@ from study.searcher import (
     trial_status,
 )
 from study.signals import on_first_signal
+from study.space import space_of
 from study.trainable import TrialTrainable
+
+AnyConfig = StudyConfig | ComparisonConfig
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,9 @@ class Outcome:
 
 
 def run_study(
-    folder: Path, config: StudyConfig, options: RunOptions, console: Console, *, resume: bool
+    folder: Path, config: AnyConfig, options: RunOptions, console: Console, *, resume: bool
 ) -> Outcome:
-    """Run or continue the study in `folder` until its trials have ended or it is stopped.
+    """Run or continue the search or comparison in `folder` until it has ended or is stopped.
 
     Nothing is written to `folder` before data and cluster are known to be there.
 
@@ -79,7 +83,7 @@ def run_study(
         UserError: Something the user can mend.
     """
     with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
-        train, validation = data.load_splits(config.dataset, options.data_dir)
+        data.fetch(config.dataset, options.data_dir)
     with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
         cluster.connect(options.address)
     _quiet()
@@ -94,39 +98,59 @@ def run_study(
                     "No C compiler here (cc, or $CC): trials train two to three times slower than "
                     "they could. Your system's package gcc mends it."
                 )
+            train, evaluated = _load_images(folder, config, options.data_dir)
             trainable = tune.with_resources(
                 tune.with_parameters(
                     TrialTrainable,
+                    keep=isinstance(config, ComparisonConfig),
                     train_images=train.images,
                     train_labels=train.labels,
-                    val_images=validation.images,
-                    val_labels=validation.labels,
+                    val_images=evaluated.images,
+                    val_labels=evaluated.labels,
                 ),
                 {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
             )
-            return _search(folder, config, options, slots, study, trainable, console)
+            tables = TableWriter(folder, config, study, evaluated)
+            return _search(folder, config, options, slots, study, trainable, tables, console)
     finally:
         if options.address is None:
             ray.shutdown()
 
 
+def _load_images(
+    folder: Path, config: AnyConfig, data_dir: Path
+) -> tuple[data.ImageData, data.ImageData]:
+    """What is trained on and what is evaluated; opens the test set under the paper's protocol."""
+    if config.protocol == "split":
+        return data.load_splits(config.dataset, data_dir, config.num_train)
+    return data.load_training_images(config.dataset, data_dir), data.open_test_set(
+        config.dataset,
+        data_dir,
+        record=folder / "test_set_openings.jsonl",
+        reason=f"{config.name}: the report's protocol; nothing is selected",
+    )
+
+
 def _search(
     folder: Path,
-    config: StudyConfig,
+    config: AnyConfig,
     options: RunOptions,
     slots: cluster.Slots,
     study: optuna.Study,
     trainable: Any,
+    tables: TableWriter,
     console: Console,
 ) -> Outcome:
     start = time.monotonic()
-    tables = TableWriter(folder, config, study)
+    ranked = isinstance(config, StudyConfig)
     progress = StudyProgress(
         console,
         config.num_samples,
         config.epochs,
+        space_of(config),
         earlier=[trial_status(t) for t in study.trials if t.state.is_finished()],
-        best=_best(study),
+        best=_best(study) if ranked else None,
+        ranked=ranked,
     )
     stop = StopRequest(options.time_budget_s)
     storage = folder.resolve()  # Ray's processes have working folders of their own
@@ -164,9 +188,9 @@ def _search(
     return Outcome(reason, ended, time.monotonic() - start)
 
 
-def make_scheduler(config: StudyConfig, study: optuna.Study) -> TrialScheduler:
-    """The study's scheduler, told what its earlier trials reported."""
-    if config.scheduler == "none":
+def make_scheduler(config: AnyConfig, study: optuna.Study) -> TrialScheduler:
+    """The study's scheduler, told what its earlier trials reported; a comparison stops none."""
+    if isinstance(config, ComparisonConfig) or config.scheduler == "none":
         return FIFOScheduler()
     scheduler = ASHAScheduler(
         time_attr="epoch",
@@ -196,13 +220,13 @@ class ProgressCallback(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Ray's hook."""
-        self.progress.trial_started(trial.trial_id, trial.config)
+        self.progress.trial_started(trial.trial_id, trial.evaluated_params)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """Ray's hook."""
-        self.progress.epoch_ended(trial.trial_id, {**result, "config": trial.config})
+        self.progress.epoch_ended(trial.trial_id, {**result, "params": trial.evaluated_params})
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Ray's hook."""

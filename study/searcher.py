@@ -27,10 +27,11 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
+from study.comparison import ComparisonConfig
 from study.config import METRIC, MODE, StudyConfig, UserError
 from study.results import History, newest_history
 from study.samplers import first_points, make_sampler, suggest
-from study.space import space_from_json
+from study.space import space_of
 
 JOURNAL_FILE = "optuna.log"
 RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
@@ -42,7 +43,7 @@ def trial_name(number: int) -> str:
     return f"trial_{number:05d}"
 
 
-def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
+def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
     """The study's journal in `folder`, created where there is none.
 
     The caller holds the study's lock, so a lock or a half line left by a killed
@@ -54,7 +55,7 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
     path = folder / JOURNAL_FILE
     (folder / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)
     _drop_half_line(path)
-    fingerprint = json.dumps([config.space, config.epochs, config.model, config.dataset])
+    fingerprint = json.dumps(config.identity())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -74,13 +75,13 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
         ) from None
     if not study.trials:
         study.set_user_attr("fingerprint", fingerprint)
-        for origin, point in first_points(config):
-            study.enqueue_trial(point, user_attrs={"origin": origin})
     elif study.user_attrs.get("fingerprint") != fingerprint:
         raise UserError(
             f"{path}: belongs to a study with another space; {folder / 'study.json'} was changed "
             "or replaced, restore it or start a new study"
         )
+    for origin, point in first_points(config, len(study.trials)):
+        study.enqueue_trial(point, user_attrs={"origin": origin})
     return study
 
 
@@ -117,11 +118,15 @@ class StudySearch(SearchAlgorithm):
     """
 
     def __init__(
-        self, study: optuna.Study, config: StudyConfig, max_concurrent: int, ray_dir: Path
+        self,
+        study: optuna.Study,
+        config: StudyConfig | ComparisonConfig,
+        max_concurrent: int,
+        ray_dir: Path,
     ) -> None:
         self._study = study
         self._config = config
-        self._space = space_from_json(config.space)
+        self._space = space_of(config)
         self._max_concurrent = max_concurrent
         self._ray_dir = ray_dir
         self._experiment: Experiment | None = None
@@ -231,10 +236,9 @@ class StudySearch(SearchAlgorithm):
         assert self._experiment is not None
         spec = self._experiment.spec
         name = trial_name(number)
-        seed = int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0])
         return Trial(
             spec["run"],
-            config=vars(self._config.trial_config(params, seed)),
+            config=vars(self._config.trial_config(params, number)),
             trial_id=name,
             evaluated_params=params,
             experiment_tag=name,

@@ -18,11 +18,13 @@ from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
+    IntDistribution,
     distribution_to_json,
     json_to_distribution,
 )
 
-from study.config import REPORT_HYPERPARAMETERS, UserError, check_hyperparameter
+from study.comparison import MAX_REPLICATES, ComparisonConfig
+from study.config import REPORT_HYPERPARAMETERS, StudyConfig, UserError, check_hyperparameter
 
 Space = dict[str, BaseDistribution]
 
@@ -95,6 +97,16 @@ def space_to_json(space: Mapping[str, BaseDistribution]) -> dict[str, dict[str, 
 def space_from_json(space: Mapping[str, Mapping[str, Any]]) -> Space:
     """The inverse of `space_to_json`."""
     return {name: json_to_distribution(json.dumps(dist)) for name, dist in space.items()}
+
+
+def space_of(config: StudyConfig | ComparisonConfig) -> Space:
+    """What the trials of a search or of a comparison draw from."""
+    if isinstance(config, StudyConfig):
+        return space_from_json(config.space)
+    return {
+        "arm": CategoricalDistribution(tuple(config.arms)),
+        "replicate": IntDistribution(1, MAX_REPLICATES),
+    }
 
 
 def describe(distribution: BaseDistribution) -> str:

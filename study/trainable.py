@@ -9,14 +9,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ray import tune
 
 from study.config import TrialConfig
 from study.data import ImageData
 from study.kernels import keep_freed_memory
-from study.models import count_parameters
-from study.results import History
+from study.models import BatchNormReLU, MaskDropout, count_parameters
+from study.results import PREDICTIONS_FILE, History
 from study.train import Trainer
 
 STATE_FILE = "state.pt"
@@ -29,8 +30,16 @@ class TrialTrainable(tune.Trainable):
     trial; everything a trial owns is in its `Trainer`, which `setup` renews.
     """
 
-    def setup(self, config: dict[str, Any], **data: Any) -> None:
-        """Build the trial. `data`: the splits' arrays, shared through the object store."""
+    def setup(self, config: dict[str, Any], keep: bool = False, **data: Any) -> None:
+        """Build the trial.
+
+        Args:
+            config: A `TrialConfig`.
+            keep: Whether to keep what a comparison is analysed by: the final model's
+                predictions, and the gradient's noise after each epoch.
+            **data: The splits' arrays, shared through the object store.
+        """
+        self.keep = keep
         # One thread a trial on a CPU: several trials at once beat one with several threads.
         torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
         keep_freed_memory()
@@ -39,6 +48,7 @@ class TrialTrainable(tune.Trainable):
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
             ImageData(data["val_images"], data["val_labels"]),
+            measure_noise=keep,
         )
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -60,6 +70,10 @@ class TrialTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trainer's state and the history so far."""
         folder = Path(checkpoint_dir)
+        # First: where the history is whole, this is.
+        if self.keep and self.trainer.finished and not self.trainer.epochs[-1].diverged:
+            log_p = self.trainer.log_probabilities().half().numpy()
+            np.savez(folder / PREDICTIONS_FILE, log_p=log_p)
         torch.save(self.trainer.state_dict(), folder / STATE_FILE)
         self.history().save(folder)
 
@@ -73,6 +87,7 @@ class TrialTrainable(tune.Trainable):
         """What this trial has measured so far."""
         trainer = self.trainer
         cuda = trainer.device.type == "cuda"
+        modules = list(trainer.model.modules())
         return History(
             epochs=[asdict(record) for record in trainer.epochs],
             step_losses=[losses.numpy() for losses in trainer.step_losses],
@@ -80,6 +95,9 @@ class TrialTrainable(tune.Trainable):
             facts={
                 "num_params": count_parameters(trainer.model),
                 "precision": trainer.precision,
+                "train_examples": len(trainer.train_data),
+                "dropout": any(isinstance(m, MaskDropout) and m.p > 0 for m in modules),
+                "batch_norm": any(isinstance(m, BatchNormReLU) for m in modules),
                 "node": platform.node(),
                 "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             },

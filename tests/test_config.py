@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from study.config import NUM_TRAIN_EXAMPLES, StudyConfig, TrialConfig, UserError
+from study.config import NUM_TRAIN_EXAMPLES, StudyConfig, TrialConfig, UserError, trial_seed
 
 
 def test_defaults_are_the_reports_preset():
@@ -57,8 +57,13 @@ def test_the_whole_training_split_is_a_possible_batch():
 def test_study_makes_its_trials():
     study = StudyConfig("s", {}, model="resnet18", epochs=3, optimizer="sgd", precision="fp32")
     params = {"batch_size": 64, "lr": 0.5, "gamma": 0.9, "width_mult": 2.0}
-    trial = study.trial_config(params, seed=7)
+    trial = study.trial_config(params, 7)
     assert trial == TrialConfig(
-        model="resnet18", epochs=3, optimizer="sgd", precision="fp32", seed=7, **params
+        model="resnet18",
+        epochs=3,
+        optimizer="sgd",
+        precision="fp32",
+        seed=trial_seed(1, 7),
+        **params,
     )
     assert StudyConfig(**study.to_json()) == study

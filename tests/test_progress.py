@@ -14,11 +14,11 @@ CONFIG = {"batch_size": 64, "lr": 0.51234, "gamma": 0.7, "width_mult": 2.0}
 def make(terminal, **kwargs):
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=120)
-    return StudyProgress(console, num_samples=4, epochs=5, **kwargs), out
+    return StudyProgress(console, num_samples=4, epochs=5, columns=CONFIG, **kwargs), out
 
 
 def result(epoch, accuracy):
-    return {"epoch": epoch, "val_accuracy": accuracy, "config": CONFIG}
+    return {"epoch": epoch, "val_accuracy": accuracy, "params": CONFIG}
 
 
 @pytest.mark.parametrize(

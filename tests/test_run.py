@@ -13,6 +13,7 @@ import pytest
 from study import run
 from study.config import UserError
 from study.record import check_new_folder, load_config
+from study.results import FORMAT_VERSION
 from study.run import make_parser, new_config, resumed_config
 
 
@@ -139,7 +140,7 @@ def made(here):
     config = new_config(args("--name", "a", "--lr", "0.1", "1", "--epochs", "3"))
     folder = here / "results" / "a"
     folder.mkdir(parents=True)
-    content = {"format_version": 1, "config": config.to_json(), "sessions": []}
+    content = {"format_version": FORMAT_VERSION, "config": config.to_json(), "sessions": []}
     (folder / "study.json").write_text(json.dumps(content))
     return config
 
@@ -174,7 +175,8 @@ def test_resuming_with_something_else_is_refused(made, argv, reason):
 
 def test_a_damaged_configuration_is_refused(made, here, capsys):
     file = here / "results" / "a" / "study.json"
-    file.write_text('{"format_version": 1, "config": {"unknown": 1}}')
+    content = {"format_version": FORMAT_VERSION, "config": {"unknown": 1}}
+    file.write_text(json.dumps(content))
     assert "damaged" in refused(capsys, "--resume", "results/a")
 
 

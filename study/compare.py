@@ -1,0 +1,182 @@
+"""Compare fixed configurations over seeds: ``python -m study.compare batch-size``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from study.cli import (
+    Parser,
+    add_running_options,
+    check_unchanged,
+    folder_name,
+    guarded,
+    launch,
+    show_counts,
+    show_next,
+)
+from study.comparison import COMPARISONS, ComparisonConfig, find_comparison
+from study.config import StudyConfig, UserError
+
+EPILOG = """examples:
+  python -m study.compare batch-size --replicates 10
+      the small CNN at batch sizes 32, 64 and 512, ten seeds each
+  python -m study.compare batch-size --arms 64 512 6000 --epochs 3
+      chosen arms
+  python -m study.compare regularization --arms "cnn-*" --replicates 5
+      the CNN with and without dropout and batch norm
+  python -m study.compare models --protocol paper
+      as the report did: train on all 60 000 images, evaluate on the test images
+  python -m study.compare mine.toml
+      an own comparison; the file:
+          title = "Does the optimizer matter?"
+          [defaults]              # of every arm; what is left out is the report's
+          batch_size = 64
+          [arms.adadelta]
+          [arms.sgd]
+          optimizer = "sgd"
+          lr = 0.05
+  python -m study.compare --resume results/NAME --replicates 20
+      continue a stopped comparison, or extend a finished one
+
+Ctrl-C stops cleanly. Afterwards: python -m analysis.report results/NAME
+"""
+FIXED_OPTIONS = ("epochs", "dataset", "protocol", "precision", "seed")
+
+
+def make_parser() -> Parser:
+    """The command line. Options of the comparison default to None, to tell what was given."""
+    lines = "\n".join(
+        f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
+        + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")
+        for name, c in COMPARISONS.items()
+    )
+    parser = Parser(
+        prog="python -m study.compare",
+        description="Train fixed configurations (arms) with several seeds each (replicates) and "
+        "keep everything:\nlosses, accuracies, the final models' predictions. Replicate k of "
+        "every arm has the same seed.\nNothing is stopped early, nothing is selected."
+        f"\n\ncomparisons:\n{lines}",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    default = ComparisonConfig("", "", {})
+    parser.add_argument(
+        "comparison", nargs="?", metavar="NAME", help="one of the above, or a TOML file"
+    )
+    add = parser.add_argument_group("comparison").add_argument
+    add(
+        "--replicates",
+        type=int,
+        metavar="N",
+        help=f"seeds of each arm (default {default.replicates})",
+    )
+    add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    add("--protocol", metavar="P",
+        help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
+        "train, the test images to evaluate")  # fmt: skip
+    add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
+    add("--precision", metavar="P",
+        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
+    add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
+    add_running_options(parser)
+    return parser
+
+
+def make_config(
+    args: argparse.Namespace, earlier: StudyConfig | ComparisonConfig | None
+) -> ComparisonConfig:
+    """The configuration of a new comparison, or of one that is continued.
+
+    Raises:
+        UserError: There is no such comparison, or an option contradicts the earlier one.
+    """
+    if earlier is None:
+        return new_config(args)
+    if isinstance(earlier, StudyConfig):
+        raise UserError(
+            f"--resume: {args.resume} holds a search; continue it with: "
+            f"python -m study.run --resume {args.resume}"
+        )
+    check_unchanged(args, earlier, FIXED_OPTIONS)
+    if args.comparison is not None or args.arms is not None:
+        raise UserError(f"--resume: the arms of {args.resume} are fixed; leave NAME and --arms out")
+    if args.replicates is None:
+        return earlier
+    if args.replicates < earlier.replicates:
+        raise UserError(
+            f"--replicates: the comparison in {args.resume} has {earlier.replicates}; give at "
+            "least that many"
+        )
+    return replace(earlier, replicates=args.replicates)
+
+
+def new_config(args: argparse.Namespace) -> ComparisonConfig:
+    """The configuration of a new comparison."""
+    if args.comparison is None:
+        raise UserError(
+            f"NAME is missing: what to compare; choose one of {', '.join(COMPARISONS)}, or a "
+            "file like mine.toml"
+        )
+    comparison = find_comparison(args.comparison)
+    given = {name: getattr(args, name) for name in (*FIXED_OPTIONS, "replicates")}
+    return ComparisonConfig(
+        name=folder_name(args, Path(args.comparison).stem),
+        title=comparison.title,
+        arms=comparison.select(args.arms),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = make_parser().parse_args(argv)
+    show = partial(show_outcome, args.address)
+    return guarded(lambda: launch(args, argv, partial(make_config, args), show, "study.compare"))
+
+
+def show_outcome(
+    address: str | None, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
+) -> None:
+    """Print each arm's results, the files written and the next commands."""
+    from study.results import load_study
+
+    trials = load_study(folder).trials
+    show_counts(config, outcome, trials, console)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds a trial"):
+        table.add_column(column, no_wrap=True)
+    complete = trials[trials["status"] == "complete"]
+    for arm in config.arms:
+        rows = complete[complete["arm"] == arm]
+        accuracy = rows["last_val_accuracy"]
+        shown = f"{accuracy.mean():.2%} [{accuracy.min():.2%}, {accuracy.max():.2%}]"
+        table.add_row(
+            arm,
+            str(len(rows)),
+            shown if len(rows) else "",
+            f"{rows['last_val_loss'].mean():.4f}" if len(rows) else "",
+            f"{rows['seconds'].mean():.1f}" if len(rows) else "",
+        )
+    images = "test" if config.protocol == "paper" else "validation"
+    console.print(f"On the {images} images, after the last epoch:")
+    console.print(table)
+    resume = f"python -m study.compare --resume {folder}"
+    resume += f" --address {address}" if address else ""
+    more = f"{resume} --replicates {2 * config.replicates}"
+    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,275 @@
+"""Comparisons: fixed arms times replicates, paired by seed.
+
+Each arm is one configuration; replicate k of every arm has the same seed, so that arms
+that share a network begin with the same weights. Nothing is stopped early and nothing is
+selected. The built-in ones ask what the report asks; an own one is a small TOML file::
+
+    title = "Does the optimizer matter?"    # optional
+
+    [defaults]                              # optional: of every arm
+    batch_size = 64
+
+    [arms.adadelta]
+
+    [arms.sgd]
+    optimizer = "sgd"
+    lr = 0.05
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from study.config import (
+    DATASETS,
+    NUM_TRAIN_EXAMPLES,
+    NUM_TRAINING_IMAGES,
+    PRECISIONS,
+    TrialConfig,
+    UserError,
+    require_choice,
+    require_positive,
+    trial_seed,
+)
+
+PROTOCOLS = ("split", "paper")
+MAX_REPLICATES = 1000
+MIN_VALIDATION = 1000  # images left to evaluate on
+
+# What an arm may set; the rest is the comparison's.
+ARM_SETTINGS = (
+    "model", "batch_size", "lr", "gamma", "width_mult", "optimizer", "dropout", "batch_norm",
+    "train_examples",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared.
+
+    Attributes:
+        title: The question, for people.
+        arms: Each arm's settings, of `ARM_SETTINGS`; the rest is the report's.
+        optional: Arms that run only where they are asked for.
+    """
+
+    title: str
+    arms: Mapping[str, Mapping[str, Any]]
+    optional: tuple[str, ...] = ()
+
+    def select(self, patterns: Sequence[str] | None) -> dict[str, dict[str, Any]]:
+        """The arms whose names match one of `patterns` (``cnn-*``); all but optional by default.
+
+        Raises:
+            UserError: A pattern matches none.
+        """
+        if patterns is None:
+            names = [name for name in self.arms if name not in self.optional]
+        else:
+            for pattern in patterns:
+                if not fnmatch.filter(self.arms, pattern):
+                    raise UserError(
+                        f"--arms: no arm is named {pattern!r}; choose among {', '.join(self.arms)}"
+                    )
+            names = [n for n in self.arms if any(fnmatch.fnmatch(n, p) for p in patterns)]
+        return {name: dict(self.arms[name]) for name in names}
+
+
+CELLS = {
+    "none": {"dropout": False, "batch_norm": False},
+    "dropout": {"dropout": True, "batch_norm": False},
+    "batch-norm": {"dropout": False, "batch_norm": True},
+    "both": {"dropout": True, "batch_norm": True},
+}
+COMPARISONS: Mapping[str, Comparison] = {
+    "batch-size": Comparison(
+        "Does the batch size change what is learned?",
+        {str(size): {"batch_size": size} for size in (32, 64, 512, 6000)},
+        optional=("6000",),
+    ),
+    "models": Comparison(
+        "Is the modified ResNet18 better than the small CNN?",
+        {"cnn": {"model": "cnn"}, "resnet18": {"model": "resnet18"}},
+    ),
+    "regularization": Comparison(
+        "What do dropout and batch norm do, alone and together?",
+        {
+            f"{model}-{cell}": {"model": model, **settings}
+            for model in ("cnn", "resnet18")
+            for cell, settings in CELLS.items()
+        },
+    ),
+    "schedule": Comparison(
+        "Does the accuracy settle by itself, or because the learning rate decays?",
+        {"gamma-0.7": {"gamma": 0.7}, "gamma-1": {"gamma": 1.0}},
+    ),
+    "training-size": Comparison(
+        "How much do more training images help?",
+        {str(n): {"train_examples": n} for n in (6_875, 13_750, 27_500, 55_000)},
+    ),
+    "width": Comparison(
+        "How much does a wider CNN help?",
+        {f"x{width:g}": {"width_mult": width} for width in (0.5, 1.0, 2.0, 4.0)},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """One comparison. Everything but `replicates` is fixed for its life.
+
+    Attributes:
+        name: Folder name under the results directory.
+        title: The question.
+        arms: Each arm's settings.
+        replicates: Seeds of each arm; resuming may raise it.
+        epochs: Of every trial.
+        dataset: One of `study.config.DATASETS`.
+        protocol: ``split``: train on the training split, evaluate on the validation split;
+            ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
+        precision: One of `study.config.PRECISIONS`.
+        seed: Root of the replicates' seeds.
+    """
+
+    name: str
+    title: str
+    arms: dict[str, dict[str, Any]]
+    replicates: int = 10
+    epochs: int = 15
+    dataset: str = "mnist"
+    protocol: str = "split"
+    precision: str = "auto"
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        require_choice("--dataset", self.dataset, DATASETS)
+        require_choice("--protocol", self.protocol, PROTOCOLS)
+        require_choice("--precision", self.precision, PRECISIONS)
+        require_positive("--replicates", self.replicates, integer=True)
+        require_positive("--epochs", self.epochs, integer=True)
+        if self.replicates > MAX_REPLICATES:
+            raise UserError(f"--replicates: {self.replicates} is too many; use {MAX_REPLICATES}")
+        if self.seed < 0:
+            raise UserError(f"--seed: {self.seed} is negative; use 0 or above")
+        for name in self.arms:
+            config = self._arm(name)
+            if config.batch_size > (config.train_examples or self.num_train):
+                raise UserError(
+                    f"arm {name}: batch_size: {config.batch_size} is larger than its "
+                    f"{config.train_examples} training examples"
+                )
+        if self.protocol == "split" and NUM_TRAINING_IMAGES - self.num_train < MIN_VALIDATION:
+            raise UserError(
+                f"train_examples: {self.num_train} leaves fewer than {MIN_VALIDATION} validation "
+                "images; use fewer, or --protocol paper"
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Trials in all."""
+        return len(self.arms) * self.replicates
+
+    @property
+    def num_train(self) -> int:
+        """Images that are trained on where an arm does not take fewer."""
+        if self.protocol == "paper":
+            return NUM_TRAINING_IMAGES
+        asked = [settings.get("train_examples", 0) for settings in self.arms.values()]
+        return max([NUM_TRAIN_EXAMPLES, *asked])
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The trials in their order: replicate by replicate, so that the arms keep step."""
+        replicates = range(1, self.replicates + 1)
+        return [{"arm": arm, "replicate": k} for k in replicates for arm in self.arms]
+
+    def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
+        """The trial of an arm and a replicate; `number` does not matter."""
+        seed = trial_seed(self.seed, params["replicate"])
+        return replace(self._arm(params["arm"]), seed=seed)
+
+    def _arm(self, name: str) -> TrialConfig:
+        try:
+            return TrialConfig(
+                dataset=self.dataset,
+                epochs=self.epochs,
+                precision=self.precision,
+                **self.arms[name],
+            )
+        except UserError as error:
+            raise UserError(f"arm {name}: {error}") from None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return asdict(self)
+
+    def identity(self) -> list[Any]:
+        """What must not change between two sessions."""
+        return [self.arms, self.epochs, self.dataset, self.protocol, self.seed]
+
+
+def find_comparison(name: str) -> Comparison:
+    """The built-in comparison `name`, or that of the TOML file `name`.
+
+    Raises:
+        UserError: There is none, or the file is not one.
+    """
+    if name in COMPARISONS:
+        return COMPARISONS[name]
+    path = Path(name)
+    if path.suffix == ".toml" and path.is_file():
+        return load_comparison(path)
+    if path.suffix == ".toml":
+        raise UserError(f"{name}: no such file; a comparison file is explained in --help")
+    raise UserError(
+        f"{name!r} is no comparison{_hint(name, COMPARISONS)}; choose one of "
+        f"{', '.join(COMPARISONS)}, or a file like mine.toml"
+    )
+
+
+def load_comparison(path: Path) -> Comparison:
+    """The comparison in a TOML file; see the top of this module.
+
+    Raises:
+        UserError: It is not one.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable TOML file ({error})") from None
+    _check_keys(content, ("title", "defaults", "arms"), path, "")
+    defaults, arms = content.get("defaults", {}), content.get("arms", {})
+    tables = {"[defaults]": defaults, **{f"[arms.{n}]": s for n, s in arms.items()}}
+    for where, settings in tables.items():
+        if not isinstance(settings, dict):
+            raise UserError(f"{path}: {where}: {settings!r} is not a table of settings")
+        _check_keys(settings, ARM_SETTINGS, path, f" {where}:")
+    if len(arms) < 2:
+        raise UserError(f"{path}: {len(arms)} arms; a comparison needs [arms.A] and [arms.B]")
+    for name in arms:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"{path}: [arms.{name}]: use letters, digits, '.', '_' and '-'")
+    return Comparison(
+        str(content.get("title", path.stem)), {n: {**defaults, **s} for n, s in arms.items()}
+    )
+
+
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], path: Path, where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UserError(
+                f"{path}:{where} unknown key {key!r}{_hint(key, known)}; "
+                f"the keys are {', '.join(known)}"
+            )
+
+
+def _hint(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,140 @@
+"""What a comparison consists of: arms, order, seeds, files."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.comparison import COMPARISONS, Comparison, ComparisonConfig, find_comparison
+from study.config import TrialConfig, UserError
+
+
+def config(arms, **kwargs):
+    return ComparisonConfig("c", "a question", arms, **kwargs)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_every_built_in_arm_is_possible_and_all_differ(name):
+    comparison = COMPARISONS[name]
+    made = config({name: dict(arm) for name, arm in comparison.arms.items()}, replicates=1)
+    trials = [made.trial_config(point, 0) for point in made.points]
+    assert len(set(trials)) == len(comparison.arms)
+    assert comparison.title.endswith("?")
+
+
+def test_the_reports_comparison_is_the_reports_configuration_at_three_batch_sizes():
+    made = config(COMPARISONS["batch-size"].select(None), replicates=2)
+    trial = made.trial_config({"arm": "512", "replicate": 1}, 0)
+    assert trial == TrialConfig(seed=trial.seed)
+    assert [p["arm"] for p in made.points] == ["32", "64", "512"] * 2
+    assert [p["replicate"] for p in made.points] == [1, 1, 1, 2, 2, 2]
+    assert made.num_samples == 6
+
+
+def test_replicates_are_paired_by_seed_whatever_the_arm_and_the_number():
+    made = config({"a": {}, "b": {"batch_size": 64}}, replicates=3)
+    seeds = {
+        (arm, k): made.trial_config({"arm": arm, "replicate": k}, number).seed
+        for number, (k, arm) in enumerate((k, arm) for k in (1, 2, 3) for arm in "ab")
+    }
+    assert all(seeds["a", k] == seeds["b", k] for k in (1, 2, 3))
+    assert len(set(seeds.values())) == 3
+    other = config({"a": {}, "b": {}}, seed=2).trial_config({"arm": "a", "replicate": 1}, 0)
+    assert other.seed != seeds["a", 1]
+
+
+def test_more_replicates_only_append():
+    few, more = (config({"a": {}, "b": {}}, replicates=n) for n in (2, 5))
+    assert more.points[: len(few.points)] == few.points
+
+
+def test_what_is_trained_on_follows_from_protocol_and_arms():
+    assert config({"a": {}}).num_train == 50_000
+    assert config({"a": {"train_examples": 100, "batch_size": 10}}).num_train == 50_000
+    assert config({"a": {"train_examples": 55_000}}).num_train == 55_000
+    assert config({"a": {}}, protocol="paper").num_train == 60_000
+
+
+@pytest.mark.parametrize(
+    ("arms", "kwargs", "reason"),
+    [
+        ({"a": {}}, {"replicates": 0}, "--replicates: 0"),
+        ({"a": {}}, {"replicates": 5000}, "--replicates: 5000 is too many"),
+        ({"a": {}}, {"epochs": 0}, "--epochs: 0"),
+        ({"a": {}}, {"protocol": "test"}, "--protocol: unknown value 'test'; choose one of split"),
+        ({"a": {}}, {"seed": -1}, "--seed: -1"),
+        ({"a": {}}, {"dataset": "cifar"}, "--dataset"),
+        ({"a": {}}, {"precision": "fp8"}, "--precision"),
+        ({"a": {"lr": -1.0}}, {}, "arm a: lr: -1.0"),
+        ({"a": {"train_examples": 100}}, {}, "arm a: batch_size: 512 is larger than its 100"),
+        ({"a": {"train_examples": 59_500}}, {}, "leaves fewer than 1000 validation images"),
+    ],
+)
+def test_impossible_comparisons_are_refused(arms, kwargs, reason):
+    with pytest.raises(UserError) as error:
+        config(arms, **kwargs)
+    assert reason in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_arms_are_chosen_by_name_or_pattern():
+    batch = COMPARISONS["batch-size"]
+    assert list(batch.select(None)) == ["32", "64", "512"]
+    assert list(batch.select(["6000", "64"])) == ["64", "6000"]
+    assert len(COMPARISONS["regularization"].select(["cnn-*"])) == 4
+    with pytest.raises(UserError, match="no arm is named '128'; choose among 32, 64"):
+        batch.select(["32", "128"])
+
+
+FILE = """
+title = "Does the optimizer matter?"
+[defaults]
+batch_size = 64
+[arms.adadelta]
+[arms.sgd]
+optimizer = "sgd"
+lr = 0.05
+"""
+
+
+def test_a_toml_file_is_a_comparison(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(FILE)
+    assert find_comparison(str(path)) == Comparison(
+        "Does the optimizer matter?",
+        {"adadelta": {"batch_size": 64}, "sgd": {"batch_size": 64, "optimizer": "sgd", "lr": 0.05}},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("title = ", "not a readable TOML file"),
+        (FILE.replace("optimizer", "optimiser"), "'optimiser' (did you mean 'optimizer'?)"),
+        (FILE.replace("[arms.", "[arm."), "unknown key 'arm' (did you mean 'arms'?)"),
+        (FILE.replace("batch_size", "epochs"), "[defaults]: unknown key 'epochs'"),
+        ("[arms.one]\n", "1 arms; a comparison needs [arms.A] and [arms.B]"),
+        ("[arms]\na = 1\nb = 2\n", "[arms.a]: 1 is not a table"),
+        ('[arms."a b"]\n[arms.c]\n', "[arms.a b]: use letters"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused(tmp_path, text, reason):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        find_comparison(str(path))
+    assert reason in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("batchsize", "did you mean 'batch-size'?"),
+        ("none.toml", "no such file"),
+        ("xyz", "choose one of batch-size, models"),
+    ],
+)
+def test_an_unknown_comparison_is_refused(name, reason):
+    with pytest.raises(UserError) as error:
+        find_comparison(name)
+    assert reason in str(error.value)
