@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from types import NoneType
 from typing import Any
 
-import numpy as np
-
 MODELS = ("cnn", "resnet18")
 DATASETS = ("mnist", "fashion-mnist")
 OPTIMIZERS = ("adadelta", "sgd", "adamw")
@@ -204,4 +202,6 @@ class StudyConfig:
 
 def trial_seed(root: int, number: int) -> int:
     """The seed of trial, or replicate, `number` under the root seed `root`."""
+    import numpy as np  # here: a configuration is to be read without it
+
     return int(np.random.SeedSequence([root, number]).generate_state(1)[0])
