@@ -1,188 +1,178 @@
-"""Pictures and a page of a study: ``python -m analysis.report results/NAME``."""
+"""The report page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
 
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 
-from analysis import figures, frames
+from analysis import claims, exhibits, paper
+from analysis.evidence import Evidence, load_evidence
+from analysis.render import Exhibit, write, write_csv
+from analysis.sections import gaps, lead, make_sections, sources
 from study.config import UserError
+from study.data import default_data_dir, load_splits, open_test_set
 from study.files import replacing
-from study.results import StudyResults, load_study, rank_trials
 
-BEST_SHOWN = 10
-EPILOG = """example:
+EPILOG = """examples:
   python -m analysis.report results/NAME
-      writes results/NAME/report/index.html, and beside it each picture as PNG with
-      the numbers it shows as CSV
+      one search or comparison: writes results/NAME/report/report.html
+  python -m analysis.report results/batch-size results/models --output report
+      several in one page, with the ledger of the report's claims
+
+Beside report.html, which needs nothing else: report.md, ledger.csv, and each figure as PNG,
+SVG and CSV. Works while a study runs, too: with what its tables hold so far.
 """
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure of the report.
+class Shown:
+    """A figure as it stands in the page.
 
     Attributes:
-        name: Of its files, without suffix.
-        title: Its heading.
-        caption: What is drawn, with the n and the kind of each band or interval.
-        frame: The numbers it shows.
-        draw: The `analysis.figures` function that draws them.
+        exhibit: What it is.
+        svg: How it looks.
+        csv: Its numbers.
     """
 
-    name: str
-    title: str
-    caption: str
-    frame: pd.DataFrame
-    draw: Any
+    exhibit: Exhibit
+    svg: str
+    csv: str
 
 
-def make_pictures(study: StudyResults) -> list[Picture]:
-    """The figures of a study, computed but not yet drawn."""
-    trials, n = study.trials, num_validation(study)
-    best = frames.best_trials(trials)
-    which = (
-        "the best trial of each batch size, one seed each, with the learning rate, gamma and "
-        "width that it had"
-    )
-    return [
-        Picture(
-            "trial_map",
-            "All trials",
-            f"All {len(trials)} trials by learning rate and batch size; the lane within a batch "
-            "size is the width, the colour is the validation error after the trial's last epoch. "
-            "A pruned trial ran fewer epochs than a complete one, so its error is the error of "
-            "an earlier time. Red: no finite result. gamma is not shown.",
-            frames.trial_map(trials),
-            figures.plot_trial_map,
-        ),
-        Picture(
-            "accuracy_by_epoch",
-            "Accuracy by epoch",
-            f"Validation accuracy after each epoch. Colour: {which}; grey: the other trials. "
-            f"Bars at the end: 95 % Wilson intervals (n = {n:,} validation images); they leave "
-            "out the luck of the seed and of having been selected as best.",
-            frames.accuracy_by_epoch(study.epochs, trials, n),
-            figures.plot_accuracy_by_epoch,
-        ),
-        Picture(
-            "loss_by_epoch",
-            "Loss by epoch",
-            f"Of {which}. Training loss is the mean over the epoch while dropout acts and the "
-            "weights still change; validation loss is taken after the epoch without dropout. "
-            "So the training loss can lie above.",
-            frames.loss_by_epoch(study.epochs, best),
-            figures.plot_loss_by_epoch,
-        ),
-        Picture(
-            "loss_by_step",
-            "Loss by step",
-            f"Training loss of {which}. Line: mean over windows of steps, equally wide on this "
-            "axis; band: 10th to 90th percentile of the single steps' losses in a window (their "
-            "spread, not an uncertainty). A step of a larger batch sees more images.",
-            frames.loss_by_step(study.steps, best),
-            figures.plot_loss_by_step,
-        ),
-    ]
+def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, np.ndarray]:
+    """The images that the batch-size comparison evaluated, by their place in the file.
+
+    Opening the test images is recorded. Empty where there is no such comparison, or where the
+    files can be had from nowhere: the page then goes without pictures of examples.
+    """
+    compared = evidence.get("batch-size")
+    if compared is None or compared.predictions.empty:
+        return {}
+    dataset = compared.config["dataset"]
+    try:
+        if compared.images == "test":
+            reason = "analysis.report: pictures of examples"
+            data = open_test_set(dataset, data_dir, record=record, reason=reason)
+        else:
+            data = load_splits(dataset, data_dir, compared.num_train)[1]
+    except UserError:
+        return {}
+    index = range(len(data)) if data.index is None else data.index.tolist()
+    return dict(zip(index, data.images, strict=True))
 
 
-def num_validation(study: StudyResults) -> int:
-    """Images in the study's validation split."""
-    return study.study["data"]["split"]["validation"]
-
-
-def write_report(study: StudyResults, folder: Path) -> Path:
-    """Write the pictures, their numbers and the page that shows them.
+def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
+    """Write the page, its figures and its numbers into `folder`.
 
     Returns:
-        The page, ``index.html`` in `folder`.
+        The page, ``report.html``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = make_pictures(study)
-    for picture in pictures:
-        figure, axes = figures.new_axes()
-        picture.draw(picture.frame, ax=axes)
-        with replacing(folder / f"{picture.name}.png") as file:
-            figure.savefig(file, dpi=150, format="png")
-        _write_csv(picture.frame, folder / f"{picture.name}.csv")
-    summary = frames.summary_by_batch_size(study.trials, num_validation(study))
-    _write_csv(summary, folder / "by_batch_size.csv")
-    page = folder / "index.html"
-    with replacing(page) as file:
-        file.write(render_page(study, pictures, summary).encode())
-    return page
+    for each in (folder / "figures", folder / "tables"):
+        each.mkdir(parents=True, exist_ok=True)
+    images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
+    sections = make_sections(evidence, images)
+    found = evidence.get("batch-size")
+    headline = exhibits.loss_by_batch(found) if found else None
+    findings = claims.ledger(evidence) if evidence.comparisons else []
+    made_from = sources(evidence)
+
+    drawn = {}
+    for exhibit in [headline, *(e for s in sections for e in s.exhibits)]:
+        if exhibit is not None:
+            drawn[exhibit.name] = Shown(
+                exhibit, write(exhibit, folder / "figures"), data_link(exhibit.frame)
+            )
+    for table in [made_from, *(t for s in sections for t in s.tables)]:
+        write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
+    if findings:
+        write_csv(claims.as_frame(findings), folder / "ledger.csv")
+    context = {
+        "title": title_of(evidence),
+        "lead": lead(evidence),
+        "headline": drawn[headline.name] if headline else None,
+        "findings": findings,
+        "statements": paper.STATEMENTS,
+        "counts": {v: n for v in claims.VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
+        "sections": sections,
+        "drawn": drawn,
+        "gaps": gaps(evidence) if evidence.comparisons else {},
+        "sources": made_from,
+        "ledger_csv": data_link(claims.as_frame(findings)) if findings else "",
+        "paper": paper,
+    }
+    for name in ("report.html", "report.md"):
+        with replacing(folder / name) as file:
+            file.write(render(name, context).encode())
+    return folder / "report.html"
 
 
-def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    with replacing(path) as file:
-        frame.to_csv(file, index=False)
+def title_of(evidence: Evidence) -> str:
+    """The page's heading."""
+    if evidence.get("batch-size") is not None:
+        return "64 against 512: does the batch size matter?"
+    if len(evidence.comparisons) == 1 and not evidence.searches:
+        (compared,) = evidence.comparisons.values()
+        return compared.config["title"]
+    if len(evidence.searches) == 1 and not evidence.comparisons:
+        return evidence.searches[0].study["config"]["name"]
+    return "Two networks on MNIST"
 
 
-def render_page(study: StudyResults, pictures: list[Picture], summary: pd.DataFrame) -> str:
-    """The page's HTML."""
+def data_link(frame: pd.DataFrame) -> str:
+    """A table as a link that needs no file."""
+    content = frame.to_csv(index=False).encode()
+    return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
+
+
+def render(name: str, context: Mapping[str, object]) -> str:
+    """The template `name` filled in."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("analysis", "."),
-        autoescape=True,
+        loader=jinja2.PackageLoader("analysis", "templates"),
+        autoescape=name.endswith(".html"),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["percent"] = partial(_format, "{:.2%}")
-    environment.filters["figures"] = partial(_format, "{:.4g}")
-    environment.filters["nats"] = partial(_format, "{:.4f}")
-    trials = study.trials
-    ranked = rank_trials(trials[trials["last_val_accuracy"].notna()])
-    lost = trials[trials["status"].isin(["diverged", "failed"])]
-    return environment.get_template("report.html.j2").render(
-        study=study.study,
-        config=study.study["config"],
-        session=study.study["sessions"][-1],
-        n=num_validation(study),
-        counts=trials["status"].value_counts().to_dict(),
-        total=len(trials),
-        hours=trials["seconds"].sum() / 3600,
-        devices=sorted(trials["device"].dropna().unique()),
-        precisions=sorted(trials["precision"].dropna().unique()),
-        best=ranked.head(BEST_SHOWN).to_dict("records"),
-        by_batch_size=summary.to_dict("records"),
-        lost=lost.to_dict("records"),
-        pictures=pictures,
-    )
-
-
-def _format(template: str, value: float) -> str:
-    return "" if pd.isna(value) else template.format(value)
+    environment.globals.update(slug=lambda text: text.replace(" ", "-"), link=data_link)
+    return environment.get_template(f"{name}.j2").render(**context)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.report",
-        description="Draw a study's results and write a page that shows them. Works while the "
-        "study runs, too: with what its tables hold so far.",
+        description="Write a page about searches and comparisons: figures, tables, and whether "
+        "each claim of the report that the study is built on holds.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("study", type=Path, help="folder of a study, e.g. results/NAME")
+    parser.add_argument("results", type=Path, nargs="+", help="folders like results/NAME")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write (default: STUDY/report)"
-    )
+        "--output", type=Path, metavar="DIR",
+        help="where to write (default: NAME/report for one folder, else report)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
+        help="where the images lie, for pictures of examples (default %(default)s)",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     mpl.use("agg")
+    one = args.results[0] / "report" if len(args.results) == 1 else Path("report")
+    folder = args.output or one
     try:
-        study = load_study(args.study)
-        folder = args.output or args.study / "report"
+        evidence = load_evidence(args.results)
         try:
-            page = write_report(study, folder)
+            page = write_report(evidence, folder, args.data_dir)
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot be written ({error.strerror}); choose another --output"
@@ -190,7 +180,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"Wrote {page}, and its pictures and numbers beside it.")
+    print(f"Wrote {page}, and its figures and numbers beside it.")
+    for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
+        print(f"Not in it: {title}. Fill the gap with: {command}")
     return 0
 
 

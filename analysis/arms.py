@@ -1,0 +1,252 @@
+"""Comparisons, from tables to tables: arms, replicates, and their differences by seed.
+
+Accuracies are fractions, differences of accuracies percentage points.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence import Compared
+from analysis.intervals import equivalence_p, mean_interval, probability_above
+from analysis.smoothing import loss_level
+
+MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
+CURVE_POINTS = 160  # of a loss curve, equally far apart on a logarithmic axis
+
+
+def by_arm(compared: Compared) -> pd.DataFrame:
+    """What each arm reached.
+
+    Returns:
+        A row an arm: ``n`` complete trials and ``lost`` others; of ``accuracy``, ``loss`` and
+        ``seconds`` the mean, ``*_low`` and ``*_high`` (95 % t interval over seeds), and
+        ``accuracy_sd``.
+    """
+    trials = compared.results.trials
+    rows = []
+    for arm in compared.arms:
+        complete = compared.of_arm(arm)
+        row = {
+            "arm": arm,
+            "n": len(complete),
+            "lost": int((trials["arm"] == arm).sum()) - len(complete),
+        }
+        for name, column in (
+            ("accuracy", "last_val_accuracy"), ("loss", "last_val_loss"), ("seconds", "seconds"),
+        ):  # fmt: skip
+            if len(complete):
+                e = mean_interval(complete[column])
+                row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+        rows.append({**row, "accuracy_sd": complete["last_val_accuracy"].std(ddof=1)})
+    columns = ["accuracy", "loss", "seconds"]
+    wanted = [f"{c}{end}" for c in columns for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows).reindex(columns=["arm", "n", "lost", *wanted, "accuracy_sd"])
+
+
+def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy") -> pd.DataFrame:
+    """A value of two arms by replicate: columns ``a``, ``b`` and, of both, ``trial_ids``."""
+    left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
+    both = left.join(right, how="inner", lsuffix="_a", rsuffix="_b")
+    return pd.DataFrame(
+        {
+            "a": both[f"{column}_a"],
+            "b": both[f"{column}_b"],
+            "trial_ids": both["trial_id_a"] + " " + both["trial_id_b"],
+        }
+    )
+
+
+def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:
+    """Final accuracy of each arm minus the baseline's, paired by seed.
+
+    Returns:
+        A row an arm other than `baseline`: ``n`` pairs, ``difference`` (percentage points) with
+        ``low`` and ``high`` (95 % t interval), ``equivalence_p`` (TOST, ``±MARGIN``) and
+        ``probability_above``: P(a run of the arm is better than one of the baseline).
+    """
+    rows = []
+    for arm in compared.arms:
+        both = pairs(compared, arm, baseline)
+        if arm == baseline or both.empty:
+            continue
+        difference = 100 * (both["a"] - both["b"])
+        e = mean_interval(difference)
+        rows.append(
+            {
+                "arm": arm,
+                "baseline": baseline,
+                "n": e.n,
+                "difference": e.value,
+                "low": e.low,
+                "high": e.high,
+                "equivalence_p": equivalence_p(difference, MARGIN),
+                "probability_above": probability_above(both["a"], both["b"]),
+            }
+        )
+    columns = ["arm", "baseline", "n", "difference", "low", "high", "equivalence_p",
+               "probability_above"]  # fmt: skip
+    return pd.DataFrame(rows, columns=columns)
+
+
+def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
+    """Accuracy after each epoch.
+
+    Returns:
+        A row an arm, replicate and epoch: ``accuracy``, and of the arm's replicates in that
+        epoch ``mean``, ``low`` and ``high`` (95 % t interval over seeds).
+    """
+    rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "val_accuracy"]]
+    rows = rows.rename(columns={"val_accuracy": "accuracy"})
+    groups = rows.groupby(["arm", "epoch"])["accuracy"]
+    summary = pd.DataFrame(
+        [
+            {"arm": key[0], "epoch": key[1], "mean": e.value, "low": e.low, "high": e.high}  # pyright: ignore[reportIndexIssue] -- a pair of keys
+            for key, group in groups
+            for e in [mean_interval(group)]
+        ],
+        columns=["arm", "epoch", "mean", "low", "high"],
+    )
+    order = {arm: i for i, arm in enumerate(compared.arms)}
+    merged = rows.merge(summary, on=["arm", "epoch"])
+    return merged.sort_values(
+        ["arm", "replicate", "epoch"],
+        key=lambda c: c.map(order) if c.name == "arm" else c,
+        ignore_index=True,
+    )
+
+
+def loss_curves(compared: Compared) -> pd.DataFrame:
+    """Each trial's training loss along its steps, raw and filtered.
+
+    Returns:
+        A row a trial and point of a grid that is even on a logarithmic axis: arm, replicate,
+        batch_size, ``step``, ``examples``, ``seconds`` of training and evaluation until then,
+        ``loss`` of that very step, ``filtered`` and ``smoothed`` (`analysis.smoothing`), and
+        the trial's ``level_sd`` and ``noise_sd``.
+    """
+    frames = []
+    epochs = compared.results.epochs.set_index("trial_id")
+    steps = compared.results.steps.groupby("trial_id")
+    for trial in compared.trials.itertuples():
+        own, losses = epochs.loc[[str(trial.trial_id)]], steps.get_group(str(trial.trial_id))
+        level = loss_level(losses["loss"].to_numpy(), int(own["step"].iloc[0]))
+        last = len(losses)
+        grid = np.unique(np.geomspace(1, last, CURVE_POINTS).round().astype(int))
+        at = losses.iloc[grid - 1]
+        ends = np.concatenate([[0], own["step"]]), np.concatenate([[0.0], own["seconds"].cumsum()])
+        frames.append(
+            pd.DataFrame(
+                {
+                    "arm": trial.arm,
+                    "replicate": trial.replicate,
+                    "batch_size": trial.batch_size,
+                    "step": grid,
+                    "examples": losses["num_examples"].cumsum().to_numpy()[grid - 1],
+                    "seconds": np.interp(grid, *ends),
+                    "loss": at["loss"].to_numpy(),
+                    "filtered": level.filtered[grid - 1],
+                    "smoothed": level.smoothed[grid - 1],
+                    "level_sd": level.level_sd,
+                    "noise_sd": level.noise_sd,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def loss_noise(compared: Compared) -> pd.DataFrame:
+    """How much a step's loss scatters in the last epoch, where its level hardly moves.
+
+    Returns:
+        A row a trial: arm, replicate, batch_size, ``sd`` of the full batches' losses around
+        their own straight line over the epoch, and ``level``, their mean.
+    """
+    steps = compared.results.steps.merge(
+        compared.trials[["trial_id", "arm", "replicate", "batch_size", "epochs_run"]], on="trial_id"
+    )
+    steps = steps[
+        (steps["epoch"] == steps["epochs_run"]) & (steps["num_examples"] == steps["batch_size"])
+    ]
+    rows = []
+    for (arm, replicate), group in steps.groupby(["arm", "replicate"], sort=False):
+        x, y = group["step"].to_numpy(float), group["loss"].to_numpy(float)
+        if len(x) < 3:
+            continue
+        rest = y - np.polyval(np.polyfit(x - x.mean(), y, 1), x - x.mean())
+        rows.append(
+            {
+                "arm": arm,
+                "replicate": replicate,
+                "batch_size": group["batch_size"].iloc[0],
+                "sd": float(np.sqrt((rest**2).sum() / (len(x) - 2))),
+                "level": y.mean(),
+            }
+        )
+    columns = ["arm", "replicate", "batch_size", "sd", "level"]
+    return pd.DataFrame(rows, columns=columns).sort_values(["batch_size", "replicate"])
+
+
+def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
+    """Per replicate the slope of log sd against log batch size; -1/2 for sigma / sqrt(B)."""
+    wide = noise.pivot(index="replicate", columns="batch_size", values="sd").dropna()
+    x = np.log(wide.columns.to_numpy(float))
+    if wide.empty or len(x) < 2:
+        return pd.DataFrame(columns=["replicate", "slope"])
+    slopes = np.polyfit(x, np.log(wide.to_numpy()).T, 1)[0]
+    return pd.DataFrame({"replicate": wide.index, "slope": slopes})
+
+
+def to_target(compared: Compared, target: float) -> pd.DataFrame:
+    """When each trial first reached an accuracy, to the end of an epoch.
+
+    Returns:
+        A row a trial: arm, replicate, batch_size, ``epoch``, ``step``, ``examples`` and
+        ``seconds`` until then; not-a-number where it never did.
+    """
+    epochs = compared.epochs()
+    epochs["seconds"] = epochs.groupby("trial_id")["seconds"].cumsum()
+    reached = epochs[epochs["val_accuracy"] >= target].drop_duplicates("trial_id")
+    rows = compared.trials[["trial_id", "arm", "replicate", "batch_size"]].merge(
+        reached[["trial_id", "epoch", "step", "examples_seen", "seconds"]],
+        on="trial_id",
+        how="left",
+    )
+    return rows.rename(columns={"examples_seen": "examples"}).drop(columns="trial_id")
+
+
+def throughput(compared: Compared) -> pd.DataFrame:
+    """Training images a second, evaluation left out; a row a trial."""
+    epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
+    epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
+    groups = epochs.groupby(["arm", "replicate", "batch_size"], sort=False)
+    rate = groups["train_examples"].sum() / groups["train_seconds"].sum()
+    return rate.astype(float).rename("images_per_second").reset_index()
+
+
+def interaction(compared: Compared, model: str) -> pd.DataFrame:
+    """Effects of dropout and of batch norm on a network's final accuracy, paired by seed.
+
+    Returns:
+        A row an effect (dropout, batch norm, interaction), in percentage points: the mean over
+        the other's two settings, and how much the one's effect changes with the other; ``low``,
+        ``high`` (95 % t interval) and ``n``.
+    """
+    trials = compared.trials[compared.trials["model"] == model]
+    wide = trials.pivot(index="replicate", columns=["dropout", "batch_norm"],
+                        values="last_val_accuracy").dropna() * 100  # fmt: skip
+    cells = [(a, b) for a in (False, True) for b in (False, True)]
+    if wide.empty or any(cell not in wide.columns for cell in cells):
+        return pd.DataFrame(columns=["effect", "value", "low", "high", "n"])
+    none, norm, drop, both = (wide[cell] for cell in cells)
+    effects = {
+        "dropout": ((drop - none) + (both - norm)) / 2,
+        "batch norm": ((norm - none) + (both - drop)) / 2,
+        "interaction": (both - norm) - (drop - none),
+    }
+    rows = []
+    for effect, values in effects.items():
+        e = mean_interval(values)
+        rows.append({"effect": effect, "value": e.value, "low": e.low, "high": e.high, "n": e.n})
+    return pd.DataFrame(rows)

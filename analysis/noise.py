@@ -1,0 +1,103 @@
+"""The gradient's noise scale and the batch sizes it speaks of.
+
+McCandlish et al. (2018), "An empirical model of large-batch training": equation 2.9 for the
+simple noise scale, appendix A.1 for its estimate from squared gradient norms at two batch
+sizes, equation 2.11 for steps against batch size.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from analysis.evidence import Compared
+from analysis.intervals import Estimate, bootstrap
+
+SMALL_BATCH = 64  # of study.noise_scale, which needs torch
+BIG_BATCH = 2048
+
+
+def gradient_moments(
+    small: np.ndarray, big: np.ndarray, num_train: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Unbiased trace of the per-example gradient covariance, and squared length of the mean.
+
+    Args:
+        small: Squared norms of the gradient of `SMALL_BATCH` examples.
+        big: The same of `BIG_BATCH` examples, drawn without replacement.
+        num_train: Training images; drawing without replacement from so few shortens the noise.
+
+    Returns:
+        ``tr(Sigma)`` and ``|G|^2``, shaped like the arguments.
+    """
+    trace = (small - big) / (1 / SMALL_BATCH - 1 / BIG_BATCH)
+    squared = (BIG_BATCH * big - SMALL_BATCH * small) / (BIG_BATCH - SMALL_BATCH)
+    return trace, squared + trace / num_train
+
+
+def noise_scale_by_epoch(compared: Compared, rng: np.random.Generator) -> pd.DataFrame:
+    """The simple noise scale ``tr(Sigma) / |G|^2`` after each epoch.
+
+    The averages over replicates are divided, not the ratios averaged, which would be biased.
+
+    Returns:
+        A row an arm and epoch: ``noise_scale`` (images) with ``low`` and ``high`` (95 %
+        bootstrap over seeds) and ``n``.
+    """
+    epochs = compared.epochs().dropna(subset=["grad_sq_small", "grad_sq_big"])
+    trace, squared = gradient_moments(
+        epochs["grad_sq_small"].to_numpy(), epochs["grad_sq_big"].to_numpy(), compared.num_train
+    )
+    epochs = epochs.assign(trace=trace, squared=squared)
+    rows = []
+    for (arm, epoch), group in epochs.groupby(["arm", "epoch"], sort=False):
+        e = ratio_of_means(group["trace"].to_numpy(), group["squared"].to_numpy(), rng)
+        rows.append(
+            {
+                "arm": arm,
+                "epoch": epoch,
+                "noise_scale": e.value,
+                "low": e.low,
+                "high": e.high,
+                "n": e.n,
+            }
+        )
+    return pd.DataFrame(rows, columns=["arm", "epoch", "noise_scale", "low", "high", "n"])
+
+
+def ratio_of_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Estimate:
+    """Mean of `a` over mean of `b`; infinite where the latter is not positive."""
+
+    def ratio(chosen: np.ndarray) -> float:
+        below = b[chosen].mean()
+        return float(a[chosen].mean() / below) if below > 0 else np.inf
+
+    return bootstrap(ratio, len(a), rng)
+
+
+def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Estimate | None:
+    """``E_min / S_min`` of the curve ``S = S_min + E_min / B`` through steps-to-target.
+
+    Args:
+        reached: From `analysis.arms.to_target`.
+        rng: Of the bootstrap over replicates.
+
+    Returns:
+        The batch size (images) up to which twice the batch takes about half the steps; None
+        with fewer than three batch sizes that all replicates finished.
+    """
+    wide = reached.pivot(index="replicate", columns="batch_size", values="step")
+    wide = wide.dropna(axis=1).dropna()
+    sizes = wide.columns.to_numpy(float)
+    if len(sizes) < 3 or wide.empty:
+        return None
+    steps = wide.to_numpy(float)
+
+    def fit(chosen: np.ndarray) -> float:
+        mean = steps[chosen].mean(0)
+        # Relative errors: the arms' steps differ by orders of magnitude.
+        (s_min, e_min), _ = nnls(np.stack([1 / mean, 1 / (sizes * mean)], 1), np.ones(len(mean)))
+        return float(e_min / s_min) if s_min > 0 else np.inf
+
+    return bootstrap(fit, len(steps), rng)

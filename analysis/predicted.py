@@ -1,0 +1,194 @@
+"""What the final models predicted: confidence, calibration, errors and their overlap.
+
+Each function takes rows of ``predictions.parquet`` (see `study.results`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from statsmodels.stats.contingency_tables import mcnemar
+
+from analysis.intervals import wilson
+from study.results import LOG_P_COLUMNS
+
+BINS = 15
+
+
+def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
+    """Natural logarithms of the classes' probabilities, float64 (n, 10), exactly normalised."""
+    return log_softmax(predictions[list(LOG_P_COLUMNS)].to_numpy(np.float64), axis=1)
+
+
+def confidences(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Each prediction with its confidence.
+
+    Returns:
+        trial_id, index, label, predicted, ``confidence`` (the predicted class's probability),
+        ``log_odds`` of it, ``loss`` (nats) and whether it is ``right``.
+    """
+    log_p = log_probabilities(predictions)
+    rows = np.arange(len(log_p))
+    predicted = predictions["predicted"].to_numpy(np.int64)
+    top = log_p[rows, predicted]
+    others = log_p.copy()
+    others[rows, predicted] = -np.inf
+    columns = ["trial_id", "index", "label", "predicted"]
+    return predictions[columns].assign(
+        confidence=np.exp(top),
+        # Not log(p / (1 - p)), which is infinite where p rounds to 1.
+        log_odds=top - np.logaddexp.reduce(others, axis=1),
+        loss=-log_p[rows, predictions["label"].to_numpy(np.int64)],
+        right=predictions["label"].to_numpy() == predicted,
+    )
+
+
+def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
+    """Accuracy against confidence in equally wide bins.
+
+    Args:
+        confidence: From `confidences`.
+        bins: How many.
+
+    Returns:
+        A row a bin that holds any: ``confidence`` and ``accuracy`` (means), ``n``, and the
+        accuracy's 95 % Wilson interval ``low``, ``high``. Images of several models are not
+        independent: with more than one, the interval is too narrow.
+    """
+    at = np.minimum((confidence["confidence"] * bins).astype(int), bins - 1)
+    groups = confidence.groupby(at)
+    table = pd.DataFrame(
+        {
+            "confidence": groups["confidence"].mean(),
+            "accuracy": groups["right"].mean(),
+            "n": groups.size(),
+        }
+    )
+    bounds = [
+        wilson(pd.Series([accuracy]), n).iloc[0]
+        for accuracy, n in zip(table["accuracy"], table["n"], strict=True)
+    ]
+    return table.join(pd.DataFrame(bounds, index=table.index)).reset_index(drop=True)
+
+
+def calibration_error(confidence: pd.DataFrame, bins: int = BINS) -> float:
+    """Expected calibration error in equally wide bins (Guo et al. 2017, equation 3)."""
+    table = reliability(confidence, bins)
+    return float(
+        (table["n"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(confidence)
+    )
+
+
+def temperature(predictions: pd.DataFrame) -> float:
+    """The divisor of the logits at which the loss is least (Guo et al. 2017, section 4.2).
+
+    Above 1: the model is too sure of itself.
+    """
+    log_p = log_probabilities(predictions)
+    rows, label = np.arange(len(log_p)), predictions["label"].to_numpy(np.int64)
+
+    def loss(log_t: float) -> float:
+        return -log_softmax(log_p / np.exp(log_t), axis=1)[rows, label].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))  # pyright: ignore[reportAttributeAccessIssue] -- scipy's result
+
+
+def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
+    """``ece`` and ``temperature`` of each model; a row a trial."""
+    groups = predictions.groupby("trial_id", observed=True)
+    rows = [
+        {
+            "trial_id": trial_id,
+            "ece": calibration_error(confidences(group)),
+            "temperature": temperature(group),
+        }
+        for trial_id, group in groups
+    ]
+    return pd.DataFrame(rows, columns=["trial_id", "ece", "temperature"])
+
+
+def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
+    """How many images are missed by how many of the models.
+
+    Returns:
+        A row a number of models, from 1 on: ``models``, ``images``, and ``expected``: images if
+        each model's errors fell on images at random.
+    """
+    wrong = predictions["label"] != predictions["predicted"]
+    table = wrong.groupby([predictions["index"], predictions["trial_id"]], observed=True).first()
+    table = table.unstack("trial_id")
+    counts = table.sum(axis=1).value_counts()
+    models = np.arange(1, table.shape[1] + 1)
+    return pd.DataFrame(
+        {
+            "models": models,
+            "images": counts.reindex(models, fill_value=0).to_numpy(),
+            "expected": _poisson_binomial(table.mean().to_numpy())[1:] * len(table),
+        }
+    )
+
+
+def _poisson_binomial(p: np.ndarray) -> np.ndarray:
+    """Distribution of the number of successes of independent trials, (len(p) + 1,)."""
+    distribution = np.ones(1)
+    for each in p:
+        distribution = np.convolve(distribution, [1 - each, each])
+    return distribution
+
+
+def mcnemar_by_pair(
+    predictions_a: pd.DataFrame, predictions_b: pd.DataFrame
+) -> tuple[int, int, float]:
+    """Images that only a, or only b, gets right, and the exact McNemar test's p value.
+
+    Args:
+        predictions_a: Of one model.
+        predictions_b: Of another on the same images.
+    """
+    a, b = (
+        (p["label"] == p["predicted"]).set_axis(p["index"]) for p in (predictions_a, predictions_b)
+    )
+    b = b.reindex(a.index)
+    table = pd.crosstab(a, b).reindex(index=[True, False], columns=[True, False], fill_value=0)
+    only_a, only_b = int(table.loc[True, False]), int(table.loc[False, True])  # pyright: ignore[reportArgumentType]
+    return only_a, only_b, float(mcnemar(table.to_numpy(), exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue] -- statsmodels has no types
+
+
+def confidence_bins(confidence: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
+    """Histogram of the log-odds of right and of wrong predictions.
+
+    Returns:
+        A row a bin and ``right``: ``log_odds`` (the bin's middle) and ``density`` (share of the
+        right, or of the wrong, predictions that fall into it).
+    """
+    edges = np.linspace(confidence["log_odds"].min(), confidence["log_odds"].max(), bins + 1)
+    rows = []
+    for right, group in confidence.groupby("right"):
+        counts, _ = np.histogram(group["log_odds"], edges)
+        middles = (edges[1:] + edges[:-1]) / 2
+        rows.append(
+            pd.DataFrame({"right": right, "log_odds": middles, "density": counts / len(group)})
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def gallery(confidence: pd.DataFrame, which: str, count: int) -> pd.DataFrame:
+    """Examples to look at, of one model.
+
+    Args:
+        confidence: From `confidences`, of one model.
+        which: ``confident``: the errors it was surest of; ``borderline``: the errors whose
+            confidence is nearest to one half; ``correct``: right ones, from the least to the
+            most certain in equal steps of rank.
+        count: How many.
+    """
+    errors, right = confidence[~confidence["right"]], confidence[confidence["right"]]
+    if which == "confident":
+        return errors.sort_values("log_odds", ascending=False).head(count)
+    if which == "borderline":
+        near = (errors["confidence"] - 0.5).abs().sort_values().index
+        return errors.loc[near[:count]]
+    ranked = right.sort_values("log_odds")
+    return ranked.iloc[np.linspace(0, len(ranked) - 1, count).round().astype(int)]

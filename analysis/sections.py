@@ -1,0 +1,341 @@
+"""What a report says beside its figures: the answer, the sections and their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis import arms, claims, exhibits, frames, paper
+from analysis.architecture import TABLE_I, layers
+from analysis.evidence import COMMANDS, Compared, Evidence
+from analysis.intervals import Estimate
+from analysis.render import Exhibit
+from study.results import StudyResults, rank_trials
+
+BEST_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        name: Of its CSV file.
+        caption: What it holds.
+        frame: The numbers.
+        shown: The same as text, as the page shows it.
+    """
+
+    name: str
+    caption: str
+    frame: pd.DataFrame
+    shown: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report.
+
+    Attributes:
+        name: Its place in the page.
+        title: Its heading.
+        text: Paragraphs.
+        exhibits: Its figures.
+        tables: Its tables.
+    """
+
+    name: str
+    title: str
+    text: list[str] = field(default_factory=list)
+    exhibits: list[Exhibit] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+
+
+TITLES = {
+    "batch-size": "Batch size",
+    "models": "The modified ResNet18",
+    "schedule": "The learning rate's schedule",
+    "regularization": "Dropout and batch norm",
+    "training-size": "More data",
+    "width": "Wider networks",
+}
+
+
+def lead(evidence: Evidence) -> str:
+    """The answer in one sentence: what batch 64 and batch 512 end at."""
+    found = claims.batch_arms(evidence, 64, 512)
+    if found is None:
+        return ""
+    compared, (a, b) = found
+    e = claims.points(compared, a, b)
+    means = arms.by_arm(compared).set_index("arm")["accuracy"]
+    epochs = compared.config["epochs"]
+    ends = (
+        f"After {epochs} epochs batch 64 reaches {means[a]:.2%} of the {compared.images} images "
+        f"and batch 512 {means[b]:.2%}"
+    )
+    difference = claims.show(e, claims.POINTS)
+    return f"{ends}: {_in_words(e)} ({difference}, 95 % t interval, n = {e.n} seeds)."
+
+
+def _in_words(e: Estimate) -> str:
+    if np.isnan(e.low):
+        return "one seed says nothing about the difference"
+    if e.low > 0:
+        return "the smaller batch is better"
+    if e.high < 0:
+        return "the larger batch is better"
+    return "no difference can be shown"
+
+
+def gaps(evidence: Evidence) -> dict[str, str]:
+    """By title, the command for each comparison that is not there."""
+    return {TITLES[k]: command for k, command in COMMANDS.items() if evidence.get(k) is None}
+
+
+def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[Section]:
+    """All sections that the results allow.
+
+    Args:
+        evidence: What there is.
+        images: The evaluated images of the batch-size comparison; empty where not at hand.
+    """
+    sections = []
+    overview = exhibits.differences(evidence)
+    if overview:
+        sections.append(Section("overview", "All differences", exhibits=[overview]))
+    order = {kind: i for i, kind in enumerate(TITLES)}
+    for kind in sorted(evidence.comparisons, key=lambda k: order.get(k, len(order))):
+        if (compared := evidence.get(kind)) is not None:
+            sections.append(_comparison(kind, compared))
+    if (predictions := _predictions(evidence, images)) is not None:
+        sections.append(predictions)
+    several = len(evidence.searches) + len(evidence.comparisons) > 1
+    for search in evidence.searches:
+        sections.append(_search(search, prefix=f"{search.path.name}_" if several else ""))
+    if evidence.comparisons:
+        sections.append(_architecture())
+    return sections
+
+
+def _comparison(kind: str, compared: Compared) -> Section:
+    make = exhibits.OF_KIND.get(kind, exhibits.of_other)
+    table = arms.by_arm(compared)
+    name = "by_arm" if kind == "batch-size" else f"{kind}_by_arm"
+    lost = int(table["lost"].sum())
+    text = [compared.config["title"]]
+    if lost:
+        text.append(f"{lost} trials did not complete; they are counted in the table's last column.")
+    caption = (
+        f"After {compared.config['epochs']} epochs, on the {compared.num_images:,} "
+        f"{compared.images} images: means with {exhibits.RESULT}."
+    )
+    if kind == "batch-size" and compared.images == "test":
+        caption += (
+            f" The report: {paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
+            f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32."
+        )
+    if kind == "models" and compared.images == "test":
+        caption += (
+            f" The report: {paper.ACCURACY:.2%} and {paper.RESNET_ACCURACY:.2%}, "
+            f"{paper.SECONDS[512]:.0f} s and {paper.RESNET_SECONDS:.0f} s."
+        )
+    shown = pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "n": table["n"].astype(str),
+            "accuracy": _with_interval(table, "accuracy", "{:.2%}"),
+            "between seeds (sd)": [_text("{:.3%}", v) for v in table["accuracy_sd"]],
+            "loss (nats)": _with_interval(table, "loss", "{:.4f}"),
+            "seconds": _with_interval(table, "seconds", "{:.0f}"),
+            "not complete": table["lost"].astype(str),
+        }
+    )
+    tables = [Table(name, caption, table, shown)]
+    return Section(
+        kind, TITLES.get(kind) or str(compared.config["name"]), text, list(make(compared)), tables
+    )
+
+
+def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]:
+    rows = zip(
+        table[column], table[f"{column}_low"], table[f"{column}_high"], table["n"], strict=True
+    )
+    return [
+        "" if pd.isna(value) else claims.show(Estimate(value, low, high, n, ""), template)
+        for value, low, high, n in rows
+    ]
+
+
+def _text(template: str, value: Any) -> str:
+    return "" if pd.isna(value) else template.format(value)
+
+
+def _predictions(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Section | None:
+    found = claims.batch_arms(evidence, claims.REPORT_ARM)
+    if found is None or found[0].predictions.empty:
+        return None
+    compared, (arm,) = found
+    made = list(exhibits.of_predictions(compared, arm, images))
+    text = [] if images else ["The images themselves are not at hand; see --data-dir."]
+    return Section("predictions", "What the CNN gets wrong", text, made)
+
+
+def _architecture() -> Section:
+    tables = []
+    for model, name in (("cnn", "The CNN"), ("resnet18", "The modified ResNet18")):
+        table = layers(model)
+        total = {
+            "layer": "all", "kind": "", "output": "",
+            "parameters": table["parameters"].sum(),
+            "multiply_adds": table["multiply_adds"].sum(),
+        }  # fmt: skip
+        table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)
+        shown = table.assign(
+            **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}
+        ).rename(columns={"multiply_adds": "multiply-adds"})
+        tables.append(Table(f"layers_{model}", f"{name}, one image.", table, shown))
+    printed = pd.DataFrame(TABLE_I, columns=["layer", "Table I", "the code of Appendix C"])
+    tables.append(Table("table_1", "Table I against the code.", printed, printed))
+    return Section(
+        "architecture",
+        "The networks",
+        [
+            "Counted in the networks as they are trained. Equations 1 to 12 are checked against "
+            "automatic differentiation by the tests: the gradient as printed in equations 11 and "
+            "12 lacks the factor x and keeps the sum over classes, and fails; the correct one "
+            "passes."
+        ],
+        tables=tables,
+    )
+
+
+def _search(study: StudyResults, prefix: str) -> Section:
+    config, trials = study.study["config"], study.trials
+    n = study.study["data"]["split"]["validation"]
+    counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
+    text = [
+        f"{config['model']} on {config['dataset']}: {len(trials)} of {config['num_samples']} "
+        f"trials ({counts}), up to {config['epochs']} epochs each, "
+        f"{trials['seconds'].sum() / 3600:.2f} trial-hours of training. Sampler "
+        f"{config['sampler']}, scheduler {config['scheduler']}, optimizer {config['optimizer']}."
+    ]
+    ranked = rank_trials(trials[trials["last_val_accuracy"].notna()])
+    if ranked.empty:
+        text.append("No trial has a finite result yet.")
+    else:
+        best = ranked.iloc[0]
+        text.append(
+            f"Best: {best['last_val_accuracy']:.2%} validation accuracy with batch size "
+            f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
+            f"width x {best['width_mult']:.4g} ({best['trial_id']}, {best['status']}). It was "
+            f"picked as the best of {len(trials)} on the same {n:,} images that measured it, with "
+            "one seed, so expect a little less on new ones. The test set was not opened."
+        )
+    made = exhibits.of_search(study)
+    renamed = [Exhibit(prefix + e.name, e.title, e.caption, e.frame, e.draw, e.size) for e in made]
+    tables = list(_search_tables(study, n, prefix))
+    return Section(f"{prefix}search", f"Search: {config['name']}", text, renamed, tables)
+
+
+HYPER = {"lr": "lr", "gamma": "gamma", "width_mult": "width"}
+
+
+def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
+    trials = study.trials
+    summary = frames.summary_by_batch_size(trials, n)
+    shown = pd.DataFrame(
+        {
+            "batch size": summary["batch_size"].astype(str),
+            **{c: summary[c].astype(str) for c in ("trials", "complete", "pruned")},
+            "lost": (summary["diverged"] + summary["failed"]).astype(str),
+            "best accuracy": [_text("{:.2%}", v) for v in summary["accuracy"]],
+            "95 % interval": [
+                "" if pd.isna(low) else f"{low:.2%} to {high:.2%}"
+                for low, high in zip(summary["low"], summary["high"], strict=True)
+            ],
+            "loss": [_text("{:.4f}", v) for v in summary["loss"]],
+            **{new: [_text("{:.4g}", v) for v in summary[old]] for old, new in HYPER.items()},
+            "trial": summary["best_trial"].fillna(""),
+        }
+    )
+    yield Table(
+        f"{prefix}by_batch_size",
+        f"By batch size. Wilson intervals, n = {n:,} validation images, for the one trained model. "
+        "Batch sizes got unequal numbers of trials and of tuning, and each best is one seed: "
+        "overlapping intervals mean that this study cannot tell the batch sizes apart; separate "
+        "ones are no proof of the opposite.",
+        summary,
+        shown,
+    )
+    ranked = rank_trials(trials[trials["last_val_accuracy"].notna()]).head(BEST_SHOWN)
+    if len(ranked):
+        yield Table(
+            f"{prefix}best_trials",
+            f"Best trials, by validation accuracy after the last epoch (n = {n:,}), complete ones "
+            "first.",
+            ranked,
+            pd.DataFrame(
+                {
+                    "trial": ranked["trial_id"],
+                    "status": ranked["status"],
+                    "accuracy": ranked["last_val_accuracy"].map("{:.2%}".format),
+                    "loss": ranked["last_val_loss"].map("{:.4f}".format),
+                    "batch size": ranked["batch_size"].astype(str),
+                    **{new: ranked[old].map("{:.4g}".format) for old, new in HYPER.items()},
+                    "epochs": ranked["epochs_run"].astype(str),
+                    "seconds": ranked["seconds"].map("{:.0f}".format),
+                }
+            ),
+        )
+    lost = trials[trials["status"].isin(["diverged", "failed"])]
+    if len(lost):
+        yield Table(
+            f"{prefix}lost_trials",
+            "Trials that diverged or failed.",
+            lost,
+            pd.DataFrame(
+                {
+                    "trial": lost["trial_id"],
+                    "status": lost["status"],
+                    "batch size": lost["batch_size"].astype(str),
+                    **{new: lost[old].map("{:.4g}".format) for old, new in HYPER.items()},
+                    "reason": lost["error"].fillna(""),
+                }
+            ),
+        )
+
+
+def sources(evidence: Evidence) -> Table:
+    """Where every number comes from: a row a results folder."""
+    rows = []
+    loaded = [*evidence.searches, *(c.results for c in evidence.comparisons.values())]
+    for results in loaded:
+        session = results.study["sessions"][-1]
+        trials, config = results.trials, results.study["config"]
+        git = session.get("git")
+        split = results.study["data"]["split"]
+        rows.append(
+            {
+                "results": results.path.name,
+                "trials": len(trials),
+                "made by": f"python {session.get('command', '')}".strip(),
+                "data": f"{results.study['data']['dataset']}: {split['train']:,} trained, "
+                f"{split['validation']:,} {split.get('evaluated', 'validation')} evaluated",
+                "device": ", ".join(sorted(trials["device"].dropna().unique())),
+                "precision": ", ".join(sorted(trials["precision"].dropna().unique())),
+                "seed": config["seed"],
+                "versions": ", ".join(f"{k} {v}" for k, v in session["versions"].items() if v)
+                + f", Python {session['python']}",
+                "commit": f"{git['commit'][:10]}{' (changed)' if git['dirty'] else ''}"
+                if git
+                else "",
+                "started": session["started"],
+            }
+        )
+    frame = pd.DataFrame(rows)
+    return Table("sources", "The results behind this page.", frame, frame.astype(str))
