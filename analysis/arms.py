@@ -48,7 +48,7 @@ def by_arm(compared: Compared) -> pd.DataFrame:
 def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy") -> pd.DataFrame:
     """A value of two arms by replicate: columns ``a``, ``b`` and, of both, ``trial_ids``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
-    both = left.join(right, how="inner", lsuffix="_a", rsuffix="_b")
+    both = left.merge(right, on="replicate", suffixes=("_a", "_b"))
     return pd.DataFrame(
         {
             "a": both[f"{column}_a"],

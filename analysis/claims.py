@@ -322,13 +322,14 @@ def c7(evidence: Evidence) -> Finding:
     e = Estimate(last["noise_scale"], last["low"], last["high"], int(last["n"]),
                  "95 % bootstrap interval over seeds")  # fmt: skip
     low, high = by_epoch["noise_scale"].min(), by_epoch["noise_scale"].max()
+    top = f"{high:,.0f}" if np.isfinite(high) else "more than 2 048 images can tell"
     return finding(
         "C7", verdict, e, "{:,.0f} images", reported=reported,
-        estimate=f"after the last epoch (from {low:,.0f} to {high:,.0f} over the epochs)",
+        estimate=f"after the last epoch (from {low:,.0f} to {top} over the epochs)",
         why="The gradient's simple noise scale (McCandlish et al. 2018), which estimates the batch "
         "size beyond which more images a step hardly help. The report's number is of ImageNet "
         "(Goyal et al. 2017)."
-        + ("" if inside.empty else f" It lies in the interval of epoch {_words(inside['epoch'])}."),
+        + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs.",
         trials=used(compared, arm), figure="noise_scale",
     )  # fmt: skip
 
@@ -577,7 +578,7 @@ def c16(evidence: Evidence) -> Finding:
         estimate="of accuracy, the CNN with minus without dropout",
         why="The report's CNN has dropout and no batch norm, its ResNet the reverse: 'our network' "
         f"is unclear. In the CNN, over all four cells: {more or 'not all four cells were run'}.",
-        trials=used(compared), figure="regularization",
+        trials=used(compared), figure="regularization_cnn",
     )  # fmt: skip
 
 
@@ -668,7 +669,3 @@ def c21(evidence: Evidence) -> Finding:
 CLAIMS: tuple[Claim, ...] = (
     c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21,
 )  # fmt: skip
-
-
-def _words(values: pd.Series) -> str:
-    return ", ".join(f"{value:g}" for value in values)

@@ -82,11 +82,13 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     sigma = np.exp((np.log(noise["sd"]) + 0.5 * np.log(noise["batch_size"])).mean())
     sizes = np.array([noise["batch_size"].min() / 1.5, noise["batch_size"].max() * 1.5])
     ax.plot(sizes, sigma / np.sqrt(sizes), ls="--", color=GREY, zorder=0)
-    label = rf"$\sigma/\sqrt{{B}}$, $\sigma$ = {sigma:.2f}"
-    ax.annotate(label, (sizes[0], sigma / sizes[0] ** 0.5), xytext=(14, 4),
+    label = f"\u03c3 / \u221aB with \u03c3 = {sigma:.2f}"  # sigma over the root of B
+    ax.annotate(label, (sizes[1], sigma / sizes[1] ** 0.5), xytext=(-4, 22), ha="right",
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="batch size",
            ylabel="sd of a step's loss in the last epoch")  # fmt: skip
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     _plain_ticks(ax, sorted(styles))
     return ax
 
@@ -348,7 +350,9 @@ def plot_images(images: np.ndarray, captions: Sequence[str], axes: Sequence[Axes
 
 
 def _count(value: float, _: object = None) -> str:
-    """``100000`` -> ``100 000``, ``0.1`` -> ``0.1``."""
+    """``100000`` -> ``100 000``, ``1e6`` -> ``1 M``, ``0.1`` -> ``0.1``."""
+    if value >= 1e6:
+        return f"{value / 1e6:g} M"
     return f"{value:,.0f}".replace(",", " ") if value >= 1 else f"{value:g}"
 
 

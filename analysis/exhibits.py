@@ -212,7 +212,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
             f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
         )
         yield Exhibit(
-            "regularization" if model == "cnn" else f"regularization_{model}",
+            f"regularization_{model}",
             f"Dropout and batch norm in the {names[model]}",
             f"Final accuracy on the {compared.images} images; thin: single seeds "
             f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "

@@ -129,7 +129,8 @@ def _comparison(kind: str, compared: Compared) -> Section:
     lost = int(table["lost"].sum())
     text = [compared.config["title"]]
     if lost:
-        text.append(f"{lost} trials did not complete; they are counted in the table's last column.")
+        every = len(compared.results.trials)
+        text.append(f"Of {every} trials {lost} did not complete; see the table's last column.")
     caption = (
         f"After {compared.config['epochs']} epochs, on the {compared.num_images:,} "
         f"{compared.images} images: means with {exhibits.RESULT}."

@@ -1,3 +1,5 @@
+"""The report page: complete, self-contained, and of what the tables hold."""
+
 from __future__ import annotations
 
 import re
@@ -7,22 +9,31 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from analysis import frames
-from analysis.report import main, make_pictures
+from analysis import exhibits, frames
+from analysis.report import main
+from study.comparison import COMPARISONS
+from tests.compared import write_comparison
+
+VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
-    """What a page refers to and says."""
+    """What a page refers to and says; whether its tags match."""
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.text, self.open = [], "", []
+        self.links, self.ids, self.text, self.open = [], [], "", []
         self.feed(path.read_text())
+        self.text = re.sub(r"\s+", " ", self.text)
 
     def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img"):
+        if tag not in VOID:
             self.open.append(tag)
         self.links += [value for name, value in attrs if name in ("src", "href")]
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for name, value in attrs if name == "id"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -31,50 +42,131 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_and_all_it_shows(made_up, capsys):
+def check(folder):
+    """Assert what must hold of every report; returns its page."""
+    page = Page(folder / "report.html")
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        assert link.startswith(("#", "data:")), f"the page is to stand alone: {link}"
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    for name in names:
+        assert imread(folder / "figures" / f"{name}.png")[..., :3].std() > 0.01, "blank"
+        for suffix in ("svg", "csv"):
+            assert (folder / "figures" / f"{name}.{suffix}").is_file()
+    text = (folder / "report.md").read_text()
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (folder / target).is_file(), target
+    return page
+
+
+def test_a_search(made_up, capsys):
     assert main([str(made_up.path)]) == 0
     folder = made_up.path / "report"
-    assert f"Wrote {folder}/index.html" in capsys.readouterr().out
-    page = Page(folder / "index.html")
-    assert page.open == []
-    assert not [link for link in page.links if "//" in link], "the page stands alone"
-    assert {path.name for path in folder.iterdir()} == {*page.links, "index.html"}
-    for picture in make_pictures(made_up):
-        assert f"{picture.name}.png" in page.links
-        assert picture.caption in page.text
-        pixels = imread(folder / f"{picture.name}.png")
-        assert pixels[..., :3].std() > 0.05, "the picture is blank"
-    best = "Best: 99.00%"
-    assert best in page.text
-    assert "batch size 64, learning rate 0.5" in re.sub(r"\s+", " ", page.text)
+    assert f"Wrote {folder}/report.html" in capsys.readouterr().out
+    page = check(folder)
+    for exhibit in exhibits.of_search(made_up):
+        assert re.sub(r"\s+", " ", exhibit.caption) in page.text
+        got = pd.read_csv(folder / "figures" / f"{exhibit.name}.csv")
+        expected = exhibit.frame.reset_index(drop=True)
+        pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+    assert "Best: 99.00%" in page.text
+    assert "batch size 64, learning rate 0.5" in page.text
     assert "<out of memory>" in page.text  # escaped in the source
-    assert "<out of memory>" not in (folder / "index.html").read_text()
-
-
-def test_the_csv_files_hold_the_frames(made_up, tmp_path):
-    out = tmp_path / "elsewhere"
-    assert main([str(made_up.path), "--output", str(out)]) == 0
-    got = pd.read_csv(out / "by_batch_size.csv")
+    assert "<out of memory>" not in (folder / "report.html").read_text()
+    assert "claims" not in page.text  # nothing here speaks to them
+    got = pd.read_csv(folder / "tables" / "by_batch_size.csv")
     expected = frames.summary_by_batch_size(made_up.trials, 200)
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
-    for picture in make_pictures(made_up):
-        got = pd.read_csv(out / f"{picture.name}.csv")
-        expected = picture.frame.reset_index(drop=True)
-        pd.testing.assert_frame_equal(got, expected, check_dtype=False)
-    assert not (made_up.path / "report").exists()
 
 
 def test_a_study_without_results_has_a_page_too(fruitless):
     assert main([str(fruitless.path)]) == 0
-    page = Page(fruitless.path / "report" / "index.html")
+    page = check(fruitless.path / "report")
     assert "No trial has a finite result yet." in page.text
     assert "1 failed" in page.text
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """All five comparisons of the report."""
+    root = tmp_path_factory.mktemp("results")
+    kinds = {"batch-size": None, "models": None, "regularization": ["cnn-*"], "schedule": None,
+             "training-size": None}  # fmt: skip
+    return {
+        kind: write_comparison(
+            root / kind, COMPARISONS[kind].select(keep), replicates=3
+        ).results.path
+        for kind, keep in kinds.items()
+    }
+
+
+def test_all_comparisons_and_a_search_in_one_page(folders, made_up, tmp_path, capsys, mnist):
+    out = tmp_path / "report"
+    argv = [*map(str, folders.values()), str(made_up.path), "--output", str(out)]
+    assert main(argv) == 0
+    assert "Not in it" not in capsys.readouterr().out
+    page = check(out)
+    ledger = pd.read_csv(out / "ledger.csv")
+    assert ledger["claim"].tolist() == [f"C{i}" for i in range(1, 22)]
+    for verdict, count in ledger["verdict"].value_counts().items():
+        assert f"{count} {verdict}" in page.text.replace("\n", " ")
+    assert "no evidence yet" not in set(ledger["verdict"])
+    shown = {path.stem for path in (out / "figures").iterdir()}
+    assert set(ledger["figure"].dropna()) <= shown | set(page.ids)
+    assert {"loss_by_batch", "gallery_confident", "made-up_trial_map", "learning_curve"} <= shown
+    assert "After 6 epochs batch 64 reaches" in page.text
+    assert "117,772,832" in page.text  # the ResNet's multiply-adds
+    openings = (out / "test_set_openings.jsonl").read_text()
+    assert openings.count("pictures of examples") == 1
+
+
+def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp_path, capsys):
+    out = tmp_path / "report"
+    assert main([str(folders["schedule"]), "--output", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "Fill the gap with: python -m study.compare batch-size --protocol paper" in said
+    page = check(out)
+    assert "What is not here" in page.text
+    assert COMPARISONS["schedule"].title != page.text  # its own title is the made-up question
+    assert "A question?" in page.text
+    ledger = pd.read_csv(out / "ledger.csv")
+    assert (ledger["verdict"] == "no evidence yet").sum() == 18
+
+
+def test_without_the_images_it_goes_without_galleries(folders, tmp_path, monkeypatch):
+    def nowhere(names, dataset):
+        raise ConnectionError("cut off by the test")
+
+    monkeypatch.setattr("study.data._from_mirrors", nowhere)
+    monkeypatch.setenv("PATH", "")  # no npm
+    out = tmp_path / "report"
+    empty = tmp_path / "no-images"
+    assert main([str(folders["batch-size"]), "--output", str(out), "--data-dir", str(empty)]) == 0
+    page = check(out)
+    assert "The images themselves are not at hand" in page.text
+    assert not (out / "figures" / "gallery_confident.png").exists()
+
+
+def test_an_own_comparison_with_lost_trials(tmp_path):
+    arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
+    compared = write_comparison(tmp_path / "mine", arms, replicates=3, failed={("b", 2)})
+    assert main([str(compared.results.path)]) == 0
+    page = check(compared.results.path / "report")
+    assert "Of 6 trials 1 did not complete" in page.text
+    assert (compared.results.path / "report" / "figures" / "mine_by_epoch.svg").is_file()
 
 
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
         (lambda path: (path / "study.json").unlink(), "not a study"),
+        (
+            lambda path: (path / "study.json").write_text('{"format_version": 1}'),
+            "results format 1",
+        ),
         (lambda path: (path / "steps.parquet").unlink(), "steps.parquet is missing"),
         (lambda path: (path / "epochs.parquet").write_text("no"), "not a readable table"),
         (lambda path: (path / "report").write_text("in the way"), "cannot be written"),
