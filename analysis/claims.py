@@ -28,6 +28,7 @@ from analysis.intervals import (
     mean_interval,
     prediction_interval,
     ratio_interval,
+    wilson,
 )
 
 REPRODUCED = "reproduced"
@@ -217,10 +218,13 @@ def c2(evidence: Evidence) -> Finding:
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
     verdict = CONTRADICTED if gap > (e.high - e.low) / 2 else NOT_DISTINGUISHABLE
     inside = contains(e, paper.ACCURACY) == REPRODUCED
+    low, high = wilson(pd.Series([paper.ACCURACY]), paper.NUM_TEST_IMAGES).iloc[0]
+    wilson_words = f"{low:.2%} to {high:.2%}"
     return finding(
         "C2", verdict, e, PERCENT, reported=reported, estimate="for one run at batch 512",
         why="The two numbers are one image apart; runs that differ in the seed alone scatter "
-        f"much wider. {paper.ACCURACY:.2%} lies {'in' if inside else 'outside'} that interval.",
+        f"much wider. {paper.ACCURACY:.2%} lies {'in' if inside else 'outside'} that interval; "
+        f"of one run on 10 000 images it has itself a Wilson interval of {wilson_words}.",
         trials=used(compared, arm), figure="accuracy_by_epoch",
     )  # fmt: skip
 

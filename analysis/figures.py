@@ -15,7 +15,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
@@ -26,15 +25,6 @@ ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 -
 ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 GREY = "0.6"
 NO_DATA = "no trial has measured this yet"
-
-
-def new_axes(width: float = 7.5, height: float = 4.5) -> tuple[Figure, Axes]:
-    """A figure of `width` by `height` inches with one axes, in the package's style."""
-    with sns.axes_style("whitegrid"), sns.plotting_context("notebook"):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
-    sns.despine(ax=axes)
-    return figure, axes
 
 
 def batch_size_styles(batch_sizes: Iterable[int]) -> dict[int, dict[str, Any]]:

@@ -1,9 +1,11 @@
 """What the final models predicted: confidence, calibration, errors and their overlap.
 
-Each function takes rows of ``predictions.parquet`` (see `study.results`).
+Most functions take rows of ``predictions.parquet`` (see `study.results`).
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from statsmodels.stats.contingency_tables import mcnemar
 
+from analysis.evidence import Compared
 from analysis.intervals import wilson
 from study.results import LOG_P_COLUMNS
 
@@ -138,22 +141,32 @@ def _poisson_binomial(p: np.ndarray) -> np.ndarray:
     return distribution
 
 
-def mcnemar_by_pair(
-    predictions_a: pd.DataFrame, predictions_b: pd.DataFrame
-) -> tuple[int, int, float]:
-    """Images that only a, or only b, gets right, and the exact McNemar test's p value.
+def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
+    """Whether two arms' models of the same seed err on different images.
 
-    Args:
-        predictions_a: Of one model.
-        predictions_b: Of another on the same images.
+    Returns:
+        A row a replicate: ``only_a`` and ``only_b`` (images that only the one's model gets
+        right) and ``p`` of the exact McNemar test. It speaks of the two models at hand, not of
+        other seeds.
     """
-    a, b = (
-        (p["label"] == p["predicted"]).set_axis(p["index"]) for p in (predictions_a, predictions_b)
-    )
-    b = b.reindex(a.index)
-    table = pd.crosstab(a, b).reindex(index=[True, False], columns=[True, False], fill_value=0)
-    only_a, only_b = int(table.loc[True, False]), int(table.loc[False, True])  # pyright: ignore[reportArgumentType]
-    return only_a, only_b, float(mcnemar(table.to_numpy(), exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue] -- statsmodels has no types
+    right = compared.predictions["label"] == compared.predictions["predicted"]
+    by_trial = right.groupby(compared.predictions["trial_id"], observed=True)
+    both = compared.of_arm(arm_a).merge(compared.of_arm(arm_b), on="replicate")
+    rows = []
+    for pair in both.itertuples():
+        # All models' predictions stand in the order of the evaluated images.
+        a, b = (by_trial.get_group(t).to_numpy() for t in (pair.trial_id_x, pair.trial_id_y))
+        table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
+        test: Any = mcnemar(table, exact=True)  # statsmodels has no types
+        rows.append(
+            {
+                "replicate": pair.replicate,
+                "only_a": table[0][1],
+                "only_b": table[1][0],
+                "p": test.pvalue,
+            }
+        )
+    return pd.DataFrame(rows, columns=["replicate", "only_a", "only_b", "p"])
 
 
 def confidence_bins(confidence: pd.DataFrame, bins: int = 60) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import arms, claims, exhibits, frames, paper
+from analysis import arms, claims, exhibits, frames, paper, predicted
 from analysis.architecture import TABLE_I, layers
 from analysis.evidence import COMMANDS, Compared, Evidence
 from analysis.intervals import Estimate
@@ -183,7 +183,29 @@ def _predictions(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Sectio
     compared, (arm,) = found
     made = list(exhibits.of_predictions(compared, arm, images))
     text = [] if images else ["The images themselves are not at hand; see --data-dir."]
-    return Section("predictions", "What the CNN gets wrong", text, made)
+    tables = []
+    if small := claims.arm_of(compared, batch_size=64):
+        tables.append(_mcnemar(compared, small, arm))
+    return Section("predictions", "What the CNN gets wrong", text, made, tables)
+
+
+def _mcnemar(compared: Compared, a: str, b: str) -> Table:
+    table = predicted.mcnemar_by_seed(compared, a, b)
+    table = table.rename(columns={"only_a": f"only_{a}", "only_b": f"only_{b}"})
+    shown = pd.DataFrame(
+        {
+            "seed": table["replicate"].astype(str),
+            f"right only at {a}": table[f"only_{a}"].astype(str),
+            f"right only at {b}": table[f"only_{b}"].astype(str),
+            "p": [f"{p:.2g}" for p in table["p"]],
+        }
+    )
+    below = int((table["p"] < 0.05).sum())
+    caption = (
+        f"Images that only one of the two models of a seed gets right, and the exact McNemar test: "
+        f"p below 0.05 for {below} of {len(table)} seeds, uncorrected."
+    )
+    return Table("mcnemar", caption, table, shown)
 
 
 def _architecture() -> Section:

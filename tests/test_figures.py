@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from analysis import figures, frames
 
@@ -28,7 +29,7 @@ def test_colours_are_ordered_and_markers_differ():
 
 def test_loss_by_step(made_up):
     frame = frames.loss_by_step(made_up.steps, frames.best_trials(made_up.trials))
-    ax = figures.plot_loss_by_step(frame, ax=figures.new_axes()[1])
+    ax = figures.plot_loss_by_step(frame, ax=Figure().subplots())
     assert legend_texts(ax) == ["64", "512", "1024"]
     for batch_size, line in labelled(ax).items():
         curve = frame[frame["batch_size"] == batch_size]
@@ -40,7 +41,7 @@ def test_loss_by_step(made_up):
 
 def test_loss_by_epoch(made_up):
     frame = frames.loss_by_epoch(made_up.epochs, frames.best_trials(made_up.trials))
-    ax = figures.plot_loss_by_epoch(frame, ax=figures.new_axes()[1])
+    ax = figures.plot_loss_by_epoch(frame, ax=Figure().subplots())
     validation = frame[(frame["split"] == "validation") & (frame["batch_size"] == 64)]
     np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), validation["loss"])
     assert len(ax.get_lines()) == 6  # two splits of three trials
@@ -49,7 +50,7 @@ def test_loss_by_epoch(made_up):
 
 def test_accuracy_by_epoch(made_up):
     frame = frames.accuracy_by_epoch(made_up.epochs, made_up.trials, 200)
-    ax = figures.plot_accuracy_by_epoch(frame, ax=figures.new_axes()[1])
+    ax = figures.plot_accuracy_by_epoch(frame, ax=Figure().subplots())
     np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), [0.97, 0.985, 0.99])
     grey = [line for line in ax.get_lines() if line.get_color() == figures.GREY]
     assert len(grey) == 5  # every other trial with an epoch
@@ -62,7 +63,7 @@ def test_accuracy_by_epoch(made_up):
 
 def test_trial_map_shows_every_trial(made_up):
     frame = frames.trial_map(made_up.trials)
-    ax = figures.plot_trial_map(frame, ax=figures.new_axes()[1])
+    ax = figures.plot_trial_map(frame, ax=Figure().subplots())
     points = [offset for c in ax.collections for offset in np.asarray(c.get_offsets())]
     assert len(points) == len(frame) + 1  # and the ring around the best
     assert sorted({round(x, 9) for x, _ in points}) == sorted(frame["lr"].unique())
@@ -82,7 +83,8 @@ def test_no_results_is_said(fruitless, name):
             fruitless.epochs, fruitless.trials, 200
         ),
     }[name]()
-    figure, ax = figures.new_axes()
+    figure = Figure()
+    ax = figure.subplots()
     getattr(figures, f"plot_{name}")(frame, ax=ax)
     figure.canvas.draw()
     assert [text.get_text() for text in ax.texts] == [figures.NO_DATA]

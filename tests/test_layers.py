@@ -18,11 +18,14 @@ BORDERS = {
     "study.results": {"torch", "ray", "optuna"},
     "study.trainable": {"optuna"},
     "study.searcher": {"torch", "torchvision"},
+    "study.comparison": {"torch", "ray", "optuna", "pandas", "numpy"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
+    "study.compare": {"torch", "pandas"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine
     "analysis": {"torch", "ray", "optuna", "pandas"},
     "analysis.frames": {"torch", "ray", "optuna"},
     "analysis.figures": {"torch", "ray", "optuna"},
+    "analysis.claims": {"torch", "ray", "optuna"},
     "analysis.report": {"torch", "ray", "optuna"},
 }
 

@@ -1,5 +1,8 @@
+"""Each notebook, unchanged, on small tables; its committed outputs are of real results."""
+
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +12,11 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
+from study.comparison import COMPARISONS
+from tests.compared import write_comparison
+
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "analysis" / "notebooks"
+PICTURES = {"64_vs_512.ipynb": 5, "claims.ipynb": 1, "search.ipynb": 4}
 
 
 class ThisPython(KernelSpecManager):
@@ -20,22 +27,47 @@ class ThisPython(KernelSpecManager):
         return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
 
-@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
-def test_notebook_runs_on_a_study(path, made_up, tmp_path):
-    """Unchanged, beside a results folder."""
-    where = tmp_path / "analysis" / "notebooks"
-    where.mkdir(parents=True)
-    notebook = nbformat.read(path, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
+def outputs_of(notebook):
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+def check(notebook, name):
+    """No complaint, and every picture."""
+    outputs = outputs_of(notebook)
+    assert not [o for o in outputs if o.get("name") == "stderr" or o["output_type"] == "error"]
+    assert len([o for o in outputs if "image/png" in o.get("data", {})]) == PICTURES[name]
+
+
+@pytest.fixture
+def where(made_up, tmp_path):
+    """A folder like the notebooks', beside small results."""
+    paper = tmp_path / "results" / "paper"
+    write_comparison(paper / "batch-size", COMPARISONS["batch-size"].select(None))
+    write_comparison(paper / "models", COMPARISONS["models"].select(None))
+    shutil.copytree(made_up.path, paper / "search")
+    folder = tmp_path / "analysis" / "notebooks"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_notebook_runs(name, where):
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     manager = AsyncKernelManager(kernel_spec_manager=ThisPython(), ip="127.0.0.1")
     client = NotebookClient(
         notebook, km=manager, timeout=120, resources={"metadata": {"path": str(where)}}
     )
     client.execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert not [o for o in outputs if o.get("name") == "stderr"]
-    pictures = [o for o in outputs if "image/png" in o.get("data", {})]
-    assert len(pictures) == 4
-    tables = [o["data"]["text/plain"] for o in outputs if "text/html" in o.get("data", {})]
-    assert "trial_00001" in tables[0]
-    assert made_up.path.name in outputs[0]["text"]
+    check(notebook, name)
+
+
+def test_there_is_no_other_notebook():
+    assert {path.name for path in NOTEBOOKS.glob("*.ipynb")} == set(PICTURES)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_what_is_committed_was_run_from_top_to_bottom(name):
+    notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
+    check(notebook, name)
+    counts = [cell["execution_count"] for cell in notebook.cells if cell["cell_type"] == "code"]
+    assert counts == list(range(1, len(counts) + 1))

@@ -96,12 +96,21 @@ def test_overlap_counts_images_by_how_many_models_miss_them():
     assert table["expected"][1] == pytest.approx(100 * one)
 
 
-def test_mcnemar_is_the_binomial_test_of_the_discordant_images():
-    kept = models([[1, 2, 3], [3, 4, 5, 6, 7, 8]])
-    a, b = (kept[kept["trial_id"] == f"trial_0000{i}"] for i in (0, 1))
-    only_a, only_b, p = predicted.mcnemar_by_pair(a, b.sample(frac=1, random_state=1))
-    assert (only_a, only_b) == (5, 2)
-    assert p == pytest.approx(binomtest(2, 7).pvalue)
+def test_mcnemar_is_the_binomial_test_of_the_discordant_images(tmp_path):
+    arms = {"64": {"batch_size": 64}, "512": {}}
+    compared = write_comparison(tmp_path / "c", arms, failed={("64", 2)})
+    table = predicted.mcnemar_by_seed(compared, "64", "512").set_index("replicate")
+    assert table.index.tolist() == [1, 3, 4]
+    kept = compared.predictions
+    right = (kept["label"] == kept["predicted"]).groupby(kept["trial_id"], observed=True)
+    trials = compared.trials.set_index(["arm", "replicate"])["trial_id"]
+    for k, row in table.iterrows():
+        a, b = (right.get_group(trials[arm, k]).to_numpy() for arm in ("64", "512"))
+        assert (row["only_a"], row["only_b"]) == (sum(a > b), sum(b > a))
+        p = binomtest(
+            int(min(row["only_a"], row["only_b"])), int(row["only_a"] + row["only_b"])
+        ).pvalue
+        assert row["p"] == pytest.approx(p)
 
 
 def test_galleries_show_what_they_say():
