@@ -44,7 +44,7 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
         curves: From `analysis.arms.loss_curves`.
         axes: Three.
     """
-    units = {"step": "steps", "examples": "images seen", "seconds": "seconds on one core"}
+    units = {"step": "steps", "examples": "images seen", "seconds": "seconds"}
     styles = arm_styles(curves["arm"])
     for ax, (x, unit) in zip(axes, units.items(), strict=True):
         for arm, style in styles.items():
@@ -160,7 +160,7 @@ def plot_to_target(reached: pd.DataFrame, axes: Sequence[Axes]) -> None:
     """
     styles = arm_styles(reached["arm"])
     names = list(styles)
-    units = {"step": "steps", "examples": "images seen", "seconds": "seconds on one core"}
+    units = {"step": "steps", "examples": "images seen", "seconds": "seconds"}
     for ax, (x, unit) in zip(axes, units.items(), strict=True):
         for place, (arm, style) in enumerate(styles.items()):
             own = reached.loc[reached["arm"] == arm, x].dropna()

@@ -155,7 +155,7 @@ def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
     rows = []
     for pair in both.itertuples():
         # All models' predictions stand in the order of the evaluated images.
-        a, b = (by_trial.get_group(t).to_numpy() for t in (pair.trial_id_x, pair.trial_id_y))
+        a, b = (by_trial.get_group(str(t)).to_numpy() for t in (pair.trial_id_x, pair.trial_id_y))
         table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
         test: Any = mcnemar(table, exact=True)  # statsmodels has no types
         rows.append(

@@ -235,7 +235,7 @@ def write_tables(
     }
     for name, frame in frames.items():
         with replacing(path / f"{name}.parquet") as file:
-            frame.to_parquet(file, index=False)
+            frame.to_parquet(file, index=False, compression="zstd")
 
 
 def load_study(path: str | Path) -> StudyResults:

@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from study.results import TABLES
+from study import compare
+from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
 from study.run import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,9 @@ def test_the_readmes_commands_come_first_and_ci_runs_the_second():
 
 
 def test_the_options_that_the_readme_names_exist():
-    options = {option for action in make_parser()._actions for option in action.option_strings}
+    parsers = (make_parser(), compare.make_parser())
+    actions = [action for parser in parsers for action in parser._actions]
+    options = {option for action in actions for option in action.option_strings}
     for file in (ROOT / "benchmarks").glob("*.py"):
         options |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', file.read_text()))
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
@@ -72,6 +75,8 @@ def test_the_readmes_data_dictionary_is_complete():
     for table, columns in TABLES.items():
         assert f"**{table}.parquet**" in dictionary
         assert set(columns) <= words
+    assert "**predictions.parquet**" in dictionary
+    assert set(PREDICTION_COLUMNS) - set(LOG_P_COLUMNS) <= words
 
 
 def test_the_modules_that_the_readme_runs_exist():
