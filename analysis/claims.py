@@ -333,9 +333,19 @@ def c7(evidence: Evidence) -> Finding:
         why="The gradient's simple noise scale (McCandlish et al. 2018), which estimates the batch "
         "size beyond which more images a step hardly help. The report's number is of ImageNet "
         "(Goyal et al. 2017)."
-        + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs.",
+        + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs."
+        + _critical_words(compared),
         trials=used(compared, arm), figure="noise_scale",
     )  # fmt: skip
+
+
+def _critical_words(compared: Compared) -> str:
+    """What the steps until the target say of the critical batch size."""
+    reached = arms.to_target(compared, TARGET)
+    e = noise.critical_batch_size(reached, np.random.default_rng(SEED))
+    if e is None:
+        return ""
+    return f" The steps until {TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
 
 
 def c8(evidence: Evidence) -> Finding:

@@ -95,8 +95,8 @@ def run_study(
             console.print(f"{folder}: {slots.describe()}", highlight=False)
             if not (slots.gpus_per_trial or options.address or kernels.compiler()):
                 console.print(
-                    "No C compiler here (cc, or $CC): trials train two to three times slower than "
-                    "they could. Your system's package gcc mends it."
+                    "No C compiler here (cc, or $CC): trials train at about half the speed they "
+                    "could. Your system's package gcc mends it."
                 )
             train, evaluated = _load_images(folder, config, options.data_dir)
             trainable = tune.with_resources(
