@@ -9,14 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError, require_positive
 from study.data import default_data_dir
+from study.files import is_uri
 from study.progress import format_duration
+
+if TYPE_CHECKING:
+    from study.storage import Storage
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,10 +50,13 @@ def duration(text: str) -> float:
 def add_running_options(parser: Parser) -> None:
     """How a session runs: free to differ between the sessions of one study."""
     add = parser.add_argument_group("running").add_argument
-    add("--resume", type=Path, metavar="DIR", help="continue or extend what is in DIR")
+    add("--resume", metavar="DIR", help="continue or extend what is in DIR, or at s3://…/NAME")
     add("--name", help="folder of the results (default: says what and when)")
     add("--results-dir", type=Path, metavar="DIR", default=Path("results"),
         help="where the folder lies (default results)")  # fmt: skip
+    add("--storage-path", metavar="S3",
+        help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
+        "clusters without a folder that all nodes mount")  # fmt: skip
     add("--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
         help="where the images lie or are put (default %(default)s)")  # fmt: skip
     add("--address", metavar="A", help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT")
@@ -128,15 +135,19 @@ def launch(
     from study import record, search
 
     console = Console()
-    resume = args.resume is not None
-    config = make_config(record.load_config(args.resume) if resume else None)
-    folder = args.resume if resume else args.results_dir / config.name
-    if not resume:
-        record.check_new_folder(folder)
     if args.address and args.address.startswith("ray://"):
         from study.remote import run_on_head
 
-        return run_on_head(args.address, module, _arguments_on_head(argv, folder))
+        name = None if args.resume else make_config(None).name
+        return run_on_head(args.address, module, _arguments_on_head(argv, args.results_dir, name))
+    resume = args.resume is not None
+    if resume:
+        storage = _storage_to_resume(args)
+        config = make_config(record.load_config(storage.folder))
+    else:
+        config = make_config(None)
+        storage = _new_storage(args, config.name)
+    folder = storage.folder
     options = search.RunOptions(
         data_dir=args.data_dir,
         address=args.address,
@@ -144,7 +155,7 @@ def launch(
         max_concurrent=args.max_concurrent,
         time_budget_s=args.time_budget,
     )
-    outcome = search.run_study(folder, config, options, console, resume=resume)
+    outcome = search.run_study(storage, config, options, console, resume=resume)
     show(folder, config, outcome, console)
     return 0
 
@@ -185,13 +196,62 @@ def show_next(
             console.print(f"  {command}", highlight=False, soft_wrap=True)
 
 
-def _arguments_on_head(argv: Sequence[str], folder: Path) -> list[str]:
-    """The command line for the head: without the address, and with an absolute folder."""
+def _new_storage(args: argparse.Namespace, name: str) -> Storage:
+    """Where a new study goes; writes nothing."""
+    from study import record
+    from study.storage import Storage
+
+    uri = args.storage_path
+    if uri is not None and not is_uri(uri):
+        raise UserError(
+            f"--storage-path: {uri!r} is not like s3://BUCKET/FOLDER; for a folder on this machine "
+            "or a mounted one use --results-dir"
+        )
+    folder = args.results_dir / name
+    record.check_new_folder(folder)
+    storage = Storage(folder, uri and f"{uri.rstrip('/')}/{name}")
+    if storage.uri and storage.has_study():
+        raise UserError(
+            f"{storage.uri}: already holds a study; continue it with --resume {storage.uri}, or "
+            "choose another --name"
+        )
+    return storage
+
+
+def _storage_to_resume(args: argparse.Namespace) -> Storage:
+    """The files of the study to be continued, brought here where they are kept elsewhere."""
+    from study import record
+    from study.results import load_study_json
+    from study.storage import Storage
+
+    if is_uri(args.resume):
+        uri = args.resume.rstrip("/")
+        storage = Storage(args.results_dir / uri.rpartition("/")[2], uri)
+    else:
+        folder = Path(args.resume)
+        storage = Storage(folder, load_study_json(folder).get("storage"))
+    if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
+        raise UserError(
+            f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
+        )
+    if storage.uri and storage.has_study():
+        with record.locked(storage.folder, resume=True):
+            storage.pull()
+    elif is_uri(args.resume):
+        raise UserError(f"{uri}: not a study (no study.json); give s3://BUCKET/FOLDER/NAME")
+    return storage
+
+
+def _arguments_on_head(argv: Sequence[str], results_dir: Path, name: str | None) -> list[str]:
+    """The command line for the head: without the address, and with absolute folders."""
     where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--address", "--resume", "--results-dir", "--name"):
         where.add_argument(option)
     given, rest = where.parse_known_args(argv)
-    folder = folder.absolute()
     if given.resume:
-        return [*rest, "--resume", str(folder)]
-    return [*rest, "--results-dir", str(folder.parent), "--name", folder.name]
+        folder = given.resume if is_uri(given.resume) else str(Path(given.resume).absolute())
+        rest += ["--resume", folder]
+    else:
+        assert name is not None
+        rest += ["--name", name]
+    return [*rest, "--results-dir", str(results_dir.absolute())]

@@ -7,10 +7,12 @@ import os
 import socket
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+import yaml
 from ray._private import ray_constants
 
 from study.config import UserError, require_positive
@@ -29,20 +31,23 @@ class Slots:
         cpus_per_trial: CPU cores of a trial.
         gpus_per_trial: GPUs of a trial; 0 on a cluster without.
         count: Trials that fit at once.
-        nodes: Nodes alive.
+        nodes: Nodes that are up.
+        grows: Whether more than those are needed for `count`.
     """
 
     cpus_per_trial: int
     gpus_per_trial: float
     count: int
     nodes: int
+    grows: bool = False
 
     def describe(self) -> str:
         """E.g. ``2 trials at once (1 CPU core each) on 1 node``."""
         each = f"{self.gpus_per_trial:g} GPU" if self.gpus_per_trial else "1 CPU core"
         trials = "trial" if self.count == 1 else "trials"
         nodes = "node" if self.nodes == 1 else "nodes"
-        return f"{self.count} {trials} at once ({each} each) on {self.nodes} {nodes}"
+        more = " now; more start as trials wait" if self.grows else ""
+        return f"{self.count} {trials} at once ({each} each) on {self.nodes} {nodes}{more}"
 
 
 def connect(address: str | None) -> None:
@@ -119,19 +124,22 @@ def _probe(host: str, port: int) -> None:
     socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
 
 
-def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None) -> Slots:
-    """How many trials fit on the connected cluster.
+def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None, *, elastic: bool) -> Slots:
+    """How many trials fit on the connected cluster, grown as far as it can grow.
 
     A trial takes one CPU core, and one GPU where there are any.
 
     Args:
         gpus_per_trial: GPUs of a trial, fractions allowed; None picks 1 or 0.
-        max_concurrent: Upper bound asked for by the user.
+        max_concurrent: Asked for by the user. On a cluster that may be more than fits now:
+            what waits makes it grow.
+        elastic: Whether nodes may join.
 
     Raises:
         UserError: No node can hold a trial.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = max(alive, nodes_at_most() if elastic else [], key=len)
     gpus = [node.get("GPU", 0.0) for node in nodes]
     if gpus_per_trial is None:
         gpus_per_trial = 1.0 if any(gpus) else 0.0
@@ -148,11 +156,37 @@ def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None) -> Slot
                 f"--gpus-per-trial: {gpus_per_trial:g} GPU asked for, but {have}; leave the option "
                 "out to train on CPU cores, or join a cluster with GPUs by --address"
             )
-    # The small allowance keeps 1 / 0.1 from counting nine trials.
-    count = sum(
-        int(min(node.get("CPU", 0), gpu / gpus_per_trial + 1e-9 if gpus_per_trial else 1e9))
-        for node, gpu in zip(nodes, gpus, strict=True)
-    )
+    count = sum(_fitting(node, gpus_per_trial) for node in nodes)
     if count == 0:
         raise UserError("--address: no node of the cluster has a CPU core to run a trial on")
-    return Slots(1, gpus_per_trial, min(count, max_concurrent or count), len(nodes))
+    if max_concurrent and (elastic or max_concurrent < count):
+        count = max_concurrent
+    now = sum(_fitting(node, gpus_per_trial) for node in alive)
+    return Slots(1, gpus_per_trial, count, len(alive), grows=count > now)
+
+
+def _fitting(node: dict[str, float], gpus_per_trial: float) -> int:
+    """Trials that fit on a node at once."""
+    # The small allowance keeps 1 / 0.1 from counting nine trials.
+    by_gpu = node.get("GPU", 0) / gpus_per_trial + 1e-9 if gpus_per_trial else 1e9
+    return int(min(node.get("CPU", 0), by_gpu))
+
+
+def nodes_at_most() -> list[dict[str, float]]:
+    """The resources of each node that the cluster launcher may have up at once.
+
+    ``ray up`` leaves the cluster's file on the head under this name. Of a cluster that was
+    started otherwise nothing is known: what is up then counts.
+    """
+    file = Path("~/ray_bootstrap_config.yaml").expanduser()
+    if not file.exists():
+        return []
+    config = yaml.safe_load(file.read_text())
+    types = config["available_node_types"]
+    head = types.pop(config["head_node_type"])
+    workers = [
+        node.get("resources", {})
+        for node in types.values()
+        for _ in range(node.get("max_workers", config.get("max_workers", 0)))
+    ]
+    return [head.get("resources", {}), *workers[: config.get("max_workers", len(workers))]]

@@ -1,8 +1,9 @@
-"""Whole files or none."""
+"""Whole files or none, and names of places."""
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,3 +24,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+
+
+def is_uri(text: str) -> bool:
+    """Whether `text` names a place in an object store, ``s3://…``."""
+    return re.match(r"\w+://", text) is not None

@@ -36,16 +36,15 @@ from study.config import (
 from study.data import ImageData
 from study.results import (
     FORMAT_VERSION,
-    PREDICTIONS_FILE,
     History,
     is_comparison,
     load_study_json,
-    newest_history,
     write_json,
     write_predictions,
     write_tables,
 )
-from study.searcher import RAY_FOLDER, trial_name, trial_status
+from study.searcher import trial_name, trial_status
+from study.storage import Storage
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -92,6 +91,7 @@ def write_study_json(
     address: str | None,
     slots: Slots,
     *,
+    storage: str | None = None,
     resume: bool,
 ) -> None:
     """Write ``study.json``, or add this session to it."""
@@ -104,13 +104,14 @@ def write_study_json(
         "gpus_per_trial": slots.gpus_per_trial,
         "host": platform.node(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": installed_versions(),
         "git": _git_state(),
     }
     earlier = load_study_json(folder)["sessions"] if resume else []
     content = {
         "format_version": FORMAT_VERSION,
         "config": config.to_json(),
+        "storage": storage,
         **(_search_facts(config) if isinstance(config, StudyConfig) else {}),
         "data": {
             "dataset": config.dataset,
@@ -160,11 +161,16 @@ def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
         raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def installed_versions() -> dict[str, str | None]:
+    """The versions of what decides results; None for what is not installed."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    return {package: installed(package) for package in PACKAGES}
 
 
 def _git_state() -> dict[str, Any] | None:
@@ -186,7 +192,7 @@ class TableWriter:
     """Makes a study's tables from its Optuna journal and its trials' checkpoints.
 
     Args:
-        folder: The study's.
+        storage: The study's files.
         config: What is run.
         study: The open Optuna study.
         evaluated: The images that are evaluated after each epoch.
@@ -194,16 +200,16 @@ class TableWriter:
 
     def __init__(
         self,
-        folder: Path,
+        storage: Storage,
         config: StudyConfig | ComparisonConfig,
         study: optuna.Study,
         evaluated: ImageData,
     ) -> None:
-        self._folder = folder
+        self._storage = storage
         self._config = config
         self._study = study
         self._evaluated = evaluated
-        self._ended: dict[str, tuple[Path, History] | None] = {}
+        self._ended: dict[str, History | None] = {}
         self._next_write = time.monotonic() + TABLES_EVERY_S
 
     def status_of(self, trial_id: str) -> tuple[str, str]:
@@ -240,21 +246,23 @@ class TableWriter:
             found = self._history(trial_id, trial.state.is_finished())
             if found is None:
                 continue
-            folder, histories[trial_id] = found
-            if (file := folder / PREDICTIONS_FILE).exists():
-                with np.load(file, allow_pickle=False) as content:
-                    log_p[trial_id] = content["log_p"]
-        write_tables(self._folder, rows, histories)
+            histories[trial_id] = found
+            if found.log_p is not None:
+                log_p[trial_id] = found.log_p
+        folder = self._storage.folder
+        write_tables(folder, rows, histories)
         if isinstance(self._config, ComparisonConfig):
             index, labels = self._evaluated.index, self._evaluated.labels
             index = np.arange(len(labels)) if index is None else index
-            write_predictions(self._folder, index, labels, log_p)
+            write_predictions(folder, index, labels, log_p)
+        self._storage.push()
 
-    def _history(self, trial_id: str, ended: bool) -> tuple[Path, History] | None:
-        """A trial's newest intact checkpoint and its history; an ended trial's is kept."""
+    def _history(self, trial_id: str, ended: bool) -> History | None:
+        """What a trial has measured so far; an ended trial's is kept."""
         if trial_id in self._ended:
             return self._ended[trial_id]
-        found = newest_history(self._folder / RAY_FOLDER / trial_id)
+        newest = self._storage.newest_history(trial_id, resumable=False)
+        found = newest[1] if newest else None
         if ended:
             self._ended[trial_id] = found
         return found

@@ -16,11 +16,9 @@ travels in its checkpoints as ``history.npz``, from which the tables are made.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -30,8 +28,9 @@ from study.files import replacing
 
 FORMAT_VERSION = 2
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
+# In a checkpoint: the trainer's state, and what the trial has measured.
+STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
-PREDICTIONS_FILE = "predictions.npz"
 NUM_CLASSES = 10
 
 TRIAL_COLUMNS = {
@@ -110,29 +109,36 @@ class History:
         batch_sizes: Examples in each step of an epoch.
         facts: What the trainable knows of the run: num_params, precision, dropout,
             batch_norm, train_examples, node, device.
+        log_p: Of a comparison's complete trial, the final model's log-probabilities,
+            float16 (n, 10).
     """
 
     epochs: list[dict[str, Any]]
     step_losses: list[np.ndarray]
     batch_sizes: list[int]
     facts: dict[str, Any]
+    log_p: np.ndarray | None = None
 
     def save(self, folder: Path) -> None:
         """Write ``history.npz`` into `folder`."""
         meta = {"epochs": self.epochs, "batch_sizes": self.batch_sizes, "facts": self.facts}
         losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
-        np.savez(
-            folder / HISTORY_FILE,
-            meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
-            losses=np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
-        )
+        arrays: dict[str, Any] = {
+            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
+            "losses": np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
+        }
+        if self.log_p is not None:
+            arrays["log_p"] = self.log_p
+        np.savez(folder / HISTORY_FILE, **arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> History:
-        """Read ``history.npz`` from `folder`; raises where it is damaged."""
-        with np.load(folder / HISTORY_FILE, allow_pickle=False) as file:
-            meta = json.loads(file["meta"].tobytes())
-            return cls(meta["epochs"], list(file["losses"]), meta["batch_sizes"], meta["facts"])
+    def load(cls, file: Path | IO[bytes]) -> History:
+        """Read a ``history.npz``; raises where it is damaged."""
+        with np.load(file, allow_pickle=False) as content:
+            meta = json.loads(content["meta"].tobytes())
+            losses = list(content["losses"])
+            log_p = content.get("log_p")
+        return cls(meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p)
 
     def epoch_rows(self, trial_id: str) -> pd.DataFrame:
         """This trial's part of ``epochs.parquet``."""
@@ -339,26 +345,6 @@ def resume_command(study: dict[str, Any], path: Path) -> str:
     """The command that continues the study in the folder `path`."""
     module = "study.compare" if is_comparison(study) else "study.run"
     return f"python -m {module} --resume {path}"
-
-
-def newest_history(trial_dir: Path) -> tuple[Path, History] | None:
-    """The newest intact checkpoint folder of a trial and its history.
-
-    A process killed while it wrote leaves a torn checkpoint; such a one is passed over.
-    """
-    for folder in sorted(trial_dir.glob("checkpoint_*"), reverse=True):
-        try:
-            _check_zip(folder / "state.pt")
-            return folder, History.load(folder)
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
-            continue
-    return None
-
-
-def _check_zip(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        if (bad := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"{path}: {bad} is damaged")
 
 
 def _concat(table: str, frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -18,21 +19,15 @@ from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from study import cluster, data, kernels
+from study import cluster, data, kernels, preflight
 from study.comparison import ComparisonConfig
-from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig
+from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig, UserError
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
-from study.searcher import (
-    RAY_FOLDER,
-    StudySearch,
-    open_optuna_study,
-    replay,
-    trial_name,
-    trial_status,
-)
-from study.signals import on_first_signal
+from study.searcher import StudySearch, open_optuna_study, replay, trial_name, trial_status
+from study.signals import StopRequest, on_first_signal
 from study.space import space_of
+from study.storage import RAY_FOLDER, Storage
 from study.trainable import TrialTrainable
 
 AnyConfig = StudyConfig | ComparisonConfig
@@ -73,24 +68,31 @@ class Outcome:
 
 
 def run_study(
-    folder: Path, config: AnyConfig, options: RunOptions, console: Console, *, resume: bool
+    storage: Storage, config: AnyConfig, options: RunOptions, console: Console, *, resume: bool
 ) -> Outcome:
-    """Run or continue the search or comparison in `folder` until it has ended or is stopped.
+    """Run or continue the search or comparison in `storage` until it has ended or is stopped.
 
-    Nothing is written to `folder` before data and cluster are known to be there.
+    Nothing is written to its folder before data and cluster are known to be there.
 
     Raises:
         UserError: Something the user can mend.
     """
+    folder = storage.folder
     with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
         data.fetch(config.dataset, options.data_dir)
     with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
         cluster.connect(options.address)
     _quiet()
     try:
-        slots = cluster.plan_slots(options.gpus_per_trial, options.max_concurrent)
+        slots = cluster.plan_slots(
+            options.gpus_per_trial, options.max_concurrent, elastic=options.address is not None
+        )
+        with console.status("Checking the nodes …"):
+            preflight.check(storage, cluster=options.address is not None)
         with locked(folder, resume=resume):
-            write_study_json(folder, config, options.address, slots, resume=resume)
+            write_study_json(
+                folder, config, options.address, slots, storage=storage.uri, resume=resume
+            )
             study = open_optuna_study(folder, config)
             console.print(f"{folder}: {slots.describe()}", highlight=False)
             if not (slots.gpus_per_trial or options.address or kernels.compiler()):
@@ -110,8 +112,15 @@ def run_study(
                 ),
                 {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
             )
-            tables = TableWriter(folder, config, study, evaluated)
-            return _search(folder, config, options, slots, study, trainable, tables, console)
+            tables = TableWriter(storage, config, study, evaluated)
+            return _search(storage, config, options, slots, study, trainable, tables, console)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(
+            f"{folder}: {error.strerror}; what was done is kept: make room, then continue with "
+            f"--resume {folder}"
+        ) from None
     finally:
         if options.address is None:
             ray.shutdown()
@@ -132,7 +141,7 @@ def _load_images(
 
 
 def _search(
-    folder: Path,
+    storage: Storage,
     config: AnyConfig,
     options: RunOptions,
     slots: cluster.Slots,
@@ -153,30 +162,29 @@ def _search(
         ranked=ranked,
     )
     stop = StopRequest(options.time_budget_s)
-    storage = folder.resolve()  # Ray's processes have working folders of their own
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearch(study, config, slots.count, storage / RAY_FOLDER),
+            search_alg=StudySearch(study, config, slots.count, storage),
             scheduler=make_scheduler(config, study),
             num_samples=config.num_samples,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=RAY_FOLDER,
-            storage_path=str(storage),
+            storage_path=storage.location,
             stop=stop,
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[
                 JsonLoggerCallback(),
-                ProgressCallback(progress, tables),
+                ProgressCallback(progress, tables, storage),
             ],
         ),
     )
 
     def on_signal(number: signal.Signals) -> None:
-        StopRequest.signalled = f"stopped by {number.name}"
+        StopRequest.asked = f"stopped by {number.name}"
         console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
@@ -211,9 +219,10 @@ class ProgressCallback(tune.Callback):
     a terminal and locks, and the tables stay out of that.
     """
 
-    def __init__(self, progress: StudyProgress, tables: TableWriter) -> None:
+    def __init__(self, progress: StudyProgress, tables: TableWriter, storage: Storage) -> None:
         self.progress = progress
         self.tables = tables
+        self.storage = storage
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -237,34 +246,11 @@ class ProgressCallback(tune.Callback):
         self._end(trial)
 
     def _end(self, trial: Any) -> None:
-        self.progress.trial_ended(trial.trial_id, *self.tables.status_of(trial.trial_id))
+        status, error = self.tables.status_of(trial.trial_id)
+        if status == "failed":
+            error += f" (see {self.storage.trial_folder(trial.trial_id)}/error.txt)"
+        self.progress.trial_ended(trial.trial_id, status, error)
         self.tables.write_sometimes()
-
-
-class StopRequest(tune.Stopper):
-    """Stops a whole study on a signal or when its time is over; trials stay resumable."""
-
-    # Of the class, since Ray works on a copy of the instance.
-    signalled: str | None = None
-
-    def __init__(self, time_budget_s: float | None) -> None:
-        self._deadline = time.monotonic() + time_budget_s if time_budget_s else None
-        StopRequest.signalled = None
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never stops a single trial."""
-        return False
-
-    def stop_all(self) -> bool:
-        """Whether the study is to stop."""
-        return self.reason() is not None
-
-    def reason(self) -> str | None:
-        """Why the study is to stop, or None."""
-        if self.signalled:
-            return self.signalled
-        over = self._deadline is not None and time.monotonic() >= self._deadline
-        return "the time budget is spent" if over else None
 
 
 def _best(study: optuna.Study) -> tuple[str, float, dict[str, Any]] | None:

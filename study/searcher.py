@@ -11,8 +11,9 @@ continued. What an ended trial is in Optuna: ``complete`` is COMPLETE,
 
 from __future__ import annotations
 
+import errno
 import json
-import shutil
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -24,17 +25,19 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
+from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from study.comparison import ComparisonConfig
 from study.config import METRIC, MODE, StudyConfig, UserError
-from study.results import History, newest_history
+from study.results import History
 from study.samplers import first_points, make_sampler, suggest
+from study.signals import StopRequest
 from study.space import space_of
+from study.storage import Storage
 
 JOURNAL_FILE = "optuna.log"
-RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
@@ -114,7 +117,7 @@ class StudySearch(SearchAlgorithm):
         study: The open Optuna study.
         config: What is searched.
         max_concurrent: Most trials at once.
-        ray_dir: Ray's experiment folder, which holds a folder a trial.
+        storage: The study's files.
     """
 
     def __init__(
@@ -122,13 +125,13 @@ class StudySearch(SearchAlgorithm):
         study: optuna.Study,
         config: StudyConfig | ComparisonConfig,
         max_concurrent: int,
-        ray_dir: Path,
+        storage: Storage,
     ) -> None:
         self._study = study
         self._config = config
         self._space = space_of(config)
         self._max_concurrent = max_concurrent
-        self._ray_dir = ray_dir
+        self._storage = storage
         self._experiment: Experiment | None = None
         started = [t for t in study.trials if t.state != TrialState.WAITING]
         # Ended ones first: they cost nothing and complete Ray's view of the study.
@@ -176,7 +179,11 @@ class StudySearch(SearchAlgorithm):
         """Record how a trial ended. Ray reports the stopping epoch only here."""
         optuna_trial, ray_trial = self._live.pop(trial_id)
         if error or not result:
-            self._tell(optuna_trial, "failed", error=_error_line(ray_trial))
+            reason = _error_line(ray_trial)
+            if os.strerror(errno.ENOSPC) in reason:  # not the trial's fault: it can go on later
+                StopRequest.asked = f"{reason} ({self._storage.location}); make room first"
+                return
+            self._tell(optuna_trial, "failed", error=reason)
             return
         self._report(optuna_trial, result)
         self._tell_result(optuna_trial, result)
@@ -193,19 +200,18 @@ class StudySearch(SearchAlgorithm):
         optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
         optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
+        self._storage.push()  # before the trial writes: what is stored is of a known trial
         return ray_trial
 
     def _revive(self, frozen: FrozenTrial) -> Trial:
         """The Ray trial of an earlier session's trial: ended, or to be continued."""
-        folder = self._ray_dir / trial_name(frozen.number)
-        found = newest_history(folder)
+        trial_id = trial_name(frozen.number)
+        found = self._storage.newest_history(trial_id, resumable=not frozen.state.is_finished())
         if frozen.state.is_finished():
             return self._ended(frozen, found[1] if found else None)
         # A public class without a public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        for leftover in folder.glob("checkpoint_*"):  # torn ones, and ones Ray forgot
-            if found is None or leftover != found[0]:
-                shutil.rmtree(leftover)
+        self._storage.keep_only(trial_id, found and found[0])
         if found is None:
             return self._start(optuna_trial)
         checkpoint, history = found
@@ -216,10 +222,14 @@ class StudySearch(SearchAlgorithm):
         if last["epoch"] >= self._config.epochs or diverged:  # killed before it was told
             self._tell_result(optuna_trial, {**last, "diverged": diverged})
             return self._ended(self._study.trials[frozen.number], history)
-        ray_trial = self._make_ray_trial(frozen.number, frozen.params, restore_path=str(checkpoint))
+        ray_trial = self._make_ray_trial(frozen.number, frozen.params)
+        # What Ray sets from its argument restore_path, which takes local folders only.
+        ray_trial._restore_checkpoint_result = _TrainingResult(
+            self._storage.ray_checkpoint(checkpoint), metrics={}
+        )
         # The next checkpoint's number follows on, so that the newest sorts last.
         assert ray_trial.storage is not None
-        ray_trial.storage.current_checkpoint_index = int(checkpoint.name.rpartition("_")[2])
+        ray_trial.storage.current_checkpoint_index = int(checkpoint.rpartition("_")[2])
         _write_ray_results(ray_trial, history)
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
         return ray_trial
@@ -232,7 +242,7 @@ class StudySearch(SearchAlgorithm):
         ray_trial.set_status(Trial.TERMINATED)
         return ray_trial
 
-    def _make_ray_trial(self, number: int, params: dict[str, Any], **kwargs: Any) -> Trial:
+    def _make_ray_trial(self, number: int, params: dict[str, Any]) -> Trial:
         assert self._experiment is not None
         spec = self._experiment.spec
         name = trial_name(number)
@@ -247,7 +257,6 @@ class StudySearch(SearchAlgorithm):
             max_failures=TRIAL_RETRIES,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
-            **kwargs,
         )
 
     # Optuna's side.
@@ -276,6 +285,7 @@ class StudySearch(SearchAlgorithm):
         if error:
             trial.set_user_attr("error", error)
         self._study.tell(trial, value, state=state)
+        self._storage.push()
 
 
 def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from ray import tune
 
 
 @contextmanager
@@ -32,3 +35,29 @@ def on_first_signal(action: Callable[[signal.Signals], None]) -> Iterator[None]:
         yield
     finally:
         restore()
+
+
+class StopRequest(tune.Stopper):
+    """Stops a whole study on request or when its time is over; trials stay resumable."""
+
+    # Of the class, since Ray works on a copy of the instance.
+    asked: str | None = None
+
+    def __init__(self, time_budget_s: float | None) -> None:
+        self._deadline = time.monotonic() + time_budget_s if time_budget_s else None
+        StopRequest.asked = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never stops a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether the study is to stop."""
+        return self.reason() is not None
+
+    def reason(self) -> str | None:
+        """Why the study is to stop, or None."""
+        if self.asked:
+            return self.asked
+        over = self._deadline is not None and time.monotonic() >= self._deadline
+        return "the time budget is spent" if over else None

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ray import tune
 
@@ -17,10 +16,8 @@ from study.config import TrialConfig
 from study.data import ImageData
 from study.kernels import keep_freed_memory
 from study.models import BatchNormReLU, MaskDropout, count_parameters
-from study.results import PREDICTIONS_FILE, History
+from study.results import STATE_FILE, History
 from study.train import Trainer
-
-STATE_FILE = "state.pt"
 
 
 class TrialTrainable(tune.Trainable):
@@ -70,10 +67,6 @@ class TrialTrainable(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the trainer's state and the history so far."""
         folder = Path(checkpoint_dir)
-        # First: where the history is whole, this is.
-        if self.keep and self.trainer.finished and not self.trainer.epochs[-1].diverged:
-            log_p = self.trainer.log_probabilities().half().numpy()
-            np.savez(folder / PREDICTIONS_FILE, log_p=log_p)
         torch.save(self.trainer.state_dict(), folder / STATE_FILE)
         self.history().save(folder)
 
@@ -88,6 +81,7 @@ class TrialTrainable(tune.Trainable):
         trainer = self.trainer
         cuda = trainer.device.type == "cuda"
         modules = list(trainer.model.modules())
+        final = self.keep and trainer.finished and not trainer.epochs[-1].diverged
         return History(
             epochs=[asdict(record) for record in trainer.epochs],
             step_losses=[losses.numpy() for losses in trainer.step_losses],
@@ -101,6 +95,7 @@ class TrialTrainable(tune.Trainable):
                 "node": platform.node(),
                 "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             },
+            log_p=trainer.log_probabilities().half().numpy() if final else None,
         )
 
 

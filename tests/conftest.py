@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 
 from study.config import StudyConfig
 from study.data import ImageData, default_data_dir, load_splits
@@ -38,6 +41,24 @@ def digits() -> tuple[ImageData, ImageData]:
         return ImageData(images, labels)
 
     return make(96), make(40)
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """URI of an empty bucket of an S3 server on loopback."""
+    before = dict(os.environ)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    os.environ.update(
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_ACCESS_KEY_ID="a",
+        AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1",
+    )  # fmt: skip
+    boto3.client("s3").create_bucket(Bucket="a-bucket")
+    yield "s3://a-bucket"
+    server.stop()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 # status, batch size, lr, width, validation accuracy after each epoch

@@ -36,8 +36,9 @@ def nodes(monkeypatch):
 )
 def test_as_many_trials_as_fit(nodes, resources, gpus_per_trial, count):
     nodes(*resources)
-    assert cluster.plan_slots(gpus_per_trial, None).count == count
-    assert cluster.plan_slots(gpus_per_trial, 1).count == 1
+    assert cluster.plan_slots(gpus_per_trial, None, elastic=False).count == count
+    assert cluster.plan_slots(gpus_per_trial, 1, elastic=False).count == 1
+    assert cluster.plan_slots(gpus_per_trial, 99, elastic=False).count == count
 
 
 @pytest.mark.parametrize(
@@ -52,14 +53,60 @@ def test_as_many_trials_as_fit(nodes, resources, gpus_per_trial, count):
 def test_trials_that_fit_nowhere_are_refused(nodes, resources, gpus_per_trial, reason):
     nodes(*resources)
     with pytest.raises(UserError, match=reason):
-        cluster.plan_slots(gpus_per_trial, None)
+        cluster.plan_slots(gpus_per_trial, None, elastic=False)
 
 
 def test_description(nodes):
     nodes({"CPU": 2})
-    assert cluster.plan_slots(None, None).describe() == (
+    assert cluster.plan_slots(None, None, elastic=False).describe() == (
         "2 trials at once (1 CPU core each) on 1 node"
     )
+
+
+AT_MOST = """
+max_workers: 3
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 0}, max_workers: 0}
+  gpu: {resources: {CPU: 4, GPU: 1}, min_workers: 0, max_workers: 2}
+  large: {resources: {CPU: 8, GPU: 4}}
+"""
+
+
+@pytest.fixture
+def launched(monkeypatch, tmp_path):
+    """Pretend to be on the head of a cluster that ``ray up`` made."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(AT_MOST)
+
+
+def test_nodes_that_can_still_start_count(nodes, launched):
+    nodes({})  # the head alone
+    slots = cluster.plan_slots(None, None, elastic=True)
+    assert (slots.gpus_per_trial, slots.count, slots.nodes) == (1, 2 + 4, 1)
+    assert slots.describe() == (
+        "6 trials at once (1 GPU each) on 1 node now; more start as trials wait"
+    )
+    assert cluster.plan_slots(None, 4, elastic=True).count == 4
+    assert cluster.plan_slots(4, None, elastic=True).count == 1
+    with pytest.raises(UserError, match="8 GPU asked for, but the largest node has 4"):
+        cluster.plan_slots(8, None, elastic=True)
+    with pytest.raises(UserError, match="no node of the cluster has a CPU core"):
+        cluster.plan_slots(None, None, elastic=False)
+
+
+def test_a_cluster_that_is_all_up_does_not_grow(nodes, launched):
+    workers = [{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}, {"CPU": 8, "GPU": 4}]
+    nodes({}, *workers)
+    slots = cluster.plan_slots(None, None, elastic=True)
+    assert (slots.count, slots.nodes, slots.grows) == (6, 4, False)
+
+
+def test_more_trials_than_fit_make_a_cluster_grow(nodes):
+    """Where what it can grow to is not known, the user says it."""
+    nodes({"CPU": 4, "GPU": 1})
+    slots = cluster.plan_slots(None, 8, elastic=True)
+    assert (slots.count, slots.grows) == (8, True)
 
 
 @pytest.mark.parametrize("address", ["localhost", "ray://", "host:port", "ray://:10001"])

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from study.config import UserError
 from study.results import (
@@ -15,7 +14,6 @@ from study.results import (
     TRIAL_COLUMNS,
     History,
     load_study,
-    newest_history,
     rank_trials,
     write_json,
     write_tables,
@@ -128,45 +126,13 @@ def test_a_study_without_any_epoch_has_empty_tables(tmp_path):
     assert dict(results.steps.dtypes.astype(str)) == STEP_COLUMNS
 
 
-def checkpoint(folder, trial_history):
-    folder.mkdir(parents=True)
-    torch.save({"x": torch.zeros(1000)}, folder / "state.pt")
-    trial_history.save(folder)
-
-
 def test_history_round_trip(tmp_path):
     original = history([0.9, np.nan])
     original.save(tmp_path)
-    loaded = History.load(tmp_path)
+    loaded = History.load(tmp_path / "history.npz")
     assert json.dumps(loaded.epochs) == json.dumps(original.epochs)
     np.testing.assert_array_equal(loaded.step_losses, original.step_losses)
     assert (loaded.batch_sizes, loaded.facts) == (original.batch_sizes, original.facts)
-
-
-@pytest.mark.parametrize("file", ["state.pt", "history.npz"])
-@pytest.mark.parametrize("how", ["truncated", "flipped", "missing", "empty"])
-def test_a_torn_checkpoint_is_passed_over(tmp_path, file, how):
-    checkpoint(tmp_path / "checkpoint_000000", history([0.9]))
-    checkpoint(tmp_path / "checkpoint_000001", history([0.9, 0.95]))
-    newest = newest_history(tmp_path)
-    assert newest is not None
-    assert newest[0].name == "checkpoint_000001"
-    path = tmp_path / "checkpoint_000001" / file
-    content = bytearray(path.read_bytes())
-    if how == "flipped":
-        content[len(content) // 2] ^= 255
-    cut = {"truncated": len(content) // 2, "flipped": len(content), "empty": 0, "missing": 0}[how]
-    path.write_bytes(content[:cut])
-    if how == "missing":
-        path.unlink()
-    newest = newest_history(tmp_path)
-    assert newest is not None
-    assert newest[0].name == "checkpoint_000000"
-    assert len(newest[1].epochs) == 1
-
-
-def test_no_checkpoint_no_history(tmp_path):
-    assert newest_history(tmp_path) is None
 
 
 @pytest.mark.parametrize(

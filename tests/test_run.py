@@ -147,7 +147,7 @@ def made(here):
 
 def resume(*argv):
     given = args("--resume", "results/a", *argv)
-    return resumed_config(given, load_config(given.resume))
+    return resumed_config(given, load_config(Path(given.resume)))
 
 
 def test_resuming_takes_the_studys_configuration(made):

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
-import optuna
 import pandas as pd
 import psutil
 import pytest
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from study.results import load_study
-from study.searcher import trial_status
-
-ROOT = Path(__file__).resolve().parents[1]
-SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]
+from tests.studies import (
+    SMALL,
+    assert_each_trial_once,
+    assert_same_measurements,
+    assert_steps_are_whole,
+    count_ended,
+    finish,
+    optuna_trials,
+    run,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -33,97 +31,6 @@ pytestmark = pytest.mark.slow
 def here(tmp_path, mnist):
     """A folder to run in, once the images are known to be in the cache."""
     return tmp_path
-
-
-def start(here, *argv):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "study.run", *argv],
-        cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )  # fmt: skip
-
-
-def finish(process, status=0, timeout=400):
-    out, _ = process.communicate(timeout=timeout)
-    assert process.returncode == status, out
-    assert "Traceback" not in out
-    return out
-
-
-def run(here, *argv, status=0):
-    return finish(start(here, *argv), status)
-
-
-def optuna_trials(folder):
-    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.log")))
-    return optuna.load_study(study_name=None, storage=storage).trials
-
-
-def count_ended(folder):
-    """Ended trials, without disturbing the journal's owner."""
-    path = folder / "optuna.log"
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    # Operation 6 sets a trial's state; 1, 2 and 3 are ended.
-    whole = [line for line in lines if line.endswith(b"}")]
-    ops = [json.loads(line) for line in whole]
-    return sum(op["op_code"] == 6 and op["state"] in (1, 2, 3) for op in ops)
-
-
-def wait_until(condition, process, timeout=200):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.05)
-
-
-def ray_rows(folder):
-    """Each trial folder's result.json in Ray's directory."""
-    return {
-        path.name: [json.loads(line) for line in (path / "result.json").read_text().splitlines()]
-        for path in (folder / "ray").iterdir()
-        if path.is_dir()
-    }
-
-
-def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", "pruned"})):
-    """The tables, Ray's directory and the Optuna study hold the same trials, each once."""
-    expected = [f"trial_{n:05d}" for n in range(num_samples)]
-    results = load_study(folder)
-    assert set(results.trials["status"]) <= statuses, results.trials[["status", "error"]]
-    assert results.trials["trial_id"].tolist() == expected
-    trials = optuna_trials(folder)
-    assert [t.user_attrs["ray_trial_id"] for t in trials] == expected
-    assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
-    assert all(t.state.is_finished() for t in trials)
-    rows = ray_rows(folder)
-    assert sorted(rows) == expected
-    assert not results.epochs.duplicated(["trial_id", "epoch"]).any()
-    for trial_id, epochs in results.epochs.groupby("trial_id"):
-        count = len(epochs)
-        assert epochs["epoch"].tolist() == list(range(1, count + 1))
-        assert [row["epoch"] for row in rows[trial_id]] == list(range(1, count + 1))
-        np.testing.assert_array_equal(
-            [row["val_accuracy"] for row in rows[trial_id]], epochs["val_accuracy"]
-        )
-    state_files = sorted((folder / "ray").glob("experiment_state-*.json"))
-    newest = json.loads(state_files[-1].read_text())
-    ids = [json.loads(state)["trial_id"] for state, _ in newest["trial_data"]]
-    assert sorted(ids) == expected
-    return results
-
-
-def assert_steps_are_whole(results):
-    """Every step of every epoch, the last partial batch included, and the epoch's mean."""
-    for row in results.trials.itertuples():
-        steps = results.steps[results.steps["trial_id"] == row.trial_id]
-        per_epoch = -(-50_000 // row.batch_size)
-        assert steps["step"].tolist() == list(range(1, per_epoch * row.epochs_run + 1))
-        assert (steps.groupby("epoch")["num_examples"].sum() == 50_000).all()
-        epochs = results.epochs[results.epochs["trial_id"] == row.trial_id].set_index("epoch")
-        weighted = (steps["loss"] * steps["num_examples"]).groupby(steps["epoch"]).sum() / 50_000
-        pd.testing.assert_series_equal(weighted, epochs["train_loss"], check_names=False, rtol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -219,12 +126,8 @@ def test_a_resumed_trials_losses_equal_an_uninterrupted_ones(here):
     process.kill()
     process.communicate()
     run(here, "--resume", "results/cut")
-    whole, cut = load_study(here / "results" / "whole"), assert_each_trial_once(folder, 2)
-    pd.testing.assert_frame_equal(whole.steps, cut.steps, check_exact=True)
-    times = ["seconds", "eval_seconds"]
-    pd.testing.assert_frame_equal(
-        whole.epochs.drop(columns=times), cut.epochs.drop(columns=times), check_exact=True
-    )
+    whole = load_study(here / "results" / "whole")
+    assert_same_measurements(assert_each_trial_once(folder, 2), whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

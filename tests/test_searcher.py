@@ -26,6 +26,7 @@ from study.searcher import (
     trial_status,
 )
 from study.space import DEFAULT_SPACE, space_to_json
+from study.storage import Storage
 
 # One point fixed beforehand: the report's.
 FEW = {"num_samples": 6, "epochs": 3, "sampler": "random"}
@@ -48,7 +49,7 @@ def begin(tmp_path, monkeypatch):
 
     def open_session(max_concurrent=2, **kwargs):
         study = open_optuna_study(tmp_path, config(**kwargs))
-        search = StudySearch(study, config(**kwargs), max_concurrent, tmp_path / "ray")
+        search = StudySearch(study, config(**kwargs), max_concurrent, Storage(tmp_path))
         experiment = Experiment(
             "ray", never_runs, storage_path=str(tmp_path), checkpoint_config=tune.CheckpointConfig()
         )
@@ -149,7 +150,7 @@ def test_a_new_session_gets_every_trial_once(begin, tmp_path):
     assert search.next_trial() is None
     assert [t.trial_id for t in trials] == [f"trial_{n:05d}" for n in range(6)]
     assert [t.status for t in trials] == [Trial.TERMINATED, *[Trial.PENDING] * 5]
-    assert trials[1].restore_path == str(newest)
+    assert trials[1].checkpoint.path == str(newest)
     assert trials[1].config == interrupted.config
     assert trials[2].restore_path is None
     assert trials[2].config == never_ran.config

@@ -1,0 +1,130 @@
+"""Studies on clusters of several nodes: separate Ray processes, real kills, cut cables."""
+
+from __future__ import annotations
+
+import pytest
+
+from study.results import load_study
+from tests.nodes import Cluster, kill_tree
+from tests.studies import (
+    assert_each_trial_once,
+    assert_same_measurements,
+    count_epochs,
+    finish,
+    run,
+    wait_until,
+)
+
+pytestmark = pytest.mark.slow
+# The losses follow from the seed alone, wherever and however often a trial is continued.
+FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
+         "--scheduler", "none", "--epochs", "4", "--num-samples", "4"]  # fmt: skip
+GPU = ["--num-cpus=1", "--num-gpus=1"]  # logical: trials are placed by it and train on the CPU
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, mnist):
+    """The tables of the study that nothing happens to."""
+    here = tmp_path_factory.mktemp("uninterrupted")
+    run(here, *FIXED, "--name", "n")
+    return load_study(here / "results" / "n")
+
+
+@pytest.fixture
+def cluster(tmp_path, mnist):
+    """A head without CPUs and two nodes with a GPU each, each with an address of its own."""
+    with Cluster(tmp_path, network=True) as cluster:
+        cluster.add("w1", *GPU)
+        cluster.add("w2", *GPU)
+        yield cluster
+
+
+def assert_whole(here, uninterrupted):
+    results = assert_each_trial_once(here / "results" / "n", 4, {"complete"})
+    assert_same_measurements(results, uninterrupted)
+    return results
+
+
+def test_trials_take_a_gpu_each_and_spread_over_the_nodes(cluster, tmp_path, uninterrupted):
+    out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"))
+    assert "2 trials at once (1 GPU each) on 3 nodes" in out
+    results = assert_whole(tmp_path, uninterrupted)
+    assert set(results.trials["node"]) == {"w1", "w2"}
+
+
+def test_a_node_killed_within_an_epoch(cluster, tmp_path, uninterrupted):
+    process = cluster.study(tmp_path, *FIXED, "--name", "n")
+    wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
+    cluster.kill("w2")
+    finish(process)
+    results = assert_whole(tmp_path, uninterrupted)
+    assert set(results.trials["node"]) == {"w1"}  # of the last epoch
+
+
+def test_a_cable_pulled_until_the_node_is_given_up(cluster, tmp_path, uninterrupted):
+    """Its trial goes on elsewhere; what the lost node still does is not taken."""
+    process = cluster.study(tmp_path, *FIXED, "--name", "n")
+    wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
+    cluster.cut("w2")
+    cluster.nodes["w2"].wait(180)  # it ends itself once it has lost the head
+    cluster.heal("w2")
+    finish(process)
+    assert_whole(tmp_path, uninterrupted)
+
+
+def test_a_cable_pulled_for_a_moment(cluster, tmp_path, uninterrupted):
+    process = cluster.study(tmp_path, *FIXED, "--name", "n")
+    folder = tmp_path / "results" / "n"
+    wait_until(lambda: count_epochs(folder) >= 3, process)
+    cluster.cut("w2")
+    before = count_epochs(folder)
+    wait_until(lambda: count_epochs(folder) > before, process)
+    cluster.heal("w2")
+    finish(process)
+    assert_whole(tmp_path, uninterrupted)
+
+
+def test_a_lost_head(cluster, tmp_path, uninterrupted):
+    """Its machine is gone with the driver on it; a new head and the same command go on."""
+    process = cluster.study(tmp_path, *FIXED, "--name", "n")
+    wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
+    kill_tree(process)
+    for name in ("head", "w1", "w2"):
+        cluster.kill(name)
+    cluster.start_head()
+    cluster.add("w1", *GPU)
+    out = finish(cluster.study(tmp_path, "--resume", "results/n"))
+    assert "1 trial at once (1 GPU each) on 2 nodes" in out
+    assert_whole(tmp_path, uninterrupted)
+
+
+def test_a_driver_whose_head_is_gone_ends(cluster, tmp_path, uninterrupted):
+    """On a machine of its own it does not wait for ever, and the study can go on."""
+    process = cluster.study(tmp_path, *FIXED, "--name", "n")
+    wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
+    for name in ("w1", "w2", "head"):
+        cluster.kill(name)
+    process.communicate(timeout=180)
+    assert process.returncode != 0
+    run(tmp_path, "--resume", "results/n")  # without the cluster: on this machine
+    assert_whole(tmp_path, uninterrupted)
+
+
+def test_what_a_node_lacks_is_told_before_the_first_trial(tmp_path, mnist):
+    """One has another version of the package, one another Optuna and no shared folder."""
+    (tmp_path / "old" / "study").mkdir(parents=True)
+    (tmp_path / "old" / "study" / "__init__.py").touch()
+    (tmp_path / "other" / "optuna-4.0.0.dist-info").mkdir(parents=True)
+    metadata = "Metadata-Version: 2.1\nName: optuna\nVersion: 4.0.0\n"
+    (tmp_path / "other" / "optuna-4.0.0.dist-info" / "METADATA").write_text(metadata)
+    (tmp_path / "results").mkdir()
+    with Cluster(tmp_path, network=True) as cluster:
+        cluster.add("w1", *GPU, prepare=f"export PYTHONPATH={tmp_path}/old")
+        cluster.add("w2", *GPU, prepare=f"mount -t tmpfs none {tmp_path}/results && "
+                    f"export PYTHONPATH={tmp_path}/other:$PYTHONPATH")  # fmt: skip
+        out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"), status=2)
+    first, second, third = out.splitlines()
+    assert first.startswith("error: node 10.77.0.2: cannot import this package (ModuleNotFound")
+    assert second.startswith("error: node 10.77.0.3: optuna is 4.0.0 there and ")
+    assert third.startswith(f"error: node 10.77.0.3: does not see {tmp_path}/results; ")
+    assert list((tmp_path / "results").iterdir()) == []
