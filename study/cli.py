@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -59,7 +60,9 @@ def add_running_options(parser: Parser) -> None:
         "clusters without a folder that all nodes mount")  # fmt: skip
     add("--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
         help="where the images lie or are put (default %(default)s)")  # fmt: skip
-    add("--address", metavar="A", help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT")
+    add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS"),
+        help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
+        "this machine)")  # fmt: skip
     add("--gpus-per-trial", type=number, metavar="X",
         help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)")  # fmt: skip
     add(
@@ -234,11 +237,11 @@ def _storage_to_resume(args: argparse.Namespace) -> Storage:
         raise UserError(
             f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
         )
+    if is_uri(args.resume):
+        storage.require_study()
     if storage.uri and storage.has_study():
         with record.locked(storage.folder, resume=True):
             storage.pull()
-    elif is_uri(args.resume):
-        raise UserError(f"{uri}: not a study (no study.json); give s3://BUCKET/FOLDER/NAME")
     return storage
 
 

@@ -34,6 +34,7 @@ from study.config import (
     UserError,
 )
 from study.data import ImageData
+from study.journal import trial_name, trial_status
 from study.results import (
     FORMAT_VERSION,
     History,
@@ -43,7 +44,6 @@ from study.results import (
     write_predictions,
     write_tables,
 )
-from study.searcher import trial_name, trial_status
 from study.storage import Storage
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this

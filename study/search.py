@@ -22,9 +22,10 @@ from rich.console import Console
 from study import cluster, data, kernels, preflight
 from study.comparison import ComparisonConfig
 from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig, UserError
+from study.journal import trial_name, trial_status
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
-from study.searcher import StudySearch, open_optuna_study, replay, trial_name, trial_status
+from study.searcher import StudySearch, open_optuna_study, replay
 from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
@@ -114,16 +115,27 @@ def run_study(
             )
             tables = TableWriter(storage, config, study, evaluated)
             return _search(storage, config, options, slots, study, trainable, tables, console)
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if (mendable := _mendable(error, folder)) is None:
             raise
-        raise UserError(
-            f"{folder}: {error.strerror}; what was done is kept: make room, then continue with "
-            f"--resume {folder}"
-        ) from None
+        raise mendable from None
     finally:
         if options.address is None:
             ray.shutdown()
+
+
+def _mendable(error: BaseException | None, folder: Path) -> UserError | None:
+    """What the user can do about `error`, which Ray may have wrapped in others."""
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            return UserError(
+                f"{folder}: {os.strerror(errno.ENOSPC)}; what was done is kept: make room, then "
+                f"continue with --resume {folder}"
+            )
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _load_images(
@@ -177,7 +189,7 @@ def _search(
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[
-                JsonLoggerCallback(),
+                EpochLogger(),
                 ProgressCallback(progress, tables, storage),
             ],
         ),
@@ -210,6 +222,26 @@ def make_scheduler(config: AnyConfig, study: optuna.Study) -> TrialScheduler:
     )
     replay(scheduler, study.trials, METRIC)
     return scheduler
+
+
+class EpochLogger(JsonLoggerCallback):
+    """Ray's log of a trial's results, with each epoch once.
+
+    An epoch whose checkpoint was lost with its node or process is trained, and reported, again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._logged: dict[str, int] = {}
+
+    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+        """Ray's hook."""
+        if result["epoch"] > self._logged.get(trial.trial_id, 0):
+            self._logged[trial.trial_id] = result["epoch"]
+            super().log_trial_result(iteration, trial, result)
+
+    def _restore_from_remote(self, file_name: str, trial: Any) -> None:
+        """Ray would put an older copy in the place of this session's file, which is whole."""
 
 
 class ProgressCallback(tune.Callback):

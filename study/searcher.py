@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import warnings
 from collections import deque
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from ray.train._internal.session import _TrainingResult
 from ray.tune.experiment import Experiment, Trial
@@ -31,19 +28,14 @@ from ray.tune.search import SearchAlgorithm
 
 from study.comparison import ComparisonConfig
 from study.config import METRIC, MODE, StudyConfig, UserError
+from study.journal import JOURNAL_FILE, journal_at, trial_name
 from study.results import History
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
 from study.space import space_of
 from study.storage import Storage
 
-JOURNAL_FILE = "optuna.log"
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
-
-
-def trial_name(number: int) -> str:
-    """The id of Optuna's trial `number`: in the tables, in Ray and as a folder."""
-    return f"trial_{number:05d}"
 
 
 def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
@@ -59,23 +51,16 @@ def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> o
     (folder / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)
     _drop_half_line(path)
     fingerprint = json.dumps(config.identity())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            storage = JournalStorage(JournalFileBackend(str(path)))
-            study = optuna.create_study(
-                storage=storage,
-                study_name=config.name,
-                direction="maximize" if MODE == "max" else "minimize",
-                load_if_exists=True,
-                pruner=optuna.pruners.NopPruner(),
-            )
-            study.sampler = make_sampler(config, len(study.trials))
-            study.set_metric_names([METRIC])
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); restore it from a copy, or start a new study"
-        ) from None
+    with journal_at(path) as storage:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=config.name,
+            direction="maximize" if MODE == "max" else "minimize",
+            load_if_exists=True,
+            pruner=optuna.pruners.NopPruner(),
+        )
+        study.sampler = make_sampler(config, len(study.trials))
+        study.set_metric_names([METRIC])
     if not study.trials:
         study.set_user_attr("fingerprint", fingerprint)
     elif study.user_attrs.get("fingerprint") != fingerprint:
@@ -97,17 +82,6 @@ def _drop_half_line(path: Path) -> None:
     if whole < len(content):
         with path.open("r+b") as file:
             file.truncate(whole)
-
-
-def trial_status(trial: FrozenTrial) -> str:
-    """The status of a trial, as the tables name it."""
-    if trial.state == TrialState.COMPLETE:
-        return "complete"
-    if trial.state == TrialState.PRUNED:
-        return "pruned"
-    if trial.state == TrialState.FAIL:
-        return trial.user_attrs.get("status", "failed")
-    return "interrupted"
 
 
 class StudySearch(SearchAlgorithm):

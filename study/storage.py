@@ -84,6 +84,13 @@ class Storage:
 
         return Checkpoint(checkpoint, self._filesystem)
 
+    def require_study(self) -> None:
+        """Raise `UserError` where the object store holds no study here."""
+        if not self.has_study():
+            raise UserError(
+                f"{self.uri}: not a study (no study.json); give s3://BUCKET/FOLDER/NAME"
+            )
+
     def has_study(self) -> bool:
         """Whether the object store holds a study here."""
         return self._read("study.json") is not None

@@ -91,11 +91,13 @@ class Cluster:
         return f"{self._ip('head')}:{self.port}"
 
     def start_head(self):
-        self._ray_start("head", "--head", f"--port={self.port}", f"--temp-dir={self.temp_dir}",
-                        "--include-dashboard=false", "--disable-usage-stats", *self.head_options)  # fmt: skip
+        self._ray_start(
+            "head", "--head", f"--port={self.port}", f"--temp-dir={self.temp_dir}",
+            "--include-dashboard=false", "--disable-usage-stats", *self.head_options,
+        )  # fmt: skip
 
     def add(self, name, *options, prepare="true"):
-        """Start a worker; `prepare` is a shell command run before, where only it sees the effect."""
+        """Start a worker, after a shell command whose effects only it sees."""
         self._ray_start(name, f"--address={self.address}", *options, prepare=prepare)
 
     def kill(self, name):

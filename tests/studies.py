@@ -15,8 +15,8 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from study.journal import trial_status
 from study.results import load_study
-from study.searcher import trial_status
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]

@@ -17,13 +17,12 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import ASHAScheduler
 
 from study.config import StudyConfig, UserError
+from study.journal import JOURNAL_FILE, trial_status
 from study.results import History
 from study.searcher import (
-    JOURNAL_FILE,
     StudySearch,
     open_optuna_study,
     replay,
-    trial_status,
 )
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import Storage

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from study import status
+from study.config import StudyConfig
+from study.results import load_study_json, write_json
+from study.searcher import open_optuna_study
+from study.space import DEFAULT_SPACE, space_to_json
+from tests.compared import write_comparison
+from tests.studies import SMALL, count_epochs, run, start, wait_until
+
+
+def shown(folder, uri=None):
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(status.render(status.read_status(folder, uri), time.time()))
+    return capture.get()
+
+
+@pytest.fixture
+def folder(made_up):
+    """A study of six trials that stands in the middle: its journal is Optuna's own."""
+    config = StudyConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=6, epochs=3)
+    study = load_study_json(made_up.path)
+    study["config"] = config.to_json()
+    study["sessions"][-1].update(host="a-host", address=None)
+    write_json(made_up.path / "study.json", study)
+    journal = open_optuna_study(made_up.path, config)
+    ended = [("complete", 0.97), ("complete", 0.99), ("pruned", 0.5), ("diverged", None),
+             ("failed", None)]  # fmt: skip
+    for name, value in [*ended, ("running", 0.8)]:
+        trial = journal.ask()
+        for parameter, distribution in DEFAULT_SPACE.items():
+            trial._suggest(parameter, distribution)
+        if value:
+            trial.report(value, 1)
+        if name == "running":
+            break
+        trial.set_user_attr("status", name)
+        trial.set_user_attr("error", f"why it {name}")
+        states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
+        state = states.get(name, TrialState.FAIL)
+        journal.tell(trial, value if name == "complete" else None, state=state)
+    return made_up.path
+
+
+@pytest.fixture
+def driver(folder):
+    """Another process that holds the study's lock, as a driver does."""
+    code = """if True:
+        import filelock, sys, time
+        lock = filelock.FileLock(sys.argv[1])
+        lock.acquire()
+        print(flush=True)
+        time.sleep(99)
+        """
+    command = [sys.executable, "-c", code, str(folder / ".lock")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_running_study(folder, driver):
+    found = status.read_status(folder)
+    assert found.alive
+    assert dict(found.counts) == {"complete": 2, "pruned": 1, "diverged": 1, "failed": 1}
+    out = shown(folder)
+    assert out.startswith("made-up: running on a-host for ")
+    assert "5/6 trials ended (2 complete, 1 pruned, 1 diverged, 1 failed), about " in out
+    assert "best 99.00% (trial_00001)  batch_size=" in out
+    assert "trial_00005  1/3    80.00%" in out
+    assert f"trial_00004 failed: why it failed (see {folder}/ray/trial_00004/error.txt)" in out
+    assert "trial_00003 diverged: why it diverged\n" in out
+
+
+def test_a_killed_study_says_how_to_go_on(folder):
+    out = shown(folder)
+    assert "not running: stopped or killed" in out
+    assert f"continue with: python -m study.run --resume {folder}\n" in out
+    assert "interrupted  epoch" in out
+
+
+def test_a_study_on_a_cluster_goes_on_there(folder):
+    study = load_study_json(folder)
+    study["sessions"][-1]["address"] = "auto"
+    write_json(folder / "study.json", study)
+    assert f"--resume {folder} --address auto" in shown(folder)
+
+
+def test_copies_do_not_say_whether_it_lives(folder):
+    out = shown(folder, "s3://bucket/x/made-up")
+    assert "last sign of life" in out
+    assert "if it is dead: python -m study.run --resume s3://bucket/x/made-up\n" in out
+
+
+def test_reading_changes_nothing(folder, driver):
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.glob("*")}
+    shown(folder)
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.glob("*")} == before
+    assert driver.poll() is None
+
+
+def test_a_half_line_is_waited_for(folder):
+    with (folder / "optuna.log").open("ab") as file:
+        file.write(b'{"op_code": 6, "tri')
+    assert status.read_status(folder).counts.total() == 5
+
+
+def test_a_comparison_and_one_before_its_first_trial(tmp_path):
+    from study.comparison import COMPARISONS
+
+    folder = tmp_path / "c"
+    write_comparison(folder, COMPARISONS["batch-size"].select(None))
+    study = load_study_json(folder)
+    study["sessions"][-1].update(host="h", address=None)
+    write_json(folder / "study.json", study)
+    out = shown(folder)
+    assert "0/" in out
+    assert "python -m study.compare --resume" in out
+
+
+def test_bad_input_is_one_line(folder, tmp_path, capsys):
+    (folder / "optuna.log").write_text('{"op_code": 99}\n')
+    assert status.main([str(folder)]) == 2
+    assert status.main([str(tmp_path / "nowhere")]) == 2
+    damaged, missing = capsys.readouterr().err.splitlines()
+    assert "optuna.log: damaged" in damaged
+    assert "not a study (no study.json)" in missing
+
+
+def test_a_lock_of_nobody_is_no_driver(folder):
+    (folder / ".lock").touch()
+    assert status.read_status(folder).alive is False
+
+
+def test_from_an_object_store(folder, bucket, capsys):
+    from study.storage import Storage
+
+    Storage(folder, f"{bucket}/x/made-up").push()
+    assert status.main([f"{bucket}/x/made-up"]) == 0
+    assert "5/6 trials ended" in capsys.readouterr().out
+    assert status.main([f"{bucket}/x/none"]) == 2
+
+
+@pytest.mark.slow
+def test_a_real_study_from_beginning_to_end(tmp_path, mnist):
+    folder = tmp_path / "results" / "n"
+    process = start(tmp_path, "--num-samples", "3", "--name", "n", *SMALL)
+    wait_until(lambda: count_epochs(folder) >= 2, process)
+    assert ": running on " in shown(folder)
+    process.kill()
+    process.communicate()
+    assert "not running" in shown(folder)
+    run(tmp_path, "--resume", "results/n")
+    assert "3/3 trials ended" in shown(folder)
+    assert ": finished" in shown(folder)
