@@ -30,6 +30,7 @@ ENVIRONMENT = {
     # A driver whose head is gone is to notice within a test's patience; the default is 60.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
 }
+NO_TRIALS = ("--num-cpus=0", "--include-dashboard=false")  # a head for the driver alone
 # On one address, listen on loopback only, whatever the platform.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
@@ -63,15 +64,18 @@ class Cluster:
         log_dir: For the nodes' logs.
         network: Whether each node gets an address of its own.
         head: Further options of ``ray start --head``.
+        environment: Of every process, beside the usual one.
     """
 
-    def __init__(self, log_dir, *, network=False, head=("--num-cpus=0",)):
+    def __init__(self, log_dir, *, network=False, head=NO_TRIALS, environment=None):
         self.log_dir = Path(log_dir)
         self.network = f"mnist{os.getpid()}" if network else None
         self.port = 6379 if network else free_ports(1)[0]
         self.nodes = {}
         self.temp_dir = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: in sockets' names
         self.head_options = head
+        loopback = {} if network else LOOPBACK
+        self.environment = {**ENVIRONMENT, **loopback, **(environment or {})}
         if network:
             self._make_switch()
 
@@ -93,7 +97,7 @@ class Cluster:
     def start_head(self):
         self._ray_start(
             "head", "--head", f"--port={self.port}", f"--temp-dir={self.temp_dir}",
-            "--include-dashboard=false", "--disable-usage-stats", *self.head_options,
+            "--disable-usage-stats", *self.head_options,
         )  # fmt: skip
 
     def add(self, name, *options, prepare="true"):
@@ -113,7 +117,7 @@ class Cluster:
     def popen(self, command, node="head", **options):
         """A process on a node, as a user there would start it."""
         return subprocess.Popen(
-            [*self._inside(node), *command], env=self._environment, text=True,
+            [*self._inside(node), *command], env=self.environment, text=True,
             start_new_session=True, **options,
         )  # fmt: skip
 
@@ -121,10 +125,6 @@ class Cluster:
         """A study's driver on the head, joined to the cluster."""
         command = [sys.executable, "-m", "study.run", "--address", self.address, *argv]
         return self.popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    @property
-    def _environment(self):
-        return ENVIRONMENT if self.network else {**ENVIRONMENT, **LOOPBACK}
 
     def _ray_start(self, name, *options, prepare="true"):
         if self.network and name != "head" and self._namespace(name) not in self._namespaces():

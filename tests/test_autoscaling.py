@@ -1,0 +1,68 @@
+"""Ray's autoscaler with the node types of ray_cluster.yaml, and its fake machines."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+import yaml
+
+from study.data import default_data_dir
+from tests.nodes import NO_TRIALS, Cluster
+from tests.studies import ROOT, assert_each_trial_once, finish
+
+pytestmark = pytest.mark.slow
+FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
+         "--scheduler", "none", "--epochs", "2", "--num-samples", "4"]  # fmt: skip
+
+
+def fake_cluster(port):
+    """The cluster file with Ray's fake provider, whose machines are processes here."""
+    config = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
+    types = config["available_node_types"]
+    types["ray.head.default"] = types.pop("head")  # the name that the fake provider knows
+    for node_type in types.values():
+        node_type["node_config"] = {}
+    return {
+        "cluster_name": "fake",
+        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}",
+                     "head_node_id": "f" * 51 + "00000"},
+        "head_node_type": "ray.head.default",
+        "available_node_types": types,
+        "max_workers": config["max_workers"],
+        "idle_timeout_minutes": 0.1,
+    }  # fmt: skip
+
+
+def count_nodes(cluster):
+    children = psutil.Process(cluster.nodes["head"].pid).children(recursive=True)
+    return sum(child.name() == "raylet" for child in children)
+
+
+def test_waiting_trials_start_workers_and_idle_ones_go(tmp_path, mnist):
+    file = tmp_path / "ray_bootstrap_config.yaml"
+    environment = {
+        "HOME": str(tmp_path), "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    }  # fmt: skip
+    head = (*NO_TRIALS, f"--autoscaling-config={file}")
+    cluster = Cluster(tmp_path, head=head, environment=environment)
+    file.write_text(yaml.safe_dump(fake_cluster(cluster.port)))
+    with cluster:
+        assert count_nodes(cluster) == 1
+        process = cluster.study(
+            tmp_path, *FIXED, "--name", "n", "--max-concurrent", "2", "--data-dir",
+            str(default_data_dir()),
+        )  # fmt: skip
+        most = 1
+        while process.poll() is None:
+            most = max(most, count_nodes(cluster))
+            time.sleep(0.5)
+        out = finish(process)
+        assert "2 trials at once (1 GPU each) on 1 node now; more start as trials wait" in out
+        assert_each_trial_once(tmp_path / "results" / "n", 4, {"complete"})
+        assert most == 3
+        end = time.monotonic() + 120
+        while count_nodes(cluster) > 1:
+            assert time.monotonic() < end, "idle workers stay"
+            time.sleep(0.5)
