@@ -133,7 +133,8 @@ class Cluster:
         log = (self.log_dir / f"{name}-{len(self.nodes)}.log").open("w+")
         process = self.popen(
             ["unshare", "--uts", "--mount", "sh", "-c", script, "sh", RAY, "start", "--block",
-             f"--node-ip-address={self._ip(name)}", *options],
+             f"--node-ip-address={self._ip(name)}",
+             f"--dashboard-agent-listen-port={free_ports(1)[0]}", *options],
             name, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.nodes[name] = process

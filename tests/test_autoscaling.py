@@ -14,7 +14,7 @@ from tests.studies import ROOT, assert_each_trial_once, finish
 
 pytestmark = pytest.mark.slow
 FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "2", "--num-samples", "4"]  # fmt: skip
+         "--scheduler", "none", "--epochs", "8", "--num-samples", "4"]  # fmt: skip
 
 
 def fake_cluster(port):
@@ -27,17 +27,25 @@ def fake_cluster(port):
     return {
         "cluster_name": "fake",
         "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}",
-                     "head_node_id": "f" * 51 + "00000"},
+                     "head_node_id": "f" * 51 + "00000", "launch_multiple": True},
         "head_node_type": "ray.head.default",
         "available_node_types": types,
         "max_workers": config["max_workers"],
         "idle_timeout_minutes": 0.1,
+        "upscaling_speed": 1.0,
+        "file_mounts_sync_continuously": False,
+        # Nothing is done on a machine that is not there.
+        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [],
+        "rsync_exclude": [], "rsync_filter": [], "initialization_commands": [],
+        "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
+        "head_start_ray_commands": [], "worker_start_ray_commands": [],
     }  # fmt: skip
 
 
 def count_nodes(cluster):
     children = psutil.Process(cluster.nodes["head"].pid).children(recursive=True)
-    return sum(child.name() == "raylet" for child in children)
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    return sum(child.name() == "raylet" for child in alive)
 
 
 def test_waiting_trials_start_workers_and_idle_ones_go(tmp_path, mnist):

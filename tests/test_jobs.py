@@ -25,12 +25,16 @@ def job(tmp_path, mnist):
 
         def run(verb, *arguments):
             command = [RAY, "job", verb, "--address", f"http://127.0.0.1:{port}", *arguments]
-            process = cluster.popen(
-                command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            )
-            out, _ = process.communicate(timeout=300)
-            assert process.returncode == 0, out
-            return out
+            end = time.monotonic() + 60
+            while True:
+                process = cluster.popen(
+                    command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+                )
+                out, _ = process.communicate(timeout=300)
+                # A head takes some seconds until it accepts jobs.
+                if "No available agent" not in out or time.monotonic() > end:
+                    assert process.returncode == 0, out
+                    return out
 
         yield run
 

@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from study import compare
+from study import compare, status
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
 from study.run import make_parser
 
@@ -59,7 +59,7 @@ def test_the_readmes_commands_come_first_and_ci_runs_the_second():
 
 
 def test_the_options_that_the_readme_names_exist():
-    parsers = (make_parser(), compare.make_parser())
+    parsers = (make_parser(), compare.make_parser(), status.make_parser())
     actions = [action for parser in parsers for action in parser._actions]
     options = {option for action in actions for option in action.option_strings}
     for file in (*(ROOT / "benchmarks").glob("*.py"), ROOT / "analysis" / "report.py"):
