@@ -27,7 +27,9 @@ def fake_cluster(port):
     return {
         "cluster_name": "fake",
         "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}",
-                     "head_node_id": "f" * 51 + "00000", "launch_multiple": True},
+                     "head_node_id": "f" * 51 + "00000", "launch_multiple": True,
+                     "use_node_id_as_ip": True, "disable_node_updaters": True,
+                     "disable_launch_config_check": True},
         "head_node_type": "ray.head.default",
         "available_node_types": types,
         "max_workers": config["max_workers"],
