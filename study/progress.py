@@ -71,7 +71,7 @@ class StudyProgress:
         self.running: dict[str, tuple[int, float, dict[str, Any]]] = {}
         self.started = time.monotonic()
         self.epochs_done = 0  # in this session
-        self._lengths: list[int] = []  # epochs of the trials that ended in this session
+        self._lengths: Counter[int] = Counter()  # epochs of this session's ended trials
         self._pace: dict[str, tuple[float, int]] = {}  # when it began here, epochs since
         self._last_line = self.started
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=2)
@@ -104,7 +104,7 @@ class StudyProgress:
         """A trial is complete, pruned, diverged or failed."""
         epoch, value, params = self.running.pop(trial_id, (0, float("nan"), {}))
         self.counts[status] += 1
-        self._lengths.append(epoch)
+        self._lengths[epoch] += 1
         self._pace.pop(trial_id, None)
         better = self.best is None or value > self.best[1]
         if self.ranked and status == "complete" and better:
@@ -140,8 +140,10 @@ class StudyProgress:
 
     def _epochs_ahead(self, epoch: int) -> float:
         """What the ended trials that came beyond `epoch` went on to do, on average."""
-        beyond = [length - epoch for length in self._lengths if length > epoch]
-        return sum(beyond) / len(beyond) if beyond else self.epochs - epoch
+        beyond = {length: n for length, n in self._lengths.items() if length > epoch}
+        if not beyond:
+            return self.epochs - epoch
+        return sum((length - epoch) * n for length, n in beyond.items()) / sum(beyond.values())
 
     def _seconds_an_epoch(self, trial_id: str) -> float:
         started, epochs = self._pace[trial_id]

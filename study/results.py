@@ -22,6 +22,8 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from study.config import UserError
 from study.files import replacing
@@ -32,6 +34,7 @@ STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
 STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
 NUM_CLASSES = 10
+TRIALS_A_PART = 200  # of the step table, when it is written
 
 TRIAL_COLUMNS = {
     "trial_id": "string",
@@ -140,23 +143,15 @@ class History:
             log_p = content.get("log_p")
         return cls(meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p)
 
-    def epoch_rows(self, trial_id: str) -> pd.DataFrame:
-        """This trial's part of ``epochs.parquet``."""
-        return as_table("epochs", [{"trial_id": trial_id, **epoch} for epoch in self.epochs])
-
-    def step_rows(self, trial_id: str) -> pd.DataFrame:
-        """This trial's part of ``steps.parquet``."""
+    def step_columns(self) -> dict[str, np.ndarray]:
+        """This trial's part of ``steps.parquet``, without its id."""
         per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
-        return as_table(
-            "steps",
-            {
-                "trial_id": trial_id,
-                "step": np.arange(1, per_epoch * epochs + 1),
-                "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
-                "num_examples": np.tile(self.batch_sizes, epochs),
-                "loss": np.concatenate(self.step_losses) if epochs else np.empty(0),
-            },
-        )
+        return {
+            "step": np.arange(1, per_epoch * epochs + 1),
+            "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
+            "num_examples": np.tile(np.asarray(self.batch_sizes, np.int64), epochs),
+            "loss": np.concatenate([np.empty(0), *self.step_losses]),
+        }
 
     def summary(self) -> dict[str, Any]:
         """The columns of ``trials.parquet`` that follow from the history."""
@@ -236,12 +231,15 @@ def write_tables(
     rows = [{**row, **histories.get(row["trial_id"], none).summary()} for row in trials]
     frames = {
         "trials": as_table("trials", rows),
-        "epochs": _concat("epochs", [h.epoch_rows(i) for i, h in histories.items()]),
-        "steps": _concat("steps", [h.step_rows(i) for i, h in histories.items()]),
+        "epochs": as_table(
+            "epochs", [{"trial_id": i, **e} for i, h in histories.items() for e in h.epochs]
+        ),
     }
     for name, frame in frames.items():
         with replacing(path / f"{name}.parquet") as file:
             frame.to_parquet(file, index=False, compression="zstd")
+    with replacing(path / "steps.parquet") as file:
+        _write_steps(file, list(histories.items()))
 
 
 def load_study(path: str | Path) -> StudyResults:
@@ -347,5 +345,18 @@ def resume_command(study: dict[str, Any], path: Path) -> str:
     return f"python -m {module} --resume {path}"
 
 
-def _concat(table: str, frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(frames, ignore_index=True) if frames else as_table(table, [])
+def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
+    """Write ``steps.parquet``, by far the longest table, in parts that fit in memory."""
+    schema = pa.Schema.from_pandas(as_table("steps", []), preserve_index=False)
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for first in range(0, len(histories), TRIALS_A_PART):
+            frame = _step_table(histories[first : first + TRIALS_A_PART])
+            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+def _step_table(histories: list[tuple[str, History]]) -> pd.DataFrame:
+    """Joined column by column, since a frame a trial costs milliseconds."""
+    parts = [history.step_columns() for _, history in histories]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    ids = pd.array([trial_id for trial_id, _ in histories], dtype="string")
+    return as_table("steps", {"trial_id": ids.repeat([len(p["step"]) for p in parts]), **columns})

@@ -31,6 +31,9 @@ from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
 from study.trainable import TrialTrainable
 
+# Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
+SNAPSHOT_EVERY_S = 300
+
 AnyConfig = StudyConfig | ComparisonConfig
 
 
@@ -187,7 +190,6 @@ def _search(
             storage_path=storage.location,
             stop=stop,
             verbose=0,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
             callbacks=[
                 EpochLogger(),
                 ProgressCallback(progress, tables, storage),
@@ -200,6 +202,7 @@ def _search(
         console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
 
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
+    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(SNAPSHOT_EVERY_S)
     with progress, on_first_signal(on_signal):
         tuner.fit()
     tables.write()
@@ -281,6 +284,7 @@ class ProgressCallback(tune.Callback):
         status, error = self.tables.status_of(trial.trial_id)
         if status == "failed":
             error += f" (see {self.storage.trial_folder(trial.trial_id)}/error.txt)"
+        self.storage.take(trial.trial_id, Path(trial.local_path))
         self.progress.trial_ended(trial.trial_id, status, error)
         self.tables.write_sometimes()
 

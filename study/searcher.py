@@ -23,6 +23,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 from ray.train._internal.session import _TrainingResult
+from ray.tune import CheckpointConfig
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
@@ -35,6 +36,7 @@ from study.signals import StopRequest
 from study.space import space_of
 from study.storage import Storage
 
+CHECKPOINTS = CheckpointConfig(checkpoint_frequency=1, num_to_keep=2)
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
@@ -210,8 +212,7 @@ class StudySearch(SearchAlgorithm):
 
     def _ended(self, frozen: FrozenTrial, history: History | None) -> Trial:
         ray_trial = self._make_ray_trial(frozen.number, frozen.params)
-        if history is not None:
-            _write_ray_results(ray_trial, history)
+        _write_ray_results(ray_trial, history, ended_in=self._storage)
         # Ray would run a trial in state ERROR again where it can; TERMINATED is final.
         ray_trial.set_status(Trial.TERMINATED)
         return ray_trial
@@ -227,7 +228,7 @@ class StudySearch(SearchAlgorithm):
             evaluated_params=params,
             experiment_tag=name,
             storage=spec["storage"],
-            checkpoint_config=spec["checkpoint_config"],
+            checkpoint_config=CHECKPOINTS,
             max_failures=TRIAL_RETRIES,
             trial_name_creator=lambda trial: trial.trial_id,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -282,23 +283,29 @@ class _Id:
         self.trial_id = trial_id
 
 
-def _write_ray_results(trial: Trial, history: History) -> None:
+def _write_ray_results(
+    trial: Trial, history: History | None, *, ended_in: Storage | None = None
+) -> None:
     """Give Ray's folder of an earlier trial its whole ``result.json``.
 
     Ray copies the file of the current session over the one in storage, and a
     killed driver leaves the one in storage incomplete.
     """
-    trial.init_local_path()
+    trial.init_local_path()  # Ray asks for the place of a trial without results, too
     assert trial.local_path is not None
-    rows = [
-        {**epoch, "training_iteration": epoch["epoch"], "trial_id": trial.trial_id}
-        for epoch in history.epochs
-    ]
-    lines = "".join(json.dumps({**row, "config": trial.config}) + "\n" for row in rows)
-    (Path(trial.local_path) / "result.json").write_text(lines)
-    (Path(trial.local_path) / "params.json").write_text(json.dumps(trial.config))
-    if rows:
-        trial.run_metadata.last_result = rows[-1]
+    folder = Path(trial.local_path)
+    if history is not None:
+        rows = [
+            {**epoch, "training_iteration": epoch["epoch"], "trial_id": trial.trial_id}
+            for epoch in history.epochs
+        ]
+        lines = "".join(json.dumps({**row, "config": trial.config}) + "\n" for row in rows)
+        (folder / "result.json").write_text(lines)
+        (folder / "params.json").write_text(json.dumps(trial.config))
+        if rows:
+            trial.run_metadata.last_result = rows[-1]
+    if ended_in is not None:
+        ended_in.take(trial.trial_id, folder)
 
 
 def _error_line(trial: Trial) -> str:

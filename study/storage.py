@@ -9,6 +9,7 @@ beside them, so that a study outlives the driver's machine.
 from __future__ import annotations
 
 import io
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -77,6 +78,22 @@ class Storage:
         for other in self._checkpoints(trial_id):
             if other != checkpoint:
                 self._filesystem.delete_dir(other)
+
+    def take(self, trial_id: str, logs: Path) -> None:
+        """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
+
+        Left there, Ray would copy them anew with each of its snapshots. Where they cannot be
+        moved now, that is what happens.
+        """
+        folder = f"{self._root}/{RAY_FOLDER}/{trial_id}"
+        try:
+            self._filesystem.create_dir(folder)
+            for file in logs.iterdir():
+                with self._filesystem.open_output_stream(f"{folder}/{file.name}") as out:
+                    out.write(file.read_bytes())
+            shutil.rmtree(logs)
+        except OSError:
+            return
 
     def ray_checkpoint(self, checkpoint: str) -> Any:
         """The checkpoint as Ray takes it."""

@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
@@ -18,7 +17,6 @@ from study.run import make_parser
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-CLUSTER = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
 
 
 def pinned() -> dict[str, list[Version]]:

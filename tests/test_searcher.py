@@ -44,7 +44,7 @@ def begin(tmp_path, monkeypatch):
     """Open the study as a new session does; returns (search, Optuna study)."""
 
     # Needs a running Ray; test_search looks at what it writes.
-    monkeypatch.setattr("study.searcher._write_ray_results", lambda *_: None)
+    monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
 
     def open_session(max_concurrent=2, **kwargs):
         study = open_optuna_study(tmp_path, config(**kwargs))

@@ -1,0 +1,253 @@
+"""One study of synthetic trials, its driver measured; run by `benchmarks.scale`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import resource
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import ray
+import rich.live
+from ray import tune
+from ray.train._internal import storage as ray_storage
+from ray.tune.execution.tune_controller import TuneController
+from ray.tune.logger import JsonLoggerCallback
+from ray.tune.schedulers import ASHAScheduler
+from rich.console import Console
+
+from benchmarks.synthetic import SyntheticTrainable
+from study import cluster, search
+from study.config import StudyConfig
+from study.data import ImageData
+from study.record import TableWriter
+from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
+from study.space import DEFAULT_SPACE, space_to_json
+from study.storage import RAY_FOLDER, Storage
+
+# What the driver does, by the calls in which it does it.
+PARTS: dict[str, list[tuple[Any, str]]] = {
+    "sampler": [(optuna.samplers.BaseSampler, "sample_relative")],  # of the one in use
+    "ask": [(StudySearch, "next_trial")],
+    "report": [(StudySearch, "on_trial_result")],
+    "tell": [(StudySearch, "on_trial_complete")],
+    "tables": [(TableWriter, "write")],
+    "view": [(rich.live.Live, "refresh")],
+    "callback": [(search.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]
+    + [(search.ProgressCallback, "_end")],
+    "asha": [
+        (ASHAScheduler, "on_trial_result"),
+        (ASHAScheduler, "on_trial_complete"),
+    ],
+    "result.json": [(JsonLoggerCallback, f"log_trial_{e}") for e in ("start", "result")],
+    "snapshot": [(TuneController, "save_to_dir")],
+    "upload": [(ray_storage, "_upload_to_fs_path")],
+}
+
+
+@dataclass
+class Part:
+    """What one part of the driver's work cost, without the parts within it.
+
+    Attributes:
+        cpu_s: Of each call, on the calling thread.
+        wall_s: Of each call.
+    """
+
+    cpu_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, float]:
+        """Sums, and the cost of a call towards the end, when all trials are there."""
+        last = max(1, len(self.cpu_s) // 10)
+        return {
+            "calls": len(self.cpu_s),
+            "cpu_s": sum(self.cpu_s),
+            "wall_s": sum(self.wall_s),
+            "last_cpu_s": sum(self.cpu_s[-last:]) / last,
+            "last_wall_s": sum(self.wall_s[-last:]) / last,
+        }
+
+
+class Stopwatch:
+    """Times calls by part, each thread for itself."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, Part] = defaultdict(Part)
+        self._local = threading.local()
+
+    def wrap(self, owner: Any, name: str, part: str) -> None:
+        """Time the calls of `owner`'s function `name` as `part`."""
+        setattr(owner, name, self._timed(getattr(owner, name), self.parts[part]))
+
+    def _timed(self, function: Callable[..., Any], part: Part) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            outer = getattr(self._local, "within", None)
+            within = self._local.within = [0.0, 0.0]
+            cpu, wall = time.thread_time(), time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
+                part.cpu_s.append(cpu - within[0])
+                part.wall_s.append(wall - within[1])
+                self._local.within = outer
+                if outer is not None:
+                    outer[0] += cpu
+                    outer[1] += wall
+
+        return timed
+
+
+@dataclass(frozen=True)
+class Options:
+    """One measured study.
+
+    Attributes:
+        folder: Where it is written; what is there is continued.
+        slots: Trials at once.
+        trials: Trials in all.
+        epochs: Epochs of a trial that is not stopped early.
+        sampler: As `study.run` has it.
+        scheduler: As `study.run` has it.
+    """
+
+    folder: str
+    slots: int
+    trials: int
+    epochs: int
+    sampler: str
+    scheduler: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the driver of one study used.
+
+    Attributes:
+        open_cpu_s: To read the journal.
+        cpu_s: To run the search, all threads.
+        wall_s: The same by the clock.
+        rss_mb: Peak memory of the driver.
+        rss_grown_mb: Of that, since before the search.
+        ended: Trials that have ended.
+        epochs: Epochs reported to Ray in this session.
+        bytes: By kind of file.
+        ray_files: Files and folders in Ray's folder.
+        parts: By part, see `Part.summary`.
+    """
+
+    open_cpu_s: float
+    cpu_s: float
+    wall_s: float
+    rss_mb: float
+    rss_grown_mb: float
+    ended: int
+    epochs: int
+    bytes: dict[str, int]
+    ray_files: int
+    parts: dict[str, dict[str, float]]
+
+
+def measure(options: Options) -> Measured:
+    """Run the study with the code that runs real ones."""
+    folder = Path(options.folder)
+    config = StudyConfig(
+        name="scale",
+        space=space_to_json(DEFAULT_SPACE),
+        num_samples=options.trials,
+        epochs=options.epochs,
+        sampler=options.sampler,
+        scheduler=options.scheduler,
+    )
+    start = time.process_time()
+    study = open_optuna_study(folder, config)
+    opened = time.process_time() - start
+    storage = Storage(folder)
+    nothing = ImageData(np.empty((0, 28, 28), np.uint8), np.empty(0, np.uint8))
+    tables = TableWriter(storage, config, study, nothing)
+    stopwatch = Stopwatch()
+    for part, functions in PARTS.items():
+        for owner, name in functions:
+            owner = type(study.sampler) if part == "sampler" else owner
+            stopwatch.wrap(owner, name, part)
+    crew = folder / "crew"
+    crew.mkdir(exist_ok=True)
+    trainable = tune.with_resources(
+        tune.with_parameters(SyntheticTrainable, crew=crew, slots=options.slots),
+        {"cpu": 1},
+    )
+    slots = cluster.Slots(1, 0, options.slots, 1)
+    before = _peak_mb()
+    cpu, wall = time.process_time(), time.perf_counter()
+    with Path(os.devnull).open("w") as screen:
+        console = Console(file=screen, force_terminal=True, width=120, height=40)
+        running = search.RunOptions(data_dir=folder)
+        search._search(storage, config, running, slots, study, trainable, tables, console)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    sizes, files = _sizes(folder)
+    return Measured(
+        open_cpu_s=opened,
+        cpu_s=cpu,
+        wall_s=wall,
+        rss_mb=_peak_mb(),
+        rss_grown_mb=_peak_mb() - before,
+        ended=sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)),
+        epochs=len(stopwatch.parts["report"].cpu_s) + len(stopwatch.parts["tell"].cpu_s),
+        bytes=sizes,
+        ray_files=files,
+        parts={name: part.summary() for name, part in stopwatch.parts.items() if part.cpu_s},
+    )
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _sizes(folder: Path) -> tuple[dict[str, int], int]:
+    """Bytes by kind of file, and how many files and folders are in Ray's."""
+    ray_folder = folder / RAY_FOLDER
+    patterns = {
+        "journal": [JOURNAL_FILE],
+        "tables": ["*.parquet"],
+        "Ray's state": [f"{RAY_FOLDER}/*.json", f"{RAY_FOLDER}/*.pkl"],
+        "trials' logs": [f"{RAY_FOLDER}/trial_*/*.*"],
+        "checkpoints": [f"{RAY_FOLDER}/trial_*/checkpoint_*/*"],
+    }
+    sizes = {
+        kind: sum(file.stat().st_size for each in globs for file in folder.glob(each))
+        for kind, globs in patterns.items()
+    }
+    return sizes, sum(1 for _ in ray_folder.rglob("*"))
+
+
+def start_ray(slots: int) -> None:
+    """A Ray of our own on loopback, which believes it has a core for each slot."""
+    os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": slots})
+    cluster.connect(None)
+
+
+def main() -> None:
+    """The command; its one argument is `Options` as JSON, its output `Measured`."""
+    options = Options(**json.loads(sys.argv[1]))
+    start_ray(options.slots)
+    search._quiet()
+    try:
+        print(json.dumps(asdict(measure(options))))
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main()
