@@ -339,8 +339,8 @@ def is_comparison(study: dict[str, Any]) -> bool:
     return "arms" in study.get("config", {})
 
 
-def resume_command(study: dict[str, Any], path: Path) -> str:
-    """The command that continues the study in the folder `path`."""
+def resume_command(study: dict[str, Any], path: Path | str) -> str:
+    """The command that continues the study at `path`, a folder or a URI."""
     module = "study.compare" if is_comparison(study) else "study.run"
     return f"python -m {module} --resume {path}"
 

@@ -47,7 +47,8 @@ EPILOG = """examples:
   python -m study.run --resume results/NAME --num-samples 80
       continue a stopped study, or extend a finished one to 80 trials
 
-Ctrl-C stops cleanly. Afterwards: python -m analysis.report results/NAME
+Ctrl-C stops cleanly. Meanwhile, from elsewhere: python -m study.status results/NAME
+Afterwards: python -m analysis.report results/NAME
 """
 
 # Options that belong to the study: fixed when it is made, compared on --resume.

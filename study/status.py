@@ -95,7 +95,7 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
     alive = None if uri else _is_locked(folder / ".lock")
     arms = len(config.get("arms", ()))
     planned = arms * config["replicates"] if arms else config["num_samples"]
-    resume = resume_command(study, Path(uri or folder))
+    resume = resume_command(study, uri or folder)
     if session["address"]:
         resume += f" --address {session['address']}"
     return StudyStatus(
@@ -111,7 +111,7 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
         eta_s=_eta(trials, planned, config["epochs"], session) if alive else None,
         session=session,
         sessions=len(study["sessions"]),
-        resume=resume.replace("s3:/", "s3://") if uri else resume,
+        resume=resume,
         trials_at=f"{study.get('storage') or folder}/ray",
     )
 
