@@ -68,7 +68,7 @@ def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
         except RayError as error:
             answer = {"fault": str(error).strip().splitlines()[-1]}
         answers.append((f"node {node['NodeManagerAddress']}", answer))
-    return answers
+    return sorted(answers, key=lambda answer: answer[0])
 
 
 def probe(marker: str, folder: str) -> dict[str, Any]:

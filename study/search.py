@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import pickle
 import signal
 import time
 import warnings
@@ -204,7 +205,12 @@ def _search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(SNAPSHOT_EVERY_S)
     with progress, on_first_signal(on_signal):
-        tuner.fit()
+        try:
+            tuner.fit()
+        except (EOFError, pickle.UnpicklingError):
+            # After the last trial Ray reads back the errors it wrote; a full disk tore them.
+            if stop.reason() is None:
+                raise
     tables.write()
     ended = sum(trial.state.is_finished() for trial in study.trials)
     reason = stop.reason() if ended < config.num_samples else None

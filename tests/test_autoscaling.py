@@ -71,7 +71,8 @@ def test_waiting_trials_start_workers_and_idle_ones_go(tmp_path, mnist):
         out = finish(process)
         assert "2 trials at once (1 GPU each) on 1 node now; more start as trials wait" in out
         assert_each_trial_once(tmp_path / "results" / "n", 4, {"complete"})
-        assert most == 3
+        # A machine for each trial; one more may start while a trial's own is not up yet.
+        assert 3 <= most <= 4
         end = time.monotonic() + 120
         while count_nodes(cluster) > 1:
             assert time.monotonic() < end, "idle workers stay"
