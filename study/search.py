@@ -205,16 +205,24 @@ def _search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(SNAPSHOT_EVERY_S)
     with progress, on_first_signal(on_signal):
-        try:
-            tuner.fit()
-        except (EOFError, pickle.UnpicklingError):
-            # After the last trial Ray reads back the errors it wrote; a full disk tore them.
-            if stop.reason() is None:
-                raise
+        fit(tuner, stop)
     tables.write()
     ended = sum(trial.state.is_finished() for trial in study.trials)
     reason = stop.reason() if ended < config.num_samples else None
     return Outcome(reason, ended, time.monotonic() - start)
+
+
+def fit(tuner: tune.Tuner, stop: StopRequest) -> None:
+    """Run the trials.
+
+    After the last one Ray reads back the errors that it wrote. Where a full disk stopped the
+    study it may have torn them, which must not hide why the study stopped.
+    """
+    try:
+        tuner.fit()
+    except (EOFError, pickle.UnpicklingError):
+        if stop.reason() is None:
+            raise
 
 
 def make_scheduler(config: AnyConfig, study: optuna.Study) -> TrialScheduler:

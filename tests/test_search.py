@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 from collections import Counter
+from types import SimpleNamespace
 
 import pandas as pd
 import psutil
@@ -11,6 +13,8 @@ import pytest
 from optuna.trial import TrialState
 
 from study.results import load_study
+from study.search import fit
+from study.signals import StopRequest
 from tests.studies import (
     SMALL,
     assert_each_trial_once,
@@ -183,6 +187,17 @@ def test_a_failing_trial_is_marked_and_explained(here):
     assert trials["error"].str.contains("memory").all()
     assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "f"))
     assert "2 failed" in out
+
+
+def test_torn_error_files_do_not_hide_why_a_study_stopped(monkeypatch):
+    def fails():
+        pickle.loads(b"")
+
+    stop = StopRequest(None)
+    with pytest.raises(EOFError):
+        fit(SimpleNamespace(fit=fails), stop)
+    monkeypatch.setattr(StopRequest, "asked", "No space left on device")
+    fit(SimpleNamespace(fit=fails), stop)
 
 
 def test_a_local_study_listens_on_loopback_only(here):
