@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from analysis.figures import ERROR_TICKS, GREY, MARKERS
+from analysis.figures import ERROR_TICKS, GREY, MARKERS, ordered_colours
 
 Style = dict[str, Any]
 
@@ -25,7 +25,7 @@ def arm_styles(arms: Iterable[Any]) -> dict[Any, Style]:
     names = list(dict.fromkeys(arms))
     if all(str(name).replace(".", "").isdigit() for name in names):
         names.sort(key=float)
-        colours = sns.color_palette("viridis", len(names) + 1)[:-1][::-1]
+        colours = ordered_colours(len(names))
     else:
         colours = sns.color_palette("colorblind", len(names))
     return {
@@ -83,7 +83,8 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     sizes = np.array([noise["batch_size"].min() / 1.5, noise["batch_size"].max() * 1.5])
     ax.plot(sizes, sigma / np.sqrt(sizes), ls="--", color=GREY, zorder=0)
     label = f"\u03c3 / \u221aB with \u03c3 = {sigma:.2f}"  # sigma over the root of B
-    ax.annotate(label, (sizes[1], sigma / sizes[1] ** 0.5), xytext=(-4, 22), ha="right",
+    middle = np.sqrt(sizes.prod())
+    ax.annotate(label, (middle, sigma / middle**0.5), xytext=(6, 4),
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="batch size",
            ylabel="sd of a step's loss in the last epoch")  # fmt: skip
@@ -139,16 +140,19 @@ def plot_differences(differences: pd.DataFrame, margin: float, *, ax: Axes) -> A
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xscale("symlog", linthresh=max(margin, 0.2), linscale=1.2)
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}" if x else "0"))
-    ax.set_xticks(_symmetric_ticks(rows))
+    ax.set_xticks(_difference_ticks(rows))
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("difference of accuracy, percentage points")
     return ax
 
 
-def _symmetric_ticks(rows: pd.DataFrame) -> list[float]:
-    reach = np.nanmax(np.abs(rows[["difference", "low", "high"]].to_numpy()))
-    steps = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if t <= max(reach, 0.2)]
-    return [-t for t in steps[::-1]] + [0] + steps
+def _difference_ticks(rows: pd.DataFrame) -> list[float]:
+    """As far as the rows reach, and so sparse that no two labels touch."""
+    shown = rows[["difference", "low", "high"]].to_numpy()
+    left, right = min(np.nanmin(shown), -0.1), max(np.nanmax(shown), 0.1)
+    steps = (0.1, 0.5, 2, 5, 20, 50)
+    ticks = [-t for t in steps[::-1]] + [0.0] + list(steps)
+    return [t for t in ticks if left <= t <= right]
 
 
 def plot_to_target(reached: pd.DataFrame, axes: Sequence[Axes]) -> None:
@@ -259,7 +263,10 @@ def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
     )
     ax.plot(overlap["models"], overlap["expected"], "o--", color="0.45", ms=5,
             label="if errors fell at random")  # fmt: skip
-    ax.set(xlabel="models that miss the image", ylabel="images")
+    # Logarithmic, since chance would give a thousand images or almost none.
+    ax.set(xlabel="models that miss the image", ylabel="images", yscale="log")
+    ax.set_ylim(bottom=0.5)
+    ax.yaxis.set_major_formatter(FuncFormatter(_count))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(visible=False, axis="x")
     ax.legend(frameon=False)

@@ -149,8 +149,8 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     yield Exhibit(
         "throughput",
         "Training images a second",
-        f"A point a seed ({replicates(compared)}), each trial on one core or GPU of {devices}; "
-        "evaluation left out.",
+        f"A point a seed ({replicates(compared)}), each trial on a core or GPU of its own "
+        f"({devices}); evaluation left out.",
         rate,
         single(drawing.plot_throughput, rate),
         (6.0, 4.0),

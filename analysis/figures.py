@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -23,18 +24,23 @@ STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged"
                   "failed": "X"}  # fmt: skip
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
+# Each is legible on light and on dark: contrast at least 3 on both.
+RAMP = ("#1b9e77", "#2b7bba", "#9a5bd0")
 GREY = "0.6"
 NO_DATA = "no trial has measured this yet"
+
+
+def ordered_colours(count: int) -> list[Any]:
+    """A ramp for what has an order."""
+    return list(sns.blend_palette(RAMP, count))
 
 
 def batch_size_styles(batch_sizes: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Colour and marker of each batch size, in order of size."""
     sizes = sorted(set(batch_sizes))
-    # Without the ramp's lightest end, which is lost on white.
-    colours = sns.color_palette("viridis_r", len(sizes) + 1)[1:]
     return {
         size: {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
-        for i, (size, colour) in enumerate(zip(sizes, colours, strict=True))
+        for i, (size, colour) in enumerate(zip(sizes, ordered_colours(len(sizes)), strict=True))
     }
 
 
@@ -161,7 +167,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
         points = ax.scatter(group["lr"], group["y"], c=shown[group.index], s=group["area"],
                             marker=marker, cmap="viridis_r", norm=norm, zorder=3)  # fmt: skip
         if len(group) and status in ("complete", "pruned", "interrupted"):
-            points.set_edgecolor("0.25")
+            points.set_edgecolor("0.5")
             points.set_linewidth(0.6)
         bare = rows[(rows["status"] == status) & ~np.isfinite(rows["error"])]
         ax.scatter(bare["lr"], bare["y"], color="tab:red", s=bare["area"], marker=marker, zorder=3)
@@ -169,7 +175,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.scatter(best["lr"], best["y"], s=best["area"] * 3.2, facecolor="none", edgecolor="crimson",
                lw=2, zorder=4)  # fmt: skip
     for edge in range(1, len(sizes)):
-        ax.axhline(edge - 0.5, color="0.85", lw=0.8)
+        ax.axhline(edge - 0.5, color=mpl.rcParams["grid.color"], lw=0.8)
     ax.grid(visible=False, axis="y")
     ax.set(xscale="log", xlabel="learning rate of the first epoch", ylabel="batch size")
     ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
