@@ -24,8 +24,8 @@ STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged"
                   "failed": "X"}  # fmt: skip
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-# Each is legible on light and on dark: contrast at least 3 on both.
-RAMP = ("#1b9e77", "#2b7bba", "#9a5bd0")
+# From light to dark, and each legible on the page's white and on its dark: contrast of 3 or more.
+RAMP = ("#1b9e77", "#2b7bba", "#8648c4")
 GREY = "0.6"
 NO_DATA = "no trial has measured this yet"
 

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from analysis import arms, predicted
 from analysis import comparison_figures as drawing
+from analysis.figures import ordered_colours
 from tests.compared import EPOCHS, write_comparison
 
 
@@ -29,8 +30,7 @@ def lines(ax, minimum=2):
 def test_ordered_arms_take_a_ramp_in_their_order_and_all_a_marker_of_their_own():
     styles = drawing.arm_styles(["512", "32", "64"])
     assert list(styles) == ["32", "64", "512"]
-    brightness = [sum(style["color"]) for style in styles.values()]
-    assert brightness == sorted(brightness, reverse=True)
+    assert [style["color"] for style in styles.values()] == ordered_colours(3)
     assert len({style["marker"] for style in styles.values()}) == 3
     assert list(drawing.arm_styles(["cnn", "resnet18"])) == ["cnn", "resnet18"]
 

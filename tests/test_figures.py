@@ -19,10 +19,24 @@ def legend_texts(ax):
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
+def luminance(colour):
+    """Relative luminance of WCAG 2."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+@pytest.mark.parametrize("paper", ["#ffffff", "#17181a"])
+def test_ordered_colours_are_legible_on_light_and_on_dark(count, paper):
+    for colour in figures.ordered_colours(count):
+        low, high = sorted([luminance(colour), luminance(paper)])
+        assert (high + 0.05) / (low + 0.05) >= 3
+
+
 def test_colours_are_ordered_and_markers_differ():
     styles = figures.batch_size_styles([1024, 64, 512, 64])
     assert list(styles) == [64, 512, 1024]
-    brightness = [sum(to_rgb(style["color"])) for style in styles.values()]
+    brightness = [luminance(style["color"]) for style in styles.values()]
     assert brightness == sorted(brightness, reverse=True)
     assert len({style["marker"] for style in styles.values()}) == 3
 
