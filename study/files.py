@@ -1,20 +1,29 @@
-"""Whole files or none, and names of places."""
+"""Files that are whole and durable, or not there at all; and names of places."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from study.config import UserError
+
+UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+    """A file that takes the place of `path` once it is whole and on the disk.
+
+    After a power cut `path` holds the old content or the new one. The new one is certain once
+    this returns.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
         try:
             yield file
             file.flush()
@@ -24,6 +33,67 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file that someone else wrote survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those above it, so that they survive a power cut."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.absolute().parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote left in `folder`."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
+def require_plain(folder: Path, *, besides: str) -> None:
+    """Refuse a study's folder that holds links, pipes or devices.
+
+    A link in a folder from someone else may lead anywhere: what is written to it would be
+    written there.
+
+    Args:
+        folder: The study's.
+        besides: How the names of harmless links begin: ones that are only made and removed.
+
+    Raises:
+        UserError: Something in the folder is neither a file nor a folder.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue  # of a driver that runs
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name.startswith(besides)):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
+                raise UserError(
+                    f"{path}: is {kind}, which a study's folder does not hold; put the file or "
+                    "folder itself there"
+                )
 
 
 def is_uri(text: str) -> bool:

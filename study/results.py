@@ -4,13 +4,13 @@
 
     results/<name>/
       study.json        what was searched, how, with which versions
-      trials.parquet    one row a trial: trial_id | status, hyperparameters, results
-      epochs.parquet    one row an epoch: trial_id, epoch | losses, accuracy
-      steps.parquet     one row an optimizer step: trial_id, step | epoch, loss
-      predictions.parquet  of a comparison: one row an evaluated image of each final model
+      trials.parquet    one row per trial: trial_id | status, hyperparameters, results
+      epochs.parquet    one row per epoch: trial_id, epoch | losses, accuracy
+      steps.parquet     one row per optimizer step: trial_id, step | epoch, loss
+      predictions.parquet  of a comparison: one row per evaluated image of each final model
 
-Hyperparameters live only in ``trials``; join on ``trial_id``. A trial's history
-travels in its checkpoints as ``history.npz``, from which the tables are made.
+Hyperparameters live only in ``trials``; join on ``trial_id``. The tables are made from the
+trials' histories (`study.history`).
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ import pyarrow.parquet as pq
 
 from study.config import UserError
 from study.files import replacing
+from study.history import NOTHING, History
 
 FORMAT_VERSION = 2
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
-# In a checkpoint: the trainer's state, and what the trial has measured.
-STATE_FILE = "state.pt"
-HISTORY_FILE = "history.npz"
 NUM_CLASSES = 10
 TRIALS_A_PART = 200  # of the step table, when it is written
 
@@ -103,81 +101,6 @@ PREDICTION_COLUMNS = {
 
 
 @dataclass(frozen=True)
-class History:
-    """What one trial has measured so far.
-
-    Attributes:
-        epochs: One record an epoch, with the columns of ``epochs.parquet``.
-        step_losses: One array of step losses an epoch.
-        batch_sizes: Examples in each step of an epoch.
-        facts: What the trainable knows of the run: num_params, precision, dropout,
-            batch_norm, train_examples, node, device.
-        log_p: Of a comparison's complete trial, the final model's log-probabilities,
-            float16 (n, 10).
-    """
-
-    epochs: list[dict[str, Any]]
-    step_losses: list[np.ndarray]
-    batch_sizes: list[int]
-    facts: dict[str, Any]
-    log_p: np.ndarray | None = None
-
-    def save(self, folder: Path) -> None:
-        """Write ``history.npz`` into `folder`."""
-        meta = {"epochs": self.epochs, "batch_sizes": self.batch_sizes, "facts": self.facts}
-        losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
-        arrays: dict[str, Any] = {
-            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
-            "losses": np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
-        }
-        if self.log_p is not None:
-            arrays["log_p"] = self.log_p
-        np.savez(folder / HISTORY_FILE, **arrays)
-
-    @classmethod
-    def load(cls, file: Path | IO[bytes]) -> History:
-        """Read a ``history.npz``; raises where it is damaged."""
-        with np.load(file, allow_pickle=False) as content:
-            meta = json.loads(content["meta"].tobytes())
-            losses = list(content["losses"])
-            log_p = content.get("log_p")
-        return cls(meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p)
-
-    def step_columns(self) -> dict[str, np.ndarray]:
-        """This trial's part of ``steps.parquet``, without its id."""
-        per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
-        return {
-            "step": np.arange(1, per_epoch * epochs + 1),
-            "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
-            "num_examples": np.tile(np.asarray(self.batch_sizes, np.int64), epochs),
-            "loss": np.concatenate([np.empty(0), *self.step_losses]),
-        }
-
-    def summary(self) -> dict[str, Any]:
-        """The columns of ``trials.parquet`` that follow from the history."""
-        if not self.epochs:
-            return {**self.facts, **NO_EPOCHS}
-        last = self.epochs[-1]
-        finite = [e for e in self.epochs if np.isfinite(e["val_accuracy"])]
-        best = max(finite, key=lambda e: (e["val_accuracy"], -e["val_loss"]), default=None)
-        return {
-            **self.facts,
-            "epochs_run": last["epoch"],
-            "steps_run": last["step"],
-            "best_epoch": best["epoch"] if best else pd.NA,
-            "best_val_accuracy": best["val_accuracy"] if best else np.nan,
-            "best_val_loss": min((e["val_loss"] for e in finite), default=np.nan),
-            "last_train_loss": last["train_loss"],
-            "last_val_loss": last["val_loss"],
-            "last_val_accuracy": last["val_accuracy"],
-            "seconds": sum(e["seconds"] for e in self.epochs),
-        }
-
-
-NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
-
-
-@dataclass(frozen=True)
 class StudyResults:
     """A loaded study.
 
@@ -227,8 +150,7 @@ def write_tables(
         trials: A row a trial, with what is known beside its history.
         histories: By trial id; a trial that ended before its first epoch has none.
     """
-    none = History([], [], [], {})
-    rows = [{**row, **histories.get(row["trial_id"], none).summary()} for row in trials]
+    rows = [{**row, **histories.get(row["trial_id"], NOTHING).summary()} for row in trials]
     frames = {
         "trials": as_table("trials", rows),
         "epochs": as_table(

@@ -14,9 +14,9 @@ from ray import tune
 
 from study.config import TrialConfig
 from study.data import ImageData
+from study.history import STATE_FILE, History
 from study.kernels import keep_freed_memory
 from study.models import BatchNormReLU, MaskDropout, count_parameters
-from study.results import STATE_FILE, History
 from study.train import Trainer
 
 
@@ -96,6 +96,7 @@ class TrialTrainable(tune.Trainable):
                 "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             },
             log_p=trainer.log_probabilities().half().numpy() if final else None,
+            config=asdict(trainer.config),
         )
 
 

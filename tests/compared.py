@@ -8,9 +8,9 @@ import numpy as np
 
 from analysis.evidence import Compared
 from study.comparison import ComparisonConfig
+from study.history import History
 from study.results import (
     FORMAT_VERSION,
-    History,
     load_predictions,
     load_study,
     write_json,

@@ -11,9 +11,9 @@ from moto.server import ThreadedMotoServer
 
 from study.config import StudyConfig
 from study.data import ImageData, default_data_dir, load_splits
+from study.history import History
 from study.results import (
     FORMAT_VERSION,
-    History,
     StudyResults,
     load_study,
     write_json,

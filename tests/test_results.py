@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from study.config import UserError
+from study.history import History
 from study.results import (
     EPOCH_COLUMNS,
     FORMAT_VERSION,
     STEP_COLUMNS,
     TRIAL_COLUMNS,
-    History,
     load_study,
     rank_trials,
     write_json,
@@ -129,7 +129,7 @@ def test_a_study_without_any_epoch_has_empty_tables(tmp_path):
 def test_history_round_trip(tmp_path):
     original = history([0.9, np.nan])
     original.save(tmp_path)
-    loaded = History.load(tmp_path / "history.npz")
+    loaded = History.read((tmp_path / "history.npz").read_bytes())
     assert json.dumps(loaded.epochs) == json.dumps(original.epochs)
     np.testing.assert_array_equal(loaded.step_losses, original.step_losses)
     assert (loaded.batch_sizes, loaded.facts) == (original.batch_sizes, original.facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 from collections import Counter
-from types import SimpleNamespace
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -13,8 +13,6 @@ import pytest
 from optuna.trial import TrialState
 
 from study.results import load_study
-from study.search import fit
-from study.signals import StopRequest
 from tests.studies import (
     SMALL,
     assert_each_trial_once,
@@ -22,6 +20,7 @@ from tests.studies import (
     assert_steps_are_whole,
     count_ended,
     finish,
+    make_faulty,
     optuna_trials,
     run,
     start,
@@ -178,26 +177,50 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
     assert "3 diverged" in out
 
 
-def test_a_failing_trial_is_marked_and_explained(here):
-    """A width whose weights do not fit any memory."""
-    out = run(here, "--num-samples", "2", "--name", "f", "--epochs", "1", "--batch-size", "1024",
-              "--width-mult", "1e7")  # fmt: skip
-    trials = load_study(here / "results" / "f").trials
+def test_failed_trials_are_explained_and_run_again(here):
+    fault = make_faulty(here)
+    out = run(here, "--num-samples", "2", "--name", "f", *SMALL, status=1)
+    folder = here / "results" / "f"
+    trials = load_study(folder).trials
     assert Counter(trials["status"]) == {"failed": 2}
-    assert trials["error"].str.contains("memory").all()
-    assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "f"))
-    assert "2 failed" in out
+    assert trials["error"].str.contains("Connection closed by peer").all()
+    assert all(t.state == TrialState.FAIL for t in optuna_trials(folder))
+    assert "failed: RuntimeError: [/pytorch/gloo/pair.cc:534] Connection closed by peer" in out
+    again = "python -m study.run --resume results/f --retry-failed"
+    assert again in out
+    fault.unlink()
+    out = run(here, "--resume", "results/f", status=1)  # as they were
+    out = run(here, *again.split()[3:])
+    results = assert_each_trial_once(folder, 4, {"failed", "complete", "pruned"})
+    assert results.trials["status"].tolist()[:2] == ["failed", "failed"]
+    assert results.trials["seed"].tolist()[2:] == results.trials["seed"].tolist()[:2]
+    assert "4 of 4 trials ended" in out
 
 
-def test_torn_error_files_do_not_hide_why_a_study_stopped(monkeypatch):
-    def fails():
-        pickle.loads(b"")
+def test_nothing_that_was_planted_is_unpickled(here):
+    """Neither beside a checkpoint nor as a failed trial's error."""
+    process = start(here, "--num-samples", "2", "--name", "p", *SMALL, "--scheduler", "none")
+    folder = here / "results" / "p"
+    wait_until(lambda: list(folder.glob("ray/trial_*/checkpoint_000000/state.pt")), process)
+    process.kill()
+    process.communicate()
+    for trial in folder.glob("ray/trial_*"):
+        for name in (*trial.glob("checkpoint_*"), trial):
+            for file in ("_dict_checkpoint.pkl", "error.pkl", ".tune_metadata"):
+                (name / file).write_bytes(pickle.dumps(Planted(here / "ran")))
+    run(here, "--resume", "results/p")
+    assert not (here / "ran").exists()
+    assert_each_trial_once(folder, 2)
 
-    stop = StopRequest(None)
-    with pytest.raises(EOFError):
-        fit(SimpleNamespace(fit=fails), stop)
-    monkeypatch.setattr(StopRequest, "asked", "No space left on device")
-    fit(SimpleNamespace(fit=fails), stop)
+
+class Planted:
+    """Unpickled it makes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
 
 
 def test_a_local_study_listens_on_loopback_only(here):
