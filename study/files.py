@@ -89,6 +89,7 @@ def require_plain(folder: Path, *, besides: str) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
+            where = shown(path)
             try:
                 mode = path.lstat().st_mode
             except FileNotFoundError:
@@ -96,15 +97,20 @@ def require_plain(folder: Path, *, besides: str) -> None:
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name.startswith(besides)):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
                 raise UserError(
-                    f"{path}: is {kind}, which a study's folder does not hold; put the file or "
+                    f"{where}: is {kind}, which a study's folder does not hold; put the file or "
                     "folder itself there"
                 )
             if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
-                raise UserError(f"{path}: is a folder, not a file; remove it or restore the file")
+                raise UserError(f"{where}: is a folder, not a file; remove it or restore it")
             if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
                 raise UserError(
                     f"{path}: is a file, not a folder; remove it, or restore the folder"
                 )
+
+
+def shown(text: object) -> str:
+    """Text from a folder, as it can stand in a line; a name may hold anything."""
+    return str(text) if str(text).isprintable() else ascii(str(text))
 
 
 def is_uri(text: str) -> bool:
