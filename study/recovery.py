@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
-from study.files import remove_unfinished
+from study.files import remove_unfinished, shown
 from study.history import FACTS, NOTHING, History, history_from_tables, history_from_values
 from study.journal import (
     JOURNAL_FILE,
@@ -31,7 +31,7 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.results import LOG_P_COLUMNS
+from study.results import LOG_P_COLUMNS, READ
 from study.space import space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
 
@@ -185,8 +185,9 @@ def _require_agreement(
 
     def refuse(trial_id: str, where: str, what: str) -> UserError:
         return UserError(
-            f"{storage.folder / JOURNAL_FILE}: contradicts {where} ({trial_id}: {what}); one of "
-            "them is an older copy or of another study, restore the right one"
+            f"{storage.folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: "
+            f"{shown(what)}); one of them is an older copy or of another study, restore the right "
+            "one"
         )
 
     for trial_id in sorted(storage.kept_ids()):
@@ -316,15 +317,14 @@ class _Tables:
         """The rows of a table by trial id."""
         if name not in self._parts:
             frame = self._read(name)
-            has_ids = frame is not None and "trial_id" in frame
-            self._parts[name] = (
-                dict(iter(frame.groupby("trial_id", observed=True))) if has_ids else {}
-            )
+            self._parts[name] = {}
+            if frame is not None and "trial_id" in frame:
+                self._parts[name] = dict(iter(frame.groupby("trial_id", observed=True)))
         return self._parts[name]
 
     def _read(self, name: str) -> pd.DataFrame | None:
         path = self._folder / f"{name}.parquet"
         try:
-            return pd.read_parquet(path) if path.is_file() else None
+            return pd.read_parquet(path, **READ) if path.is_file() else None
         except Exception:  # damaged: it will be written anew
             return None

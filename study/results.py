@@ -32,6 +32,9 @@ from study.history import NOTHING, History
 FORMAT_VERSION = 2
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
 NUM_CLASSES = 10
+# So that a flipped bit is seen; without checksums it may change a value.
+WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+READ: dict[str, Any] = {"page_checksum_verification": True}
 TRIALS_A_PART = 200  # of the step table, when it is written
 
 TRIAL_COLUMNS = {
@@ -159,7 +162,7 @@ def write_tables(
     }
     for name, frame in frames.items():
         with replacing(path / f"{name}.parquet") as file:
-            frame.to_parquet(file, index=False, compression="zstd")
+            frame.to_parquet(file, index=False, **WRITTEN)
     with replacing(path / "steps.parquet") as file:
         _write_steps(file, list(histories.items()))
 
@@ -209,7 +212,7 @@ def write_predictions(
     ]
     frame = pd.concat(frames) if frames else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
     with replacing(path / "predictions.parquet") as file:
-        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, compression="zstd")
+        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, **WRITTEN)
 
 
 def load_predictions(path: str | Path) -> pd.DataFrame:
@@ -226,7 +229,7 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
 
 def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(file)
+        frame = pd.read_parquet(file, **READ)
     except (OSError, ValueError) as error:  # pyarrow's errors are among them
         raise UserError(f"{file}: not a readable table ({error})") from None
     if missing := [column for column in columns if column not in frame]:
@@ -270,7 +273,7 @@ def resume_command(study: dict[str, Any], path: Path | str) -> str:
 def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
     """Write ``steps.parquet``, by far the longest table, in parts that fit in memory."""
     schema = pa.Schema.from_pandas(as_table("steps", []), preserve_index=False)
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, **WRITTEN) as writer:
         for first in range(0, len(histories), TRIALS_A_PART):
             frame = _step_table(histories[first : first + TRIALS_A_PART])
             writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
