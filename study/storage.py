@@ -15,6 +15,7 @@ import hashlib
 import io
 import re
 import shutil
+import stat
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -148,6 +149,8 @@ class Storage:
         """What an ended trial measured; None where it is damaged or missing."""
         path = self.folder / HISTORIES / f"{trial_id}.npz"
         try:
+            if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
+                return None
             return History.read(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return None

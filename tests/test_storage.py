@@ -162,7 +162,7 @@ def test_a_history_is_replaced_whole_or_not_at_all(storage, monkeypatch):
     assert [path.name for path in (storage.folder / "histories").iterdir()] == [f"{TRIAL}.npz"]
 
 
-@pytest.mark.parametrize("how", ["emptied", "halved", "flipped", "folder"])
+@pytest.mark.parametrize("how", ["emptied", "halved", "flipped", "folder", "pipe", "link"])
 def test_a_damaged_history_is_none(storage, how):
     storage.end(TRIAL, measured())
     path = storage.folder / "histories" / f"{TRIAL}.npz"
@@ -170,7 +170,12 @@ def test_a_damaged_history_is_none(storage, how):
     content[len(content) // 2] ^= 255
     whole = {"emptied": b"", "halved": content[: len(content) // 2], "flipped": content}
     path.unlink()
-    path.mkdir() if how == "folder" else path.write_bytes(whole[how])
+    make = {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to(path),
+    }
+    make.get(how, lambda: path.write_bytes(whole[how]))()
     assert storage.kept(TRIAL) is None
 
 
