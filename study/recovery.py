@@ -248,7 +248,7 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
         whole = {
             "complete": epochs == config.epochs,
             "pruned": epochs == reported,
-            "diverged": epochs > reported,
+            "diverged": epochs >= max(1, reported),  # a NaN is not reported
         }.get(status, epochs > 0)
     complete = trial.state == TrialState.COMPLETE
     return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)

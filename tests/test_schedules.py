@@ -209,6 +209,7 @@ class Schedule(RuleBasedStateMachine):
     def teardown(self):
         if not hasattr(self, "place"):
             return
+        self.recorder.dead, self.recorder.die_at = False, None  # where a check failed
         try:
             if self.session is None:
                 self.resume(0, False)
