@@ -35,7 +35,7 @@ from study.config import (
     UserError,
 )
 from study.data import ImageData
-from study.files import make_folder, require_plain
+from study.files import UNFINISHED, make_folder, require_plain
 from study.history import History
 from study.journal import LOCK_FILE, trial_name, trial_status
 from study.recovery import Recovered, asked, trial_config_of
@@ -77,7 +77,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
 
 def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / "study.json").exists()
         mend = f"continue it with --resume {folder}, or choose" if is_study else "choose"
         raise UserError(
@@ -87,6 +87,11 @@ def check_new_folder(folder: Path) -> None:
     above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: {above} is not writable; choose another --results-dir")
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a study that was killed before it began left this file."""
+    return path.name == ".lock" or path.name.startswith(UNFINISHED)
 
 
 def write_study_json(

@@ -51,8 +51,8 @@ class Recovered:
     Attributes:
         journal: What its journal says.
         ended: By trial id, what each ended trial measured; grows as trials end.
-        partial: By id, the tables' rows of interrupted trials that lost their newest
-            checkpoints: kept until the trial has come as far again.
+        partial: By id, what interrupted trials measured that lost their newest checkpoints:
+            kept until the trial has come as far again.
         notes: A line for each thing that was missing and how it was made good.
         from_elsewhere: Trials of `ended` that ``histories/`` lacks.
     """
@@ -123,8 +123,10 @@ def repair(storage: Storage, recovered: Recovered) -> None:
     remove_unfinished(storage.folder / HISTORIES)
     for trial_id in sorted(recovered.from_elsewhere):
         history = recovered.ended[trial_id]
-        storage.end(trial_id, history)
+        storage.keep(trial_id, history)
         storage.drop_checkpoints(trial_id, history.status or "")
+    for trial_id, history in recovered.partial.items():  # their only other copy is a table
+        storage.keep(trial_id, history)
 
 
 def _require_no_results(storage: Storage) -> None:
@@ -265,13 +267,13 @@ def _end_untold(storage: Storage, trial_id: str, tables: _Tables) -> tuple[Histo
 def _note_lost_epochs(
     found: Recovered, storage: Storage, trial: FrozenTrial, made_with: TrialConfig, tables: _Tables
 ) -> None:
-    """Of an interrupted trial: keep the tables' rows where its checkpoints go less far."""
+    """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
     trial_id = trial_name(trial.number)
     newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
-    epochs = len(newest[1].epochs) if newest else 0
-    rows = tables.history(trial_id)
-    if rows is not None and len(rows.epochs) > epochs:
-        found.partial[trial_id] = rows
+    kept = [h for h in (storage.kept(trial_id), tables.history(trial_id)) if h is not None]
+    longest = max(kept, key=lambda history: len(history.epochs), default=NOTHING)
+    if len(longest.epochs) > (len(newest[1].epochs) if newest else 0):
+        found.partial[trial_id] = replace(longest, config=asdict(made_with))
     if trial.intermediate_values and newest is None:
         found.notes.append(f"{trial_id}: no intact checkpoint; trained from the start again")
 

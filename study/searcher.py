@@ -310,7 +310,7 @@ class StudySearch(SearchAlgorithm):
         """Keep what a trial measured, then tell that it has ended."""
         trial_id = trial_name(trial.number)
         history = replace(history, status=status, error=error)
-        self._storage.end(trial_id, history)
+        self._storage.keep(trial_id, history)
         self._recovered.ended[trial_id] = history
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
             status, TrialState.FAIL

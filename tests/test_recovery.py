@@ -118,7 +118,7 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
 def as_an_earlier_version_left_it(folder, config, monkeypatch):
     """No histories, all checkpoints, another mark of identity, no record of the epochs."""
     with monkeypatch.context() as patch:
-        patch.setattr(Storage, "end", lambda *_: None)
+        patch.setattr(Storage, "keep", lambda *_: None)
         patch.setattr(Storage, "drop_checkpoints", lambda *_: None)
         before = run_study(folder, config)
     lines = [json.loads(line) for line in (folder / "optuna.log").read_text().splitlines()]

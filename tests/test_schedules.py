@@ -132,6 +132,7 @@ class Schedule(RuleBasedStateMachine):
     @rule(after=st.integers(0, 60), actions=st.lists(st.sampled_from(ACTIONS), min_size=3))
     def cut_power(self, after, actions):
         self.kill(after, actions)
+        self.whole = False  # checkpoints are lost: a second loss is to wait for the next session
         cut = self.place / "cut"
         self.recorder.leave(cut)
         self.recorder.__exit__()
