@@ -69,7 +69,6 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    default = ComparisonConfig("", "", {})
     parser.add_argument(
         "comparison", nargs="?", metavar="NAME", help="one of the above, or a TOML file"
     )
@@ -78,10 +77,15 @@ def make_parser() -> Parser:
         "--replicates",
         type=int,
         metavar="N",
-        help=f"seeds of each arm (default {default.replicates})",
+        help=f"seeds of each arm (default {ComparisonConfig.replicates})",
     )
     add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    add(
+        "--epochs",
+        type=int,
+        metavar="N",
+        help=f"epochs a trial (default {ComparisonConfig.epochs})",
+    )
     add("--protocol", metavar="P",
         help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
         "train, the test images to evaluate")  # fmt: skip

@@ -69,11 +69,10 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument_group("study").add_argument
-    default = StudyConfig("", {})
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {StudyConfig.epochs})")
     add("--optimizer", metavar="O", help="adadelta (default), sgd or adamw")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
