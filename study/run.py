@@ -17,6 +17,7 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
+    command_line,
     folder_name,
     guarded,
     launch,
@@ -125,7 +126,7 @@ def make_config(
     if isinstance(earlier, ComparisonConfig):
         raise UserError(
             f"--resume: {args.resume} holds a comparison; continue it with: "
-            f"python -m study.compare --resume {args.resume}"
+            + command_line("study.compare", "--resume", args.resume)
         )
     return new_config(args) if earlier is None else resumed_config(args, earlier)
 
@@ -202,9 +203,10 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    resume = f"python -m study.run --resume {folder}" + (f" --address {address}" if address else "")
-    more = f"{resume} --num-samples {2 * config.num_samples}"
-    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+    resume = ["--resume", folder, *(["--address", address] if address else [])]
+    more = command_line("study.run", *resume, "--num-samples", 2 * config.num_samples)
+    then = (command_line("analysis.report", folder), more)
+    show_next(folder, command_line("study.run", *resume), outcome, then, console)
 
 
 if __name__ == "__main__":

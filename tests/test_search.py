@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
@@ -16,6 +19,7 @@ from study.results import load_study
 from study.search import fit
 from study.signals import StopRequest
 from tests.studies import (
+    ROOT,
     SMALL,
     assert_each_trial_once,
     assert_same_measurements,
@@ -179,12 +183,24 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
 
 
 def test_a_failing_trial_is_marked_and_explained(here):
-    """A width whose weights do not fit any memory."""
-    out = run(here, "--num-samples", "2", "--name", "f", "--epochs", "1", "--batch-size", "1024",
-              "--width-mult", "1e7")  # fmt: skip
+    """Its error says what a terminal could obey and Rich read as markup, as a real one of NCCL."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "FAIL_WITH": "[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer",
+    }
+    command = [sys.executable, "-m", "tests.failing", "--num-samples", "2", "--name", "f", *SMALL]
+    out = finish(
+        subprocess.Popen(
+            command, cwd=here, env=environment, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    )  # fmt: skip
+    assert "\x1b" not in out
+    assert out.count(r"[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer") >= 2
     trials = load_study(here / "results" / "f").trials
     assert Counter(trials["status"]) == {"failed": 2}
-    assert trials["error"].str.contains("memory").all()
+    assert trials["error"].str.contains("closed by peer").all()
     assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "f"))
     assert "2 failed" in out
 
