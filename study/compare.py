@@ -17,6 +17,7 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
+    command_line,
     folder_name,
     guarded,
     launch,
@@ -69,7 +70,6 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    default = ComparisonConfig("", "", {})
     parser.add_argument(
         "comparison", nargs="?", metavar="NAME", help="one of the above, or a TOML file"
     )
@@ -78,10 +78,11 @@ def make_parser() -> Parser:
         "--replicates",
         type=int,
         metavar="N",
-        help=f"seeds of each arm (default {default.replicates})",
+        help=f"seeds of each arm (default {ComparisonConfig.replicates})",
     )
     add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    epochs = ComparisonConfig.epochs
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {epochs})")
     add("--protocol", metavar="P",
         help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
         "train, the test images to evaluate")  # fmt: skip
@@ -106,7 +107,7 @@ def make_config(
     if isinstance(earlier, StudyConfig):
         raise UserError(
             f"--resume: {args.resume} holds a search; continue it with: "
-            f"python -m study.run --resume {args.resume}"
+            + command_line("study.run", "--resume", args.resume)
         )
     check_unchanged(args, earlier, FIXED_OPTIONS)
     if args.comparison is not None or args.arms is not None:
@@ -172,10 +173,10 @@ def show_outcome(
     images = "test" if config.protocol == "paper" else "validation"
     console.print(f"On the {images} images, after the last epoch:")
     console.print(table)
-    resume = f"python -m study.compare --resume {folder}"
-    resume += f" --address {address}" if address else ""
-    more = f"{resume} --replicates {2 * config.replicates}"
-    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+    resume = ["--resume", folder, *(["--address", address] if address else [])]
+    more = command_line("study.compare", *resume, "--replicates", 2 * config.replicates)
+    then = (command_line("analysis.report", folder), more)
+    show_next(folder, command_line("study.compare", *resume), outcome, then, console)
 
 
 if __name__ == "__main__":

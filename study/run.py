@@ -17,6 +17,7 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
+    command_line,
     folder_name,
     guarded,
     launch,
@@ -69,11 +70,10 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument_group("study").add_argument
-    default = StudyConfig("", {})
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {StudyConfig.epochs})")
     add("--optimizer", metavar="O", help="adadelta (default), sgd or adamw")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
@@ -126,7 +126,7 @@ def make_config(
     if isinstance(earlier, ComparisonConfig):
         raise UserError(
             f"--resume: {args.resume} holds a comparison; continue it with: "
-            f"python -m study.compare --resume {args.resume}"
+            + command_line("study.compare", "--resume", args.resume)
         )
     return new_config(args) if earlier is None else resumed_config(args, earlier)
 
@@ -203,9 +203,10 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    resume = f"python -m study.run --resume {folder}" + (f" --address {address}" if address else "")
-    more = f"{resume} --num-samples {2 * config.num_samples}"
-    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+    resume = ["--resume", folder, *(["--address", address] if address else [])]
+    more = command_line("study.run", *resume, "--num-samples", 2 * config.num_samples)
+    then = (command_line("analysis.report", folder), more)
+    show_next(folder, command_line("study.run", *resume), outcome, then, console)
 
 
 if __name__ == "__main__":

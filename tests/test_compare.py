@@ -63,8 +63,14 @@ def refused(capsys, *argv):
         (["batch-size", "--name", "a/b"], ["--name", "a/b"]),
         (["batch-size", "--max-concurrent", "0"], ["--max-concurrent", "0"]),
         (["--resume", "results/none"], ["results/none", "not a study"]),
+        (["."], ["'.' is no comparison"]),
+        ([""], ["''", "empty"]),
+        (["a\n\x1b[31m.toml"], [r"a\n\x1b[31m.toml"]),
+        (["x" * 5000], ["is no comparison"]),
+        (["batch-size", "--arms", "a\tb"], [r"'a\tb'"]),
+        (["batch-size", "--replicates", "9" * 400], ["--replicates", "large"]),
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(words)[:40],
 )
 def test_bad_options_are_refused_and_nothing_is_written(here, capsys, argv, words):
     line = refused(capsys, *argv)
