@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from study.config import UserError
-from study.results import StudyResults, is_comparison, load_predictions, load_study
+from study.results import StudyResults, load_predictions, load_study
+from study.study_file import is_comparison
 
 # What the arms of a comparison differ in, and so what it is about.
 KINDS = {

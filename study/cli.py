@@ -224,8 +224,8 @@ def _new_storage(args: argparse.Namespace, name: str) -> Storage:
 def _storage_to_resume(args: argparse.Namespace) -> Storage:
     """The files of the study to be continued, brought here where they are kept elsewhere."""
     from study import record
-    from study.results import load_study_json
     from study.storage import Storage
+    from study.study_file import load_study_json
 
     if is_uri(args.resume):
         uri = args.resume.rstrip("/")

@@ -36,15 +36,13 @@ from study.config import (
 from study.data import ImageData
 from study.journal import trial_name, trial_status
 from study.results import (
-    FORMAT_VERSION,
     History,
-    is_comparison,
-    load_study_json,
     write_json,
     write_predictions,
     write_tables,
 )
 from study.storage import Storage
+from study.study_file import FORMAT_VERSION, is_comparison, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")

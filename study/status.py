@@ -23,7 +23,7 @@ from study.cli import Parser, guarded
 from study.files import is_uri
 from study.journal import JOURNAL_FILE, read_trials, trial_name, trial_status
 from study.progress import format_duration, format_params
-from study.results import is_comparison, load_study_json, resume_command
+from study.study_file import is_comparison, load_study_json, resume_command
 
 REFRESH_S = 5.0
 EPILOG = """examples:

@@ -13,8 +13,8 @@ import pytest
 from study import run
 from study.config import UserError
 from study.record import check_new_folder, load_config
-from study.results import FORMAT_VERSION
 from study.run import make_parser, new_config, resumed_config
+from tests.compared import study_content
 
 
 def refused(capsys, *argv):
@@ -140,8 +140,7 @@ def made(here):
     config = new_config(args("--name", "a", "--lr", "0.1", "1", "--epochs", "3"))
     folder = here / "results" / "a"
     folder.mkdir(parents=True)
-    content = {"format_version": FORMAT_VERSION, "config": config.to_json(), "sessions": []}
-    (folder / "study.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps(study_content(config)))
     return config
 
 
@@ -175,8 +174,7 @@ def test_resuming_with_something_else_is_refused(made, argv, reason):
 
 def test_a_damaged_configuration_is_refused(made, here, capsys):
     file = here / "results" / "a" / "study.json"
-    content = {"format_version": FORMAT_VERSION, "config": {"unknown": 1}}
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "config": {"unknown": 1}}))
     assert "damaged" in refused(capsys, "--resume", "results/a")
 
 

@@ -10,9 +10,10 @@ from rich.console import Console
 
 from study import status
 from study.config import StudyConfig
-from study.results import load_study_json, write_json
+from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import load_study_json
 from tests.compared import write_comparison
 from tests.studies import SMALL, count_epochs, run, start, wait_until
 
