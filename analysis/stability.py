@@ -51,7 +51,8 @@ def stable_epoch(
     Returns:
         The change point and the settled epoch.
     """
-    wide = by_epoch.pivot(index="replicate", columns="epoch", values="accuracy").to_numpy()
+    wide = by_epoch.pivot(index="replicate", columns="epoch", values="accuracy")
+    wide = wide.dropna().to_numpy()
     n = len(wide)
     return (
         bootstrap(lambda chosen: change_point(wide[chosen].mean(0)), n, rng),
