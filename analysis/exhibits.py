@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -372,6 +371,3 @@ def of_other(compared: Compared) -> Iterator[Exhibit]:
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-
-
-of_kind = partial(OF_KIND.get)

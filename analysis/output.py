@@ -29,9 +29,7 @@ def prepare(folder: Path, *, follow: bool) -> None:
         OSError: It cannot be written.
     """
     ours = [folder / name for name in (*FILES, *FOLDERS)]
-    inside = [
-        path for name in FOLDERS if (folder / name).is_dir() for path in (folder / name).iterdir()
-    ]
+    inside = [path for name in FOLDERS for path in (folder / name).glob("*")]
     for path in [*ours, *inside, *([] if follow else [folder])]:
         if path.is_symlink():
             raise UserError(f"{path}: is a link to another place; remove it or choose --output")
