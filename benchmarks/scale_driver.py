@@ -196,7 +196,9 @@ def measure(options: Options) -> Measured:
     with Path(os.devnull).open("w") as screen:
         console = Console(file=screen, force_terminal=True, width=120, height=40)
         running = search.RunOptions(data_dir=folder)
-        search._search(storage, config, running, slots, study, trainable, tables, recovered, console)
+        search._search(
+            storage, config, running, slots, study, trainable, tables, recovered, console
+        )
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     sizes, files = _sizes(folder)
     return Measured(

@@ -18,7 +18,7 @@ from rich.console import Console
 from study.comparison import ComparisonConfig
 from study.config import LONGEST_NAME, StudyConfig, UserError, require_name, require_positive
 from study.data import default_data_dir
-from study.files import is_uri
+from study.files import is_uri, require_uri
 from study.progress import format_duration
 from study.terminal import Terminal, accept_all_text
 from study.text import escape, shown
@@ -90,16 +90,6 @@ def place(text: str) -> Path:
 def place_or_uri(text: str) -> str:
     """A folder, or s3://BUCKET/FOLDER, as argparse type."""
     return text if is_uri(text) else str(place(text))
-
-
-def require_uri(name: str, uri: Any) -> None:
-    """Raise `UserError` unless `uri` is a place in an object store, reached as usual."""
-    # What follows a '?' would choose the server that gets the requests, signed with our keys.
-    if not isinstance(uri, str) or not re.fullmatch(r"\w+://[^/?#]+(/[^?#]*)?", uri):
-        raise UserError(
-            f"{name}: {shown(uri)} is not like s3://BUCKET/FOLDER; for a folder on this machine or "
-            "a mounted one use --results-dir"
-        )
 
 
 def command_line(module: str, *arguments: object) -> str:
@@ -286,8 +276,8 @@ def _new_storage(args: argparse.Namespace, name: str) -> Storage:
 def _storage_to_resume(args: argparse.Namespace) -> Storage:
     """The files of the study to be continued, brought here where they are kept elsewhere."""
     from study import record
-    from study.results import load_study_json
     from study.storage import Storage
+    from study.study_file import load_study_json
 
     if is_uri(args.resume):
         require_uri("--resume", args.resume)
@@ -297,10 +287,7 @@ def _storage_to_resume(args: argparse.Namespace) -> Storage:
         storage = Storage(args.results_dir / name, uri)
     else:
         folder = Path(args.resume)
-        uri = load_study_json(folder).get("storage")
-        if uri is not None:
-            require_uri(f"{folder / 'study.json'}: storage", uri)
-        storage = Storage(folder, uri)
+        storage = Storage(folder, load_study_json(folder)["storage"])
     if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
         raise UserError(
             f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"

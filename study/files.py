@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from study.config import UserError
+from study.text import shown
 
+OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
 
 
@@ -99,3 +101,13 @@ def require_plain(folder: Path, *, besides: str) -> None:
 def is_uri(text: str) -> bool:
     """Whether `text` names a place in an object store, ``s3://…``."""
     return re.match(r"\w+://", text) is not None
+
+
+def require_uri(name: str, uri: Any) -> None:
+    """Raise `UserError` unless `uri` is a place in an object store, reached as usual."""
+    # What follows a '?' would choose the server that gets the requests, signed with our keys.
+    if not isinstance(uri, str) or not re.fullmatch(OBJECT_STORE, uri):
+        raise UserError(
+            f"{name}: {shown(uri)} is not like s3://BUCKET/FOLDER; for a folder on this machine or "
+            "a mounted one use --results-dir"
+        )

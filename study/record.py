@@ -40,14 +40,12 @@ from study.history import History
 from study.journal import LOCK_FILE, trial_name, trial_status
 from study.recovery import Recovered, asked, trial_config_of
 from study.results import (
-    FORMAT_VERSION,
-    is_comparison,
-    load_study_json,
     write_json,
     write_predictions,
     write_tables,
 )
 from study.storage import Storage
+from study.study_file import FORMAT_VERSION, is_comparison, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -163,11 +161,8 @@ def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
         UserError: There is no study, or its configuration is damaged.
     """
     content = load_study_json(folder)
-    try:
-        kind = ComparisonConfig if is_comparison(content) else StudyConfig
-        return kind(**content["config"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
+    kind = ComparisonConfig if is_comparison(content) else StudyConfig
+    return kind(**content["config"])
 
 
 def installed_versions() -> dict[str, str | None]:

@@ -34,6 +34,7 @@ from study.journal import (
 from study.results import LOG_P_COLUMNS
 from study.space import space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
+from study.text import shown
 
 AnyConfig = StudyConfig | ComparisonConfig
 
@@ -157,7 +158,7 @@ def _require_same_study(
         earlier = json.loads(told)
         now = json.loads(json.dumps({**fixed_part(config), "storage": storage.uri}))
         changed = [
-            f"{name} was {_short(earlier[name])} and is {_short(now.get(name))}"
+            f"{name} was {shown(earlier[name])} and is {shown(now.get(name))}"
             for name in earlier
             if earlier[name] != now.get(name)
         ]
@@ -172,11 +173,6 @@ def _require_same_study(
             f"{folder / 'study.json'}: plans {config.num_samples} trials, but {JOURNAL_FILE} has "
             f"{planned}; restore it from a copy"
         )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _require_agreement(
@@ -318,10 +314,9 @@ class _Tables:
         """The rows of a table by trial id."""
         if name not in self._parts:
             frame = self._read(name)
-            has_ids = frame is not None and "trial_id" in frame
-            self._parts[name] = (
-                dict(iter(frame.groupby("trial_id", observed=True))) if has_ids else {}
-            )
+            if frame is None or "trial_id" not in frame.columns:
+                frame = pd.DataFrame({"trial_id": []})
+            self._parts[name] = dict(iter(frame.groupby("trial_id", observed=True)))
         return self._parts[name]
 
     def _read(self, name: str) -> pd.DataFrame | None:

@@ -146,11 +146,8 @@ def _run_session(
     if options.retry_failed:
         console.print(f"{retry_failed(study)} failed trials run again.")
     console.print(f"{folder}: {slots.describe()}", highlight=False)
-    if not (slots.gpus_per_trial or options.address or kernels.compiler()):
-        console.print(
-            "No C compiler here (cc, or $CC): trials train at about half the speed they "
-            "could. Your system's package gcc mends it."
-        )
+    if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
+        console.print(f"{problem}. Trials train at about half the speed they could.")
     train, evaluated = _load_images(folder, config, options.data_dir)
     trainable = tune.with_resources(
         tune.with_parameters(

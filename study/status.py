@@ -20,12 +20,12 @@ from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from study.cli import Parser, guarded, place_or_uri, require_uri
+from study.cli import Parser, guarded, place_or_uri
 from study.config import UserError
-from study.files import is_uri
+from study.files import is_uri, require_uri
 from study.journal import JOURNAL_FILE, read_trials, trial_name, trial_status
 from study.progress import format_duration, format_params
-from study.results import is_comparison, load_study_json, resume_command
+from study.study_file import is_comparison, load_study_json, resume_command
 from study.terminal import Terminal
 from study.text import escape
 

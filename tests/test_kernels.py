@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -27,7 +30,7 @@ def fresh_cache(tmp_path, monkeypatch):
 
 def test_a_compiler_is_at_hand_here():
     """Without one the tests of the kernels would test nothing."""
-    assert kernels.compiler() is not None
+    assert kernels.problem() is None
 
 
 def test_a_library_is_compiled_once_and_kept(fresh_cache, monkeypatch):
@@ -65,9 +68,101 @@ def test_without_a_working_compiler_torch_does_the_work(
     assert learning_state(trainer.model) == learning_state(plain.model)
 
 
-def test_where_the_cache_cannot_be_written_torch_does_the_work(tmp_path, monkeypatch, fresh_cache):
+def kept(folder):
+    """The one library in the cache."""
+    (library,) = (folder / "kernels").glob("*.so")
+    return library
+
+
+def load_in_a_process(**environment):
+    """Use the library as a trial does; a library that crashes takes that process along."""
+    code = (
+        "from study import kernels\n"
+        "print(kernels.library('adadelta') is not None, kernels.problem())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of its own, with a library in it; returns the folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_in_a_process() == "True None"
+    return tmp_path / "mnist-study"
+
+
+DAMAGES = {
+    "cut short": lambda content: content[:4096],
+    "cut to half": lambda content: content[: len(content) // 2],
+    "its end zeroed": lambda content: content[:4096] + bytes(len(content) - 4096),
+    "a bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "empty": lambda content: b"",
+    "of an earlier version": lambda content: content[:-32],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_library_is_made_anew(cache, damage):
+    whole = kept(cache).read_bytes()
+    kept(cache).write_bytes(DAMAGES[damage](whole))
+    assert load_in_a_process() == "True None"
+    assert len(kept(cache).read_bytes()) == len(whole)
+
+
+def test_a_library_that_others_may_have_written_is_not_loaded(cache):
+    library = kept(cache)
+    before = library.stat().st_ino
+    os.chown(library, 65534, 65534)
+    assert load_in_a_process() == "True None"
+    assert library.stat().st_ino != before
+    library.chmod(0o666)
+    assert load_in_a_process() == "True None"
+    assert library.stat().st_mode & 0o022 == 0
+    elsewhere = cache / "elsewhere.so"
+    library.rename(elsewhere)
+    library.symlink_to(elsewhere)
+    assert load_in_a_process() == "True None"
+    assert not library.is_symlink()
+
+
+def test_the_cache_is_private(cache):
+    folder = cache / "kernels"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o777)
+    assert load_in_a_process() == "True None"
+    assert folder.stat().st_mode & 0o777 == 0o700
+    os.chown(folder, 65534, 65534)
+    library, before = kept(cache), kept(cache).stat()
+    assert load_in_a_process() == "True None"  # made anew, for that process alone
+    assert (library.stat().st_ino, library.stat().st_mtime) == (before.st_ino, before.st_mtime)
+
+
+def test_without_a_cache_the_library_is_made_for_the_process(tmp_path, monkeypatch, fresh_cache):
     (tmp_path / "kernels").write_text("a file where the folder should be")
-    assert kernels.library("adadelta") is None
+    assert kernels.library("adadelta") is not None
+
+
+def test_the_compiler_may_have_words_before_it(cache):
+    assert load_in_a_process(CC="env A=b cc") == "True None"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [("/bin/false", "The C compiler '/bin/false' fails (exit status 1); set CC to one that works"),
+     ("/bin/true", "exits with 0 but makes no library"),
+     ("no-such", "No C compiler here ('no-such' is not found); install a C compiler"),
+     ("cc --no-such-option", "unrecognized")],
+)  # fmt: skip
+def test_a_compiler_that_fails_is_told(cache, compiler, reason):
+    told = load_in_a_process(CC=compiler)
+    assert told.startswith("False ")
+    assert reason in told
+    assert "\n" not in told
 
 
 def test_with_a_compiler_they_are_used_and_can_be_left_out(digits):

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import UserError
+from study.config import StudyConfig, UserError
 from study.history import History
 from study.results import (
     EPOCH_COLUMNS,
-    FORMAT_VERSION,
     STEP_COLUMNS,
     TRIAL_COLUMNS,
     load_study,
@@ -18,6 +17,10 @@ from study.results import (
     write_json,
     write_tables,
 )
+from study.space import DEFAULT_SPACE, space_to_json
+from tests.compared import study_content
+
+CONTENT = study_content(StudyConfig("a", space_to_json(DEFAULT_SPACE)))
 
 
 def history(accuracies, losses_per_epoch=3):
@@ -60,7 +63,7 @@ def written(tmp_path):
         row(2, "diverged", error="loss not finite in epoch 2"),
         row(3, "failed", error="MemoryError", precision="auto"),
     ]
-    write_json(tmp_path / "study.json", {"format_version": FORMAT_VERSION, "config": {}})
+    write_json(tmp_path / "study.json", CONTENT)
     write_tables(tmp_path, rows, histories)
     return tmp_path, histories
 
@@ -119,7 +122,7 @@ def test_ranking_puts_complete_trials_first(written):
 
 
 def test_a_study_without_any_epoch_has_empty_tables(tmp_path):
-    write_json(tmp_path / "study.json", {"format_version": FORMAT_VERSION})
+    write_json(tmp_path / "study.json", CONTENT)
     write_tables(tmp_path, [row(0, "failed")], {})
     results = load_study(tmp_path)
     assert (len(results.trials), len(results.epochs), len(results.steps)) == (1, 0, 0)

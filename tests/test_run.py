@@ -14,9 +14,9 @@ from study import run
 from study.cli import command_line
 from study.config import UserError
 from study.record import check_new_folder, load_config
-from study.results import FORMAT_VERSION
 from study.run import make_parser, new_config, resumed_config
 from study.text import shown
+from tests.compared import study_content
 
 
 def refused(capsys, *argv):
@@ -158,7 +158,7 @@ def test_a_study_that_says_it_lies_elsewhere_is_refused(made, here, capsys):
     content = json.loads(file.read_text())
     for elsewhere in (str(here / "precious"), "file:///x", "s3://b/x?endpoint_override=y:1", 3):
         file.write_text(json.dumps({**content, "storage": elsewhere}))
-        assert "study.json: storage: " in refused(capsys, "--resume", "results/a")
+        assert "study.json: damaged (storage: " in refused(capsys, "--resume", "results/a")
     assert not (here / "precious").exists()
 
 
@@ -233,8 +233,7 @@ def made(here):
     config = new_config(args("--name", "a", "--lr", "0.1", "1", "--epochs", "3"))
     folder = here / "results" / "a"
     folder.mkdir(parents=True)
-    content = {"format_version": FORMAT_VERSION, "config": config.to_json(), "sessions": []}
-    (folder / "study.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps(study_content(config)))
     return config
 
 
@@ -268,8 +267,7 @@ def test_resuming_with_something_else_is_refused(made, argv, reason):
 
 def test_a_damaged_configuration_is_refused(made, here, capsys):
     file = here / "results" / "a" / "study.json"
-    content = {"format_version": FORMAT_VERSION, "config": {"unknown": 1}}
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "config": {"unknown": 1}}))
     assert "damaged" in refused(capsys, "--resume", "results/a")
 
 

@@ -158,7 +158,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
 def test_without_a_compiler_it_says_so_and_runs(here, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     out = run(here, "--num-samples", "1", "--name", "s", *SMALL, "--epochs", "1")
-    assert "No C compiler here (cc, or $CC)" in out
+    assert "No C compiler here ('no-such-compiler' is not found); install a C compiler" in out
     (status,) = load_study(here / "results" / "s").trials["status"]
     assert status == "complete"
 
@@ -181,7 +181,7 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
 
 
 def test_failed_trials_are_explained_and_run_again(here):
-    """Their error says what a terminal could obey and Rich read as markup, as a real one of NCCL."""
+    """Their error is what a terminal could obey and Rich read as markup, as a real one of NCCL."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),

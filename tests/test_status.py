@@ -9,9 +9,10 @@ from optuna.trial import TrialState
 
 from study import status
 from study.config import StudyConfig
-from study.results import load_study_json, write_json
+from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import load_study_json
 from study.terminal import Terminal
 from tests.compared import write_comparison
 from tests.studies import SMALL, count_epochs, run, start, wait_until
