@@ -124,6 +124,11 @@ def add_running_options(parser: Parser) -> None:
         help="most trials at once (default: all that fit)",
     )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run each failed trial again, as a new trial with the same seed",
+    )
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
@@ -185,6 +190,8 @@ def launch(
         require_positive("--max-concurrent", args.max_concurrent, integer=True)
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
+    if args.retry_failed and args.resume is None:
+        raise UserError("--retry-failed: needs --resume DIR: a new study has no failed trials")
     # Imported when the options are known to be good: it takes seconds.
     from study import record, search
     from study.signals import StopRequest
@@ -213,20 +220,28 @@ def launch(
         gpus_per_trial=args.gpus_per_trial,
         max_concurrent=args.max_concurrent,
         time_budget_s=args.time_budget,
+        retry_failed=args.retry_failed,
     )
     outcome = search.run_study(storage, config, options, console, resume=resume)
     show(folder, config, outcome, console)
-    return 0
+    if outcome.counts["failed"]:
+        again = command_line(module, *resume_arguments(args, folder), "--retry-failed")
+        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
+        console.print(f"  {again}", soft_wrap=True)
+    return 1 if outcome.all_failed else 0
 
 
-def show_counts(
-    config: StudyConfig | ComparisonConfig, outcome: Any, trials: Any, console: Console
-) -> None:
+def resume_arguments(args: argparse.Namespace, folder: Path) -> list[object]:
+    """What continues the study in `folder` where this session ran."""
+    return ["--resume", folder, *(["--address", args.address] if args.address else [])]
+
+
+def show_counts(outcome: Any, trials: Any, console: Console) -> None:
     """Print how many trials ended, and how."""
     counts = trials["status"].value_counts()
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
     console.print(
-        f"\n{outcome.ended} of {config.num_samples} trials ended ({summary}) in "
+        f"\n{outcome.ended} of {outcome.planned} trials ended ({summary}) in "
         f"{format_duration(outcome.seconds)}"
     )
 

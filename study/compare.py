@@ -21,6 +21,7 @@ from study.cli import (
     folder_name,
     guarded,
     launch,
+    resume_arguments,
     show_counts,
     show_next,
 )
@@ -143,18 +144,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    show = partial(show_outcome, args.address)
+    show = partial(show_outcome, args)
     return guarded(lambda: launch(args, argv, partial(make_config, args), show, "study.compare"))
 
 
 def show_outcome(
-    address: str | None, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
+    args: argparse.Namespace, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
 ) -> None:
     """Print each arm's results, the files written and the next commands."""
     from study.results import load_study
 
     trials = load_study(folder).trials
-    show_counts(config, outcome, trials, console)
+    show_counts(outcome, trials, console)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds a trial"):
         table.add_column(column, no_wrap=True)
@@ -173,7 +174,7 @@ def show_outcome(
     images = "test" if config.protocol == "paper" else "validation"
     console.print(f"On the {images} images, after the last epoch:")
     console.print(table)
-    resume = ["--resume", folder, *(["--address", address] if address else [])]
+    resume = resume_arguments(args, folder)
     more = command_line("study.compare", *resume, "--replicates", 2 * config.replicates)
     then = (command_line("analysis.report", folder), more)
     show_next(folder, command_line("study.compare", *resume), outcome, then, console)

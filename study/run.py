@@ -22,6 +22,7 @@ from study.cli import (
     guarded,
     launch,
     number,
+    resume_arguments,
     show_counts,
     show_next,
 )
@@ -175,18 +176,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
     if args.num_samples is not None:
         require_positive("--num-samples", args.num_samples, integer=True)
-    show = partial(show_outcome, args.address)
+    show = partial(show_outcome, args)
     return launch(args, argv, partial(make_config, args), show, "study.run")
 
 
 def show_outcome(
-    address: str | None, folder: Path, config: StudyConfig, outcome: Any, console: Console
+    args: argparse.Namespace, folder: Path, config: StudyConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials
 
     trials = load_study(folder).trials
-    show_counts(config, outcome, trials, console)
+    show_counts(outcome, trials, console)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
     columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
@@ -203,7 +204,7 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    resume = ["--resume", folder, *(["--address", address] if address else [])]
+    resume = resume_arguments(args, folder)
     more = command_line("study.run", *resume, "--num-samples", 2 * config.num_samples)
     then = (command_line("analysis.report", folder), more)
     show_next(folder, command_line("study.run", *resume), outcome, then, console)

@@ -39,6 +39,7 @@ from study.searcher import (
 from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
+from study.study_file import resume_command
 from study.trainable import TrialTrainable
 
 # Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
@@ -88,6 +89,12 @@ class Outcome:
     def ended(self) -> int:
         """Trials that have ended."""
         return self.counts.total()
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether all trials have ended and none has a result."""
+        results = self.counts["complete"] + self.counts["pruned"]
+        return self.ended >= self.planned and not results
 
 
 def run_study(
@@ -146,6 +153,8 @@ def _run_session(
     if options.retry_failed:
         console.print(f"{retry_failed(study)} failed trials run again.")
     console.print(f"{folder}: {slots.describe()}", highlight=False)
+    again = resume_command({"config": config.to_json()}, storage.uri or folder, options.address)
+    console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
     if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
         console.print(f"{problem}. Trials train at about half the speed they could.")
     train, evaluated = _load_images(folder, config, options.data_dir)

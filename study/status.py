@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import shlex
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from rich.table import Table
 from study.cli import Parser, guarded, place_or_uri
 from study.config import UserError
 from study.files import is_uri, require_uri
-from study.journal import JOURNAL_FILE, read_trials, trial_name, trial_status
+from study.journal import JOURNAL_FILE, is_retry, read_journal, trial_name, trial_status
 from study.progress import format_duration, format_params
 from study.study_file import is_comparison, load_study_json, resume_command
 from study.terminal import Terminal
@@ -100,15 +99,15 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
 def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = load_study_json(folder)
     config, session = study["config"], study["sessions"][-1]
-    trials = read_trials(folder)
+    known = read_journal(folder).trials
+    trials = [trial for trial in known if trial.params]
     ended = [trial for trial in trials if trial.state.is_finished()]
     complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
     alive = None if uri else _is_locked(folder / ".lock")
     arms = len(config.get("arms", ()))
     planned = arms * config["replicates"] if arms else config["num_samples"]
-    resume = resume_command(study, uri or folder)
-    if session["address"]:
-        resume += " " + shlex.join(["--address", session["address"]])
+    planned += sum(map(is_retry, known))
+    resume = resume_command(study, uri or folder, session["address"])
     return StudyStatus(
         name=config["name"],
         planned=planned,
