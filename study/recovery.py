@@ -92,7 +92,7 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
     if journal.name is None:
         _require_no_results(storage)
         return Recovered(journal)
-    _require_same_study(folder, config, storage, journal)
+    _require_same_study(folder, config, journal)
     found = Recovered(journal)
     tables = _Tables(folder)
     _require_agreement(storage, config, journal, tables)
@@ -142,9 +142,7 @@ def _require_no_results(storage: Storage) -> None:
         )
 
 
-def _require_same_study(
-    folder: Path, config: AnyConfig, storage: Storage, journal: JournalContent
-) -> None:
+def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent) -> None:
     """Refuse a ``study.json`` that is not the one the journal was begun with."""
     told = journal.attrs.get("config")
     if told is None:
@@ -156,7 +154,7 @@ def _require_same_study(
             changed = ["the space or another setting"]
     else:
         earlier = json.loads(told)
-        now = json.loads(json.dumps({**fixed_part(config), "storage": storage.uri}))
+        now = json.loads(json.dumps(fixed_part(config)))
         changed = [
             f"{name} was {shown(earlier[name])} and is {shown(now.get(name))}"
             for name in earlier

@@ -105,7 +105,7 @@ def run_study(
     Nothing is written to its folder before data and cluster are known to be there.
 
     Raises:
-        UserError: Something the user can mend.
+        UserError: Something the user can fix.
     """
     with ExitStack() as stack:
         if resume:  # at once: what is wrong with the study's files is to be known before Ray starts
@@ -149,10 +149,10 @@ def _run_session(
         console.print(note, soft_wrap=True)
     repair(storage, recovered)
     write_study_json(folder, config, options.address, slots, storage=storage.uri, resume=resume)
-    study = open_optuna_study(folder, config, storage_uri=storage.uri)
+    study = open_optuna_study(folder, config)
     if options.retry_failed:
         console.print(f"{retry_failed(study)} failed trials run again.")
-    console.print(f"{folder}: {slots.describe()}", highlight=False)
+    console.print(f"{folder}: {slots.describe()}")
     again = resume_command({"config": config.to_json()}, storage.uri or folder, options.address)
     console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
     if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):

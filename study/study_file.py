@@ -34,6 +34,10 @@ def load_study_json(path: Path) -> dict[str, Any]:
             study = json.loads(opened.read())
         json.dumps(study, ensure_ascii=False).encode()  # no half characters, which none can write
     except (FileNotFoundError, NotADirectoryError):
+        if (path / "optuna.log").exists():
+            raise UserError(
+                f"{file}: missing, though the study's journal is there; restore it from a copy"
+            ) from None
         raise UserError(
             f"{path}: not a study (no study.json); give a folder like results/NAME"
         ) from None
