@@ -44,7 +44,7 @@ def load_study_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
     try:
-        version = _field({"study.json": study}, "study.json", dict).get("format_version", "unknown")
+        version = _field(_field({"it": study}, "it", dict), "format_version", object)
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{file}: results format {_short(version)}, this version reads format "
@@ -115,7 +115,9 @@ def _check(study: dict[str, Any]) -> None:
     _match(_field(config, "name", str), FOLDER_NAME, "config.name")
     _field(config, "seed", int)
     _field(config, "title" if comparison else "space", str if comparison else dict)
-    for arm in _field(config, "arms", dict) if comparison else ():
+    if comparison and not _field(config, "arms", dict):
+        raise ValueError("config.arms is empty")
+    for arm in config["arms"] if comparison else ():
         _match(arm, ARM_NAME, "an arm's name")
     try:
         (ComparisonConfig if comparison else StudyConfig)(**config)
