@@ -22,10 +22,11 @@ from analysis import claims, exhibits, output, paper
 from analysis.evidence import Evidence, load_evidence
 from analysis.render import Exhibit, slug, write, write_csv
 from analysis.sections import gaps, lead, make_sections, sources
-from study.cli import Parser, guarded
+from study.cli import Parser, guarded, place
 from study.config import UserError
 from study.data import default_data_dir, load_splits, open_test_set
 from study.files import replacing
+from study.terminal import Terminal
 
 EPILOG = """examples:
   python -m analysis.report results/NAME
@@ -156,13 +157,6 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
 
-def named_folder(text: str) -> Path:
-    """A folder that is named, as argparse type."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; name a folder")
-    return Path(text)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(
@@ -173,13 +167,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("results", type=named_folder, nargs="+", help="folders like results/NAME")
+    parser.add_argument("results", type=place, nargs="+", help="folders like results/NAME")
     parser.add_argument(
-        "--output", type=named_folder, metavar="DIR",
+        "--output", type=place, metavar="DIR",
         help="where to write (default: NAME/report for one folder, else report)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", type=named_folder, metavar="DIR", default=default_data_dir(),
+        "--data-dir", type=place, metavar="DIR", default=default_data_dir(),
         help="where the images lie, for pictures of examples (default %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
@@ -198,9 +192,10 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); choose another --output"
         ) from None
-    print(f"Wrote {page}, and its figures and numbers beside it.")
+    console = Terminal()
+    console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
-        print(f"Not in it: {title}. Fill the gap with: {command}")
+        console.print(f"Not in it: {title}. Fill the gap with: {command}", soft_wrap=True)
     return 0
 
 

@@ -186,8 +186,7 @@ def load_study(path: str | Path) -> StudyResults:
     study = load_study_json(path)
     frames = {name: _load_table(path, name, study) for name in TABLES}
     for _ in range(MORE_READS):
-        newest = max((path / f"{name}.parquet").stat().st_mtime for name in TABLES)
-        if time.time() - newest > STILL_WRITING_S or not _misfit(**frames)[0]:
+        if not _misfit(**frames)[0] or not _just_written(path):
             break
         time.sleep(BETWEEN_READS_S)
         frames = {name: _load_table(path, name, study) for name in TABLES}
@@ -198,6 +197,11 @@ def load_study(path: str | Path) -> StudyResults:
             f"{resume_command(study, path)}"
         )
     return StudyResults(path, study, **frames)
+
+
+def _just_written(path: Path) -> bool:
+    newest = max((path / f"{name}.parquet").stat().st_mtime for name in TABLES)
+    return time.time() - newest < STILL_WRITING_S
 
 
 def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def load_study_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
     try:
-        version = _field(_field({"study.json": study}, "study.json", dict), "format_version", int)
+        version = _field(_field({"it": study}, "it", dict), "format_version", object)
         if version != FORMAT_VERSION:
             raise UserError(
                 f"{file}: results format {shown(version)}, this version reads format "

@@ -57,7 +57,7 @@ def check(folder):
         for suffix in ("svg", "csv"):
             assert (folder / "figures" / f"{name}.{suffix}").is_file()
     text = (folder / "report.md").read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"(?<!\\)\]\(([^)#]+)\)", text):
         assert (folder / target).is_file(), target
     return page
 

@@ -84,9 +84,10 @@ OF_SEARCH = [("config", "space"), ("config", "num_samples"), ("config", "space",
              ("config", "space", "lr", "name"), ("config", "space", "lr", "attributes"),
              ("config", "space", "lr", "attributes", "low"),
              ("config", "space", "batch_size", "attributes", "choices")]  # fmt: skip
-OF_COMPARISON = [("config", "arms"), ("config", "replicates"),
+OF_COMPARISON = [("config", "arms"), ("config", "arms", "cnn"), ("config", "replicates"),
                  ("config", "title"), ("data", "split", "evaluated")]  # fmt: skip
-MAY_BE_MISSING = {"epochs", "replicates", "num_samples", "seed"}  # the configuration's own defaults
+# The configuration has defaults; a comparison without arms is a search; one arm is enough.
+MAY_BE_MISSING = {"epochs", "replicates", "num_samples", "arms", "cnn", "seed"}
 WRONG = [None, [], {}, "x", -1, 1.5, True, 10**400, [[]], {"a": {"b": []}}]
 
 
@@ -102,11 +103,7 @@ def test_what_is_missing_or_of_another_kind_is_refused(tmp_path, content, path):
     good = content
     for key in path:
         good = good[key]
-    if path[-1] not in MAY_BE_MISSING and path not in {
-        ("config", "arms"),
-        ("config", "arms", "cnn"),
-        ("sessions", 0),
-    }:
+    if path[-1] not in MAY_BE_MISSING:
         refused(tmp_path, changed(content, path, KeyError))
     for value in WRONG:
         if type(value) is type(good) and not isinstance(value, (dict, list)):
@@ -119,7 +116,7 @@ def test_what_is_missing_or_of_another_kind_is_refused(tmp_path, content, path):
         # What is let through is of a kind that fits.
         allowed = {
             "seed": (bool,), "address": (str, type(None)), "git": (dict, type(None)),
-            "versions": (dict,),
+            "versions": (dict,), "cnn": (dict,),
         }  # fmt: skip
         assert isinstance(value, allowed.get(path[-1], ())), (value, study)
 
