@@ -16,6 +16,11 @@ from study.text import shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
+# What the study and Ray name so is a file, or a folder, and is written as one.
+FILE_NAME = re.compile(
+    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
+)
+FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
 
 
 @contextmanager
@@ -71,7 +76,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def require_plain(folder: Path, *, besides: str) -> None:
-    """Refuse a study's folder that holds links, pipes or devices.
+    """Refuse a study's folder that holds links, pipes or devices, or folders in place of files.
 
     A link in a folder from someone else may lead anywhere: what is written to it would be
     written there.
@@ -81,7 +86,7 @@ def require_plain(folder: Path, *, besides: str) -> None:
         besides: How the names of harmless links begin: ones that are only made and removed.
 
     Raises:
-        UserError: Something in the folder is neither a file nor a folder.
+        UserError: Something in the folder is not what its name says.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -95,6 +100,12 @@ def require_plain(folder: Path, *, besides: str) -> None:
                 raise UserError(
                     f"{path}: is {kind}, which a study's folder does not hold; put the file or "
                     "folder itself there"
+                )
+            if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
+                raise UserError(f"{path}: is a folder, not a file; remove it or restore the file")
+            if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
+                raise UserError(
+                    f"{path}: is a file, not a folder; remove it, or restore the folder"
                 )
 
 
