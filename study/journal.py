@@ -38,7 +38,7 @@ def trial_status(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return "pruned"
     if trial.state == TrialState.FAIL:
-        return trial.user_attrs.get("status", "failed")
+        return "diverged" if trial.user_attrs.get("status") == "diverged" else "failed"
     return "interrupted"
 
 

@@ -9,11 +9,11 @@ after one of them was replaced by an older copy, are refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
@@ -26,6 +26,7 @@ from study.journal import (
     JOURNAL_FILE,
     JournalContent,
     is_retry,
+    journal_damage_told,
     read_journal,
     seed_number,
     trial_name,
@@ -93,19 +94,23 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
         _require_no_results(storage)
         return Recovered(journal)
     _require_same_study(folder, config, journal)
-    found = Recovered(journal)
+    with journal_damage_told(folder / JOURNAL_FILE):
+        known = {
+            trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
+            for trial in asked(journal.trials, config)
+        }
+    kept = {trial_id: storage.kept(trial_id) for trial_id in storage.kept_ids()}
     tables = _Tables(folder)
-    _require_agreement(storage, config, journal, tables)
+    _require_agreement(folder, config, known, kept, tables)
+    found = Recovered(journal)
     sources: dict[str, list[str]] = {}
-    for trial in asked(journal.trials, config):
-        trial_id = trial_name(trial.number)
-        made_with = trial_config_of(config, trial)
+    for trial_id, (trial, made_with) in known.items():
         if trial.state.is_finished():
-            history, source = _history_of(storage, config, trial, made_with, tables)
-        elif (untold := _end_untold(storage, trial_id, tables)) is not None:
+            history, source = _history_of(storage, config, known[trial_id], kept, tables)
+        elif (untold := _end_untold(trial_id, kept, tables)) is not None:
             history, source = untold
         else:
-            _note_lost_epochs(found, storage, trial, made_with, tables)
+            _note_lost_epochs(found, storage, known[trial_id], kept, tables)
             continue
         found.ended[trial_id] = replace(history, config=asdict(made_with))
         sources.setdefault(source, []).append(trial_id)
@@ -130,9 +135,19 @@ def repair(storage: Storage, recovered: Recovered) -> None:
         storage.keep(trial_id, history)
 
 
+class _Known(NamedTuple):
+    """A trial of the journal."""
+
+    trial: FrozenTrial
+    made_with: TrialConfig
+
+
+Kept = Mapping[str, History | None]  # by trial id, what is in histories/; None: damaged
+
+
 def _require_no_results(storage: Storage) -> None:
     """Without a journal a study can only begin."""
-    traces = [name for name in ("trials.parquet",) if (storage.folder / name).exists()]
+    traces = [path.name for path in sorted(storage.folder.glob("*.parquet"))]
     traces += [f"{HISTORIES}/{name}.npz" for name in sorted(storage.kept_ids())]
     traces += [f"{RAY_FOLDER}/{name}" for name in storage.trial_ids()]
     if traces:
@@ -153,7 +168,8 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
         else:
             changed = ["the space or another setting"]
     else:
-        earlier = json.loads(told)
+        with journal_damage_told(folder / JOURNAL_FILE):
+            earlier = dict(json.loads(told))
         now = json.loads(json.dumps(fixed_part(config)))
         changed = [
             f"{name} was {shown(earlier[name])} and is {shown(now.get(name))}"
@@ -174,25 +190,24 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
 
 
 def _require_agreement(
-    storage: Storage, config: AnyConfig, journal: JournalContent, tables: _Tables
+    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: _Tables
 ) -> None:
     """Refuse a journal that is older than the results beside it, or not theirs."""
-    known = {trial_name(t.number): t for t in asked(journal.trials, config)}
 
     def refuse(trial_id: str, where: str, what: str) -> UserError:
         return UserError(
-            f"{storage.folder / JOURNAL_FILE}: contradicts {where} ({trial_id}: {what}); one of "
+            f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: {what}); one of "
             "them is an older copy or of another study, restore the right one"
         )
 
-    for trial_id in sorted(storage.kept_ids()):
+    for trial_id, history in sorted(kept.items()):
         where = f"{HISTORIES}/{trial_id}.npz"
         if trial_id not in known:
             raise refuse(trial_id, where, "not in the journal")
-        trial, history = known[trial_id], storage.kept(trial_id)
+        trial, made_with = known[trial_id]
         if history is None:
             continue
-        if not history.is_of(trial_config_of(config, trial)):
+        if not history.is_of(made_with):
             raise refuse(trial_id, where, "other hyperparameters")
         if not trial.state.is_finished():
             continue
@@ -203,8 +218,8 @@ def _require_agreement(
     for trial_id, row in tables.rows.items():
         if trial_id not in known:
             raise refuse(trial_id, "trials.parquet", "not in the journal")
-        trial = known[trial_id]
-        expected = asdict(trial_config_of(config, trial))
+        trial = known[trial_id].trial
+        expected = asdict(known[trial_id].made_with)
         for name in CONFIGURED:
             if row[name] != expected[name]:
                 raise refuse(trial_id, "trials.parquet", f"{name} {expected[name]} and {row[name]}")
@@ -214,24 +229,32 @@ def _require_agreement(
 
 
 def _history_of(
-    storage: Storage, config: AnyConfig, trial: FrozenTrial, made_with: TrialConfig, tables: _Tables
+    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: _Tables
 ) -> tuple[History, str]:
     """What an ended trial measured, and where that was found."""
+    trial, made_with = known
     trial_id, status = trial_name(trial.number), trial_status(trial)
-    told = {"status": status, "error": trial.user_attrs.get("error", "")}
-    kept = storage.kept(trial_id)
-    if kept is not None and _fits(kept, trial, config):
-        return replace(kept, **told), HISTORIES
-    newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
-    if newest is not None and _fits(newest[1], trial, config):
-        return replace(newest[1], **told), RAY_FOLDER
-    from_tables = tables.history(trial_id)
-    if from_tables is not None and _fits(from_tables, trial, config):
-        return replace(from_tables, **told), TABLES
-    if not trial.intermediate_values and status == "failed":  # before its first epoch
-        return replace(NOTHING, **told), HISTORIES
+
+    def from_checkpoint() -> History | None:
+        newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
+        return newest[1] if newest else None
+
+    sources: list[tuple[str, Callable[[], History | None]]] = [
+        (HISTORIES, lambda: kept.get(trial_id)),
+        (RAY_FOLDER, from_checkpoint),
+        (TABLES, lambda: tables.history(trial_id)),
+    ]
     values = history_from_values(trial.intermediate_values, made_with, config.num_train)
-    return replace(values, **told), JOURNAL_FILE
+    history, source = values, JOURNAL_FILE
+    for name, look in sources:
+        found = look()
+        if found is not None and _fits(found, trial, config):
+            history, source = found, name
+            break
+    else:
+        if not trial.intermediate_values and status == "failed":  # before its first epoch
+            source = HISTORIES
+    return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
 
 
 def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
@@ -250,22 +273,23 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
     return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)
 
 
-def _end_untold(storage: Storage, trial_id: str, tables: _Tables) -> tuple[History, str] | None:
+def _end_untold(trial_id: str, kept: Kept, tables: _Tables) -> tuple[History, str] | None:
     """What a trial measured that has ended, though the journal was not told before a kill."""
-    for found, source in ((storage.kept(trial_id), HISTORIES), (tables.history(trial_id), TABLES)):
+    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), TABLES)):
         if found is not None and found.status is not None:
             return found, source
     return None
 
 
 def _note_lost_epochs(
-    found: Recovered, storage: Storage, trial: FrozenTrial, made_with: TrialConfig, tables: _Tables
+    found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: _Tables
 ) -> None:
     """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
+    trial, made_with = known
     trial_id = trial_name(trial.number)
     newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
-    kept = [h for h in (storage.kept(trial_id), tables.history(trial_id)) if h is not None]
-    longest = max(kept, key=lambda history: len(history.epochs), default=NOTHING)
+    left = [h for h in (kept.get(trial_id), tables.history(trial_id)) if h is not None]
+    longest = max(left, key=lambda history: len(history.epochs), default=NOTHING)
     if len(longest.epochs) > (len(newest[1].epochs) if newest else 0):
         found.partial[trial_id] = replace(longest, config=asdict(made_with))
     if trial.intermediate_values and newest is None:
