@@ -228,7 +228,10 @@ def launch(
         again = command_line(module, *resume_arguments(args, folder), "--retry-failed")
         console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
         console.print(f"  {again}", soft_wrap=True)
-    return 1 if outcome.all_failed else 0
+    if outcome.all_failed:
+        console.print("All trials failed or diverged: exit status 1.")
+        return 1
+    return 0
 
 
 def resume_arguments(args: argparse.Namespace, folder: Path) -> list[object]:

@@ -171,13 +171,15 @@ def test_a_spent_time_budget_ends_the_study(here):
 
 def test_diverging_trials_are_kept_and_the_study_goes_on(here):
     out = run(here, "--num-samples", "3", "--name", "d", "--optimizer", "sgd", "--lr", "1e20",
-              "--epochs", "2", "--batch-size", "1024", "--width-mult", "0.5")  # fmt: skip
+              "--epochs", "2", "--batch-size", "1024", "--width-mult", "0.5",
+              status=1)  # fmt: skip
     results = assert_each_trial_once(here / "results" / "d", 3, {"diverged"})
     assert Counter(results.trials["status"]) == {"diverged": 3}
     assert results.trials["error"].str.startswith("loss not finite in epoch 1").all()
     assert results.epochs["val_loss"].isna().all()
     assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "d"))
     assert "3 diverged" in out
+    assert "All trials failed or diverged: exit status 1." in out
 
 
 def test_failed_trials_are_explained_and_run_again(here):
