@@ -6,6 +6,7 @@ colour-blind palette; each has a marker of its own as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ Style = dict[str, Any]
 def arm_styles(arms: Iterable[Any]) -> dict[Any, Style]:
     """Colour and marker of each arm: a ramp where the names are numbers, else a palette."""
     names = list(dict.fromkeys(arms))
-    if all(str(name).replace(".", "").isdigit() for name in names):
+    if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(name)) for name in names):
         names.sort(key=float)
         colours = ordered_colours(len(names))
     else:

@@ -31,6 +31,7 @@ from study import cluster, search
 from study.config import StudyConfig
 from study.data import ImageData
 from study.record import TableWriter
+from study.recovery import Recovered
 from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import RAY_FOLDER, Storage
@@ -41,6 +42,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "ask": [(StudySearch, "next_trial")],
     "report": [(StudySearch, "on_trial_result")],
     "tell": [(StudySearch, "on_trial_complete")],
+    "keep": [(Storage, "keep"), (Storage, "drop_checkpoints"), (StudySearch, "_last_history")],
     "tables": [(TableWriter, "write")],
     "view": [(rich.live.Live, "refresh")],
     "callback": [(search.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]
@@ -176,7 +178,8 @@ def measure(options: Options) -> Measured:
     opened = time.process_time() - start
     storage = Storage(folder)
     nothing = ImageData(np.empty((0, 28, 28), np.uint8), np.empty(0, np.uint8))
-    tables = TableWriter(storage, config, study, nothing)
+    recovered = Recovered()
+    tables = TableWriter(storage, config, study, nothing, recovered)
     stopwatch = Stopwatch()
     for part, functions in PARTS.items():
         for owner, name in functions:
@@ -194,7 +197,9 @@ def measure(options: Options) -> Measured:
     with Path(os.devnull).open("w") as screen:
         console = Console(file=screen, force_terminal=True, width=120, height=40)
         running = search.RunOptions(data_dir=folder)
-        search._search(storage, config, running, slots, study, trainable, tables, console)
+        search._search(
+            storage, config, running, slots, study, trainable, tables, recovered, console
+        )
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     sizes, files = _sizes(folder)
     return Measured(

@@ -17,7 +17,7 @@ import numpy as np
 from ray import tune
 
 from study.config import NUM_TRAIN_EXAMPLES
-from study.results import STATE_FILE, History
+from study.history import HISTORY_FILE, STATE_FILE, History
 
 START_UP_S = 300.0
 
@@ -95,7 +95,7 @@ class SyntheticTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a folder written by `save_checkpoint`."""
         assert isinstance(checkpoint, str)
-        history = History.load(Path(checkpoint) / "history.npz")
+        history = History.read((Path(checkpoint) / HISTORY_FILE).read_bytes())
         self.epochs, self.losses = history.epochs, history.step_losses
 
 

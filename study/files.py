@@ -1,20 +1,36 @@
-"""Whole files or none, and names of places."""
+"""Files that are whole and durable, or not there at all; and names of places."""
 
 from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from study.config import UserError
+from study.text import shown
+
+OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
+UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
+# What the study and Ray name so is a file, or a folder, and is written as one.
+FILE_NAME = re.compile(
+    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
+)
+FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+    """A file that takes the place of `path` once it is whole and on the disk.
+
+    After a power cut `path` holds the old content or the new one. The new one is certain once
+    this returns.
+    """
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
         try:
             yield file
             file.flush()
@@ -24,8 +40,85 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file that someone else wrote survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those above it, so that they survive a power cut."""
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.absolute().parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote left in `folder`."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink(missing_ok=True)
+
+
+def require_plain(folder: Path, *, besides: str) -> None:
+    """Refuse a study's folder that holds links, pipes or devices, or folders in place of files.
+
+    A link in a folder from someone else may lead anywhere: what is written to it would be
+    written there.
+
+    Args:
+        folder: The study's.
+        besides: How the names of harmless links begin: ones that are only made and removed.
+
+    Raises:
+        UserError: Something in the folder is not what its name says.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:
+                continue  # of a driver that runs
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name.startswith(besides)):
+                kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
+                raise UserError(
+                    f"{path}: is {kind}, which a study's folder does not hold; put the file or "
+                    "folder itself there"
+                )
+            if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
+                raise UserError(f"{path}: is a folder, not a file; remove it or restore the file")
+            if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
+                raise UserError(
+                    f"{path}: is a file, not a folder; remove it, or restore the folder"
+                )
 
 
 def is_uri(text: str) -> bool:
     """Whether `text` names a place in an object store, ``s3://…``."""
     return re.match(r"\w+://", text) is not None
+
+
+def require_uri(name: str, uri: Any) -> None:
+    """Raise `UserError` unless `uri` is a place in an object store, reached as usual."""
+    # What follows a '?' would choose the server that gets the requests, signed with our keys.
+    if not isinstance(uri, str) or not re.fullmatch(OBJECT_STORE, uri):
+        raise UserError(
+            f"{name}: {shown(uri)} is not like s3://BUCKET/FOLDER; for a folder on this machine or "
+            "a mounted one use --results-dir"
+        )

@@ -1,20 +1,29 @@
-"""The Optuna journal of a study: names in it, and reading it beside a running driver."""
+"""The Optuna journal of a study: names in it, and reading it without changing it.
+
+What an ended trial is in Optuna: ``complete`` is COMPLETE, ``pruned`` is PRUNED with its last
+value, ``diverged`` and ``failed`` are FAIL.
+"""
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import UserError
+from study.files import sync_folder
 
 JOURNAL_FILE = "optuna.log"
+LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
 
 
 def trial_name(number: int) -> str:
@@ -29,37 +38,105 @@ def trial_status(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return "pruned"
     if trial.state == TrialState.FAIL:
-        return trial.user_attrs.get("status", "failed")
+        return "diverged" if trial.user_attrs.get("status") == "diverged" else "failed"
     return "interrupted"
 
 
-@contextmanager
-def journal_at(path: Path) -> Iterator[JournalStorage]:
-    """The journal at `path`, to be opened and read within.
+def seed_number(trial: FrozenTrial | optuna.Trial) -> int:
+    """The number that decides a trial's seed: its own, or that of the trial it runs again."""
+    return trial.user_attrs.get("retry_of", trial.number)
+
+
+def is_retry(trial: FrozenTrial) -> bool:
+    """Whether the trial runs a failed one again; it then comes on top of those planned."""
+    return "retry_of" in trial.user_attrs
+
+
+@dataclass(frozen=True)
+class JournalContent:
+    """What a journal says.
+
+    Attributes:
+        name: The study's; None where the journal is empty.
+        attrs: The study's user attributes.
+        trials: Its trials by number, those that wait included.
+    """
+
+    name: str | None = None
+    attrs: dict[str, Any] = field(default_factory=dict)
+    trials: list[FrozenTrial] = field(default_factory=list)
+
+
+def read_journal(folder: Path) -> JournalContent:
+    """The journal in `folder`, which is left as it is. What is half written does not count.
 
     Raises:
-        UserError: It is damaged.
+        UserError: It cannot be read, or is damaged.
     """
+    path = folder / JOURNAL_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return JournalContent()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    with journal_damage_told(path):
+        lines = content.splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        logs = [json.loads(line) for line in lines]
+        storage = JournalStorage(_InMemory(logs))
+        studies = storage.get_all_studies()
+        if not studies:
+            return JournalContent()
+        (study,) = studies
+        trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        return JournalContent(study.study_name, study.user_attrs, trials)
+
+
+class _InMemory(BaseJournalBackend):
+    """A journal that is only read."""
+
+    def __init__(self, logs: list[dict[str, Any]]) -> None:
+        self._logs = logs
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise NotImplementedError
+
+
+@contextmanager
+def journal_damage_told(path: Path) -> Iterator[None]:
+    """Turn what Optuna raises for a damaged journal into a `UserError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, KeyError, AssertionError) as error:
+            yield
+    except UserError:
+        raise
+    except Exception as error:  # Optuna checks nothing that it reads
+        reason = " ".join(repr(error).split())[:200]
         raise UserError(
-            f"{path}: damaged ({error!r}); restore it from a copy, or start a new study"
+            f"{path}: damaged ({reason}); restore it from a copy, or start a new study"
         ) from None
 
 
-def read_trials(folder: Path) -> list[FrozenTrial]:
-    """The trials of the study in `folder` that have started; leaves the journal as it is.
+def open_journal(folder: Path) -> JournalStorage:
+    """The journal in `folder`, to be written; made where there is none.
 
-    Raises:
-        UserError: The journal is damaged.
+    The caller holds the study's lock and has read the journal with `read_journal`: what a
+    killed process left, a lock or half a line at the end, is stale and is cleared away.
     """
     path = folder / JOURNAL_FILE
-    if not path.exists() or not path.stat().st_size:
-        return []
-    with journal_at(path) as storage:
-        (study,) = storage.get_all_studies()
-        trials = storage.get_all_trials(study._study_id)
-    return [trial for trial in trials if trial.params]
+    for lock in folder.glob(f"{LOCK_FILE}*"):
+        lock.unlink(missing_ok=True)
+    if path.exists():
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+    with journal_damage_told(path):
+        storage = JournalStorage(JournalFileBackend(str(path)))
+    sync_folder(folder)
+    return storage

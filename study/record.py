@@ -31,20 +31,21 @@ from study.config import (
     NUM_TEST_IMAGES,
     NUM_TRAINING_IMAGES,
     StudyConfig,
+    TrialConfig,
     UserError,
 )
 from study.data import ImageData
-from study.journal import trial_name, trial_status
+from study.files import UNFINISHED, make_folder, require_plain
+from study.history import History
+from study.journal import LOCK_FILE, trial_name, trial_status
+from study.recovery import Recovered, asked, trial_config_of
 from study.results import (
-    FORMAT_VERSION,
-    History,
-    is_comparison,
-    load_study_json,
     write_json,
     write_predictions,
     write_tables,
 )
 from study.storage import Storage
+from study.study_file import FORMAT_VERSION, is_comparison, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -54,7 +55,7 @@ PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "n
 def locked(folder: Path, *, resume: bool) -> Iterator[None]:
     """The study's folder, made where it is new, for this process alone."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
@@ -66,6 +67,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
     try:
         if not resume and (folder / "study.json").exists():  # made since it was checked
             raise UserError(f"{folder}: already holds a study; choose another --name")
+        require_plain(folder, besides=LOCK_FILE)
         yield
     finally:
         lock.release()
@@ -73,7 +75,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
 
 def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / "study.json").exists()
         mend = f"continue it with --resume {folder}, or choose" if is_study else "choose"
         raise UserError(
@@ -83,6 +85,11 @@ def check_new_folder(folder: Path) -> None:
     above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: {above} is not writable; choose another --results-dir")
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a study that was killed before it began left this file."""
+    return path.name == ".lock" or path.name.startswith(UNFINISHED)
 
 
 def write_study_json(
@@ -154,11 +161,8 @@ def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
         UserError: There is no study, or its configuration is damaged.
     """
     content = load_study_json(folder)
-    try:
-        kind = ComparisonConfig if is_comparison(content) else StudyConfig
-        return kind(**content["config"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
+    kind = ComparisonConfig if is_comparison(content) else StudyConfig
+    return kind(**content["config"])
 
 
 def installed_versions() -> dict[str, str | None]:
@@ -196,6 +200,7 @@ class TableWriter:
         config: What is run.
         study: The open Optuna study.
         evaluated: The images that are evaluated after each epoch.
+        recovered: What the ended trials measured.
     """
 
     def __init__(
@@ -204,12 +209,13 @@ class TableWriter:
         config: StudyConfig | ComparisonConfig,
         study: optuna.Study,
         evaluated: ImageData,
+        recovered: Recovered,
     ) -> None:
         self._storage = storage
         self._config = config
         self._study = study
         self._evaluated = evaluated
-        self._ended: dict[str, History | None] = {}
+        self._recovered = recovered
         self._next_write = time.monotonic() + TABLES_EVERY_S
 
     def status_of(self, trial_id: str) -> tuple[str, str]:
@@ -229,11 +235,9 @@ class TableWriter:
         rows: list[dict[str, Any]] = []
         histories: dict[str, History] = {}
         log_p: dict[str, np.ndarray] = {}
-        for trial in self._study.get_trials(deepcopy=False):
-            if not trial.params:  # asked for, and killed before it was anything
-                continue
+        for trial in asked(self._study.get_trials(deepcopy=False), self._config):
             trial_id = trial_name(trial.number)
-            config = self._config.trial_config(trial.params, trial.number)
+            config = trial_config_of(self._config, trial)
             rows.append(
                 {
                     "trial_id": trial_id,
@@ -243,7 +247,7 @@ class TableWriter:
                     **trial.params,
                 }
             )
-            found = self._history(trial_id, trial.state.is_finished())
+            found = self._history(trial_id, config)
             if found is None:
                 continue
             histories[trial_id] = found
@@ -257,12 +261,12 @@ class TableWriter:
             write_predictions(folder, index, labels, log_p)
         self._storage.push()
 
-    def _history(self, trial_id: str, ended: bool) -> History | None:
-        """What a trial has measured so far; an ended trial's is kept."""
-        if trial_id in self._ended:
-            return self._ended[trial_id]
-        newest = self._storage.newest_history(trial_id, resumable=False)
-        found = newest[1] if newest else None
-        if ended:
-            self._ended[trial_id] = found
-        return found
+    def _history(self, trial_id: str, config: TrialConfig) -> History | None:
+        """What a trial has measured so far."""
+        if trial_id in self._recovered.ended:
+            return self._recovered.ended[trial_id]
+        newest = self._storage.newest_checkpoint(trial_id, config, resumable=False)
+        partial = self._recovered.partial.get(trial_id)
+        if partial and (newest is None or len(newest[1].epochs) < len(partial.epochs)):
+            return partial
+        return newest[1] if newest else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,14 @@ def first_points(
     hypercube follows as warm-up: each batch size and width gets its even share and each
     range is covered from end to end, which a few independent draws leave to luck.
     """
+    yield from islice(_all_first_points(config), num_earlier, None)
+
+
+def _all_first_points(
+    config: StudyConfig | ComparisonConfig,
+) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(config, ComparisonConfig):
-        yield from (("comparison", point) for point in config.points[num_earlier:])
-        return
-    if num_earlier:
+        yield from (("comparison", point) for point in config.points)
         return
     space = space_from_json(config.space)
     yield "report", report_point(space)
@@ -81,7 +86,10 @@ def make_sampler(
             # Sobol' points for lr and gamma; choices are drawn independently. One
             # scramble for all sessions: the study remembers its place in the sequence.
             return samplers.QMCSampler(
-                qmc_type="sobol", scramble=True, seed=config.seed, warn_independent_sampling=False
+                qmc_type="sobol",
+                scramble=True,
+                seed=config.seed % 2**32,  # it takes no larger ones
+                warn_independent_sampling=False,
             )
         case "random":
             return samplers.RandomSampler(seed=seed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import pickle
+import shlex
 import signal
 import time
 import warnings
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +28,18 @@ from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyC
 from study.journal import trial_name, trial_status
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
-from study.searcher import StudySearch, open_optuna_study, replay
+from study.recovery import Recovered, recover, repair
+from study.searcher import (
+    StudySearch,
+    num_planned,
+    open_optuna_study,
+    replay,
+    retry_failed,
+)
 from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
+from study.study_file import resume_command
 from study.trainable import TrialTrainable
 
 # Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
@@ -48,6 +58,7 @@ class RunOptions:
         gpus_per_trial: None picks one where there are any.
         max_concurrent: Most trials at once; None for as many as fit.
         time_budget_s: Stop cleanly after this time.
+        retry_failed: Run failed trials again.
     """
 
     data_dir: Path
@@ -55,6 +66,7 @@ class RunOptions:
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
     time_budget_s: float | None = None
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,13 +75,26 @@ class Outcome:
 
     Attributes:
         stopped: Why it ended early, or None.
-        ended: Trials that have ended, over all sessions.
+        counts: Trials that have ended, over all sessions, by status.
+        planned: Trials in all.
         seconds: Wall time of the session's search.
     """
 
     stopped: str | None
-    ended: int
+    counts: Counter[str]
+    planned: int
     seconds: float
+
+    @property
+    def ended(self) -> int:
+        """Trials that have ended."""
+        return self.counts.total()
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether all trials have ended and none has a result."""
+        results = self.counts["complete"] + self.counts["pruned"]
+        return self.ended >= self.planned and not results
 
 
 def run_study(
@@ -80,55 +105,75 @@ def run_study(
     Nothing is written to its folder before data and cluster are known to be there.
 
     Raises:
-        UserError: Something the user can mend.
+        UserError: Something the user can fix.
     """
-    folder = storage.folder
-    with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
-        data.fetch(config.dataset, options.data_dir)
-    with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
-        cluster.connect(options.address)
-    _quiet()
-    try:
-        slots = cluster.plan_slots(
-            options.gpus_per_trial, options.max_concurrent, elastic=options.address is not None
-        )
-        with console.status("Checking the nodes …"):
-            preflight.check(storage, cluster=options.address is not None)
-        with locked(folder, resume=resume):
-            write_study_json(
-                folder, config, options.address, slots, storage=storage.uri, resume=resume
-            )
-            study = open_optuna_study(folder, config)
-            console.print(f"{folder}: {slots.describe()}", highlight=False)
-            if not (slots.gpus_per_trial or options.address or kernels.compiler()):
-                console.print(
-                    "No C compiler here (cc, or $CC): trials train at about half the speed they "
-                    "could. Your system's package gcc mends it."
-                )
-            train, evaluated = _load_images(folder, config, options.data_dir)
-            trainable = tune.with_resources(
-                tune.with_parameters(
-                    TrialTrainable,
-                    keep=isinstance(config, ComparisonConfig),
-                    train_images=train.images,
-                    train_labels=train.labels,
-                    val_images=evaluated.images,
-                    val_labels=evaluated.labels,
-                ),
-                {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
-            )
-            tables = TableWriter(storage, config, study, evaluated)
-            return _search(storage, config, options, slots, study, trainable, tables, console)
-    except Exception as error:
-        if (mendable := _mendable(error, folder)) is None:
-            raise
-        raise mendable from None
-    finally:
+    with ExitStack() as stack:
+        if resume:  # at once: what is wrong with the study's files is to be known before Ray starts
+            stack.enter_context(locked(storage.folder, resume=True))
+        recovered = recover(storage, config) if resume else Recovered()
+        with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
+            data.fetch(config.dataset, options.data_dir)
+        with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
+            cluster.connect(options.address)
         if options.address is None:
-            ray.shutdown()
+            stack.callback(ray.shutdown)
+        _quiet()
+        try:
+            slots = cluster.plan_slots(
+                options.gpus_per_trial, options.max_concurrent, elastic=options.address is not None
+            )
+            with console.status("Checking the nodes …"):
+                preflight.check(storage, cluster=options.address is not None)
+            if not resume:
+                stack.enter_context(locked(storage.folder, resume=False))
+            return _run_session(storage, config, options, slots, recovered, console, resume=resume)
+        except Exception as error:
+            if (fixable := _fixable(error, storage.folder)) is None:
+                raise
+            raise fixable from None
 
 
-def _mendable(error: BaseException | None, folder: Path) -> UserError | None:
+def _run_session(
+    storage: Storage,
+    config: AnyConfig,
+    options: RunOptions,
+    slots: cluster.Slots,
+    recovered: Recovered,
+    console: Console,
+    *,
+    resume: bool,
+) -> Outcome:
+    """What `run_study` does once everything is known to be there."""
+    folder = storage.folder
+    for note in recovered.notes:
+        console.print(note, soft_wrap=True)
+    repair(storage, recovered)
+    write_study_json(folder, config, options.address, slots, storage=storage.uri, resume=resume)
+    study = open_optuna_study(folder, config)
+    if options.retry_failed:
+        console.print(f"{retry_failed(study)} failed trials run again.")
+    console.print(f"{folder}: {slots.describe()}")
+    again = resume_command({"config": config.to_json()}, storage.uri or folder, options.address)
+    console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
+    if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
+        console.print(f"{problem}. Trials train at about half the speed they could.")
+    train, evaluated = _load_images(folder, config, options.data_dir)
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            TrialTrainable,
+            keep=isinstance(config, ComparisonConfig),
+            train_images=train.images,
+            train_labels=train.labels,
+            val_images=evaluated.images,
+            val_labels=evaluated.labels,
+        ),
+        {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
+    )
+    tables = TableWriter(storage, config, study, evaluated, recovered)
+    return _search(storage, config, options, slots, study, trainable, tables, recovered, console)
+
+
+def _fixable(error: BaseException | None, folder: Path) -> UserError | None:
     """What the user can do about `error`, which Ray may have wrapped in others."""
     while error is not None:
         if isinstance(error, UserError):
@@ -136,7 +181,12 @@ def _mendable(error: BaseException | None, folder: Path) -> UserError | None:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             return UserError(
                 f"{folder}: {os.strerror(errno.ENOSPC)}; what was done is kept: make room, then "
-                f"continue with --resume {folder}"
+                f"continue with --resume {shlex.quote(str(folder))}"
+            )
+        if isinstance(error, OSError) and not (folder / "study.json").exists():
+            return UserError(
+                f"{folder}: was moved or removed while the study ran; put it back, then continue "
+                f"with --resume {shlex.quote(str(folder))}"
             )
         error = error.__cause__ or error.__context__
     return None
@@ -164,13 +214,15 @@ def _search(
     study: optuna.Study,
     trainable: Any,
     tables: TableWriter,
+    recovered: Recovered,
     console: Console,
 ) -> Outcome:
     start = time.monotonic()
     ranked = isinstance(config, StudyConfig)
+    planned = num_planned(config, study.get_trials(deepcopy=False))
     progress = StudyProgress(
         console,
-        config.num_samples,
+        planned,
         config.epochs,
         space_of(config),
         earlier=[trial_status(t) for t in study.trials if t.state.is_finished()],
@@ -181,9 +233,9 @@ def _search(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearch(study, config, slots.count, storage),
+            search_alg=StudySearch(study, config, slots.count, storage, recovered),
             scheduler=make_scheduler(config, study),
-            num_samples=config.num_samples,
+            num_samples=planned,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
@@ -205,24 +257,11 @@ def _search(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
     os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(SNAPSHOT_EVERY_S)
     with progress, on_first_signal(on_signal):
-        fit(tuner, stop)
-    tables.write()
-    ended = sum(trial.state.is_finished() for trial in study.trials)
-    reason = stop.reason() if ended < config.num_samples else None
-    return Outcome(reason, ended, time.monotonic() - start)
-
-
-def fit(tuner: tune.Tuner, stop: StopRequest) -> None:
-    """Run the trials.
-
-    After the last one Ray reads back the errors that it wrote. Where a full disk stopped the
-    study it may have torn them, which must not hide why the study stopped.
-    """
-    try:
         tuner.fit()
-    except (EOFError, pickle.UnpicklingError):
-        if stop.reason() is None:
-            raise
+    tables.write()
+    statuses = [trial_status(trial) for trial in study.trials if trial.state.is_finished()]
+    reason = stop.reason() if len(statuses) < planned else None
+    return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
 
 
 def make_scheduler(config: AnyConfig, study: optuna.Study) -> TrialScheduler:

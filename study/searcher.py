@@ -5,8 +5,7 @@ its snapshot and the study then disagree. Here nothing is restored from a
 snapshot. Each Optuna trial has one id, ``trial_00007``, which is also its Ray
 trial id and its folder; a new session reads the journal and the checkpoints and
 hands Ray every earlier trial again: ended ones as ended, unfinished ones to be
-continued. What an ended trial is in Optuna: ``complete`` is COMPLETE,
-``pruned`` is PRUNED with its last value, ``diverged`` and ``failed`` are FAIL.
+continued. A trial is told as ended once what it measured is on the disk.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,18 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from study.comparison import ComparisonConfig
-from study.config import METRIC, MODE, StudyConfig, UserError
-from study.journal import JOURNAL_FILE, journal_at, trial_name
-from study.results import History
+from study.config import METRIC, MODE, StudyConfig, TrialConfig
+from study.history import NOTHING, History
+from study.journal import (
+    JOURNAL_FILE,
+    is_retry,
+    journal_damage_told,
+    open_journal,
+    seed_number,
+    trial_name,
+    trial_status,
+)
+from study.recovery import Recovered, fixed_part
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
 from study.space import space_of
@@ -41,19 +50,13 @@ TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
 def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
-    """The study's journal in `folder`, created where there is none.
+    """The study's journal in `folder`, to be written; made where there is none.
 
-    The caller holds the study's lock, so a lock or a half line left by a killed
-    process is stale and is cleared away.
-
-    Raises:
-        UserError: The journal is of another study or space, or damaged.
+    The caller holds the study's lock and knows from `study.recovery.recover` that the journal
+    is this study's.
     """
-    path = folder / JOURNAL_FILE
-    (folder / f"{JOURNAL_FILE}.lock").unlink(missing_ok=True)
-    _drop_half_line(path)
-    fingerprint = json.dumps(config.identity())
-    with journal_at(path) as storage:
+    storage = open_journal(folder)
+    with journal_damage_told(folder / JOURNAL_FILE):
         study = optuna.create_study(
             storage=storage,
             study_name=config.name,
@@ -61,29 +64,34 @@ def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> o
             load_if_exists=True,
             pruner=optuna.pruners.NopPruner(),
         )
-        study.sampler = make_sampler(config, len(study.trials))
+        trials = study.get_trials(deepcopy=False)
+        begun = {"config", "fingerprint"} & set(study.user_attrs)  # the latter: earlier versions
         study.set_metric_names([METRIC])
-    if not study.trials:
-        study.set_user_attr("fingerprint", fingerprint)
-    elif study.user_attrs.get("fingerprint") != fingerprint:
-        raise UserError(
-            f"{path}: belongs to a study with another space; {folder / 'study.json'} was changed "
-            "or replaced, restore it or start a new study"
-        )
-    for origin, point in first_points(config, len(study.trials)):
-        study.enqueue_trial(point, user_attrs={"origin": origin})
+    study.sampler = make_sampler(config, len(trials))
+    if not begun or isinstance(config, ComparisonConfig):
+        planned = sum(not is_retry(trial) for trial in trials)
+        for origin, point in first_points(config, planned):
+            study.enqueue_trial(point, user_attrs={"origin": origin})
+    if "config" not in study.user_attrs:  # last: a study is begun once its first points are there
+        study.set_user_attr("config", json.dumps(fixed_part(config)))
     return study
 
 
-def _drop_half_line(path: Path) -> None:
-    """Cut what a killed process left unfinished at the journal's end."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)
+def retry_failed(study: optuna.Study) -> int:
+    """Have each failed trial run again, as a new trial of the same seed; returns how many."""
+    trials = study.get_trials(deepcopy=False)
+    retried = {seed_number(trial): trial.number for trial in trials}  # the latest run of each
+    failed = [t for t in trials if t.state.is_finished() and trial_status(t) == "failed"]
+    again = [t for t in failed if retried[seed_number(t)] == t.number and t.params]
+    for trial in again:
+        attrs = {"origin": "retry", "retry_of": seed_number(trial)}
+        study.enqueue_trial(trial.params, user_attrs=attrs)
+    return len(again)
+
+
+def num_planned(config: StudyConfig | ComparisonConfig, trials: Iterable[FrozenTrial]) -> int:
+    """Trials in all: those asked for, and those that run a failed one again."""
+    return config.num_samples + sum(is_retry(trial) for trial in trials)
 
 
 class StudySearch(SearchAlgorithm):
@@ -91,9 +99,10 @@ class StudySearch(SearchAlgorithm):
 
     Args:
         study: The open Optuna study.
-        config: What is searched.
+        config: What is run.
         max_concurrent: Most trials at once.
         storage: The study's files.
+        recovered: What earlier sessions left; each trial that ends is added to it.
     """
 
     def __init__(
@@ -102,13 +111,16 @@ class StudySearch(SearchAlgorithm):
         config: StudyConfig | ComparisonConfig,
         max_concurrent: int,
         storage: Storage,
+        recovered: Recovered,
     ) -> None:
         self._study = study
         self._config = config
         self._space = space_of(config)
         self._max_concurrent = max_concurrent
         self._storage = storage
+        self._recovered = recovered
         self._experiment: Experiment | None = None
+        self._planned = num_planned(config, study.get_trials(deepcopy=False))
         started = [t for t in study.trials if t.state != TrialState.WAITING]
         # Ended ones first: they cost nothing and complete Ray's view of the study.
         self._earlier = deque(sorted(started, key=lambda t: not t.state.is_finished()))
@@ -126,7 +138,7 @@ class StudySearch(SearchAlgorithm):
     @property
     def total_samples(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] -- Ray's has no annotation and returns 0
         """Trials in all, earlier ones included."""
-        return self._config.num_samples
+        return self._planned
 
     def add_configurations(self, experiments: Any) -> None:
         """Take the experiment, of which Ray passes exactly one."""
@@ -159,10 +171,17 @@ class StudySearch(SearchAlgorithm):
             if os.strerror(errno.ENOSPC) in reason:  # not the trial's fault: it can go on later
                 StopRequest.asked = f"{reason} ({self._storage.location}); make room first"
                 return
-            self._tell(optuna_trial, "failed", error=reason)
+            newest = self._newest_checkpoint(optuna_trial, ray_trial, resumable=False)
+            self._end(optuna_trial, "failed", newest[1] if newest else NOTHING, error=reason)
             return
         self._report(optuna_trial, result)
-        self._tell_result(optuna_trial, result)
+        history = self._last_history(optuna_trial, ray_trial, result["epoch"])
+        if history is None:  # it goes on later from an earlier epoch
+            StopRequest.asked = (
+                f"{trial_id}: its last checkpoint in {self._storage.location} cannot be read back"
+            )
+            return
+        self._end_as(optuna_trial, result, history)
 
     def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
         """Nothing to save: the journal and the checkpoints are the state."""
@@ -172,7 +191,9 @@ class StudySearch(SearchAlgorithm):
     def _start(self, optuna_trial: optuna.Trial) -> Trial:
         """A new Ray trial for a fresh Optuna trial, or for one that never ran an epoch."""
         params = suggest(optuna_trial, self._space)
-        ray_trial = self._make_ray_trial(optuna_trial.number, params)
+        ray_trial = self._make_ray_trial(optuna_trial, params)
+        # What lies there is torn, or of a trial that the journal does not know any more.
+        self._storage.keep_only(ray_trial.trial_id, None)
         optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
         optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
@@ -182,23 +203,31 @@ class StudySearch(SearchAlgorithm):
     def _revive(self, frozen: FrozenTrial) -> Trial:
         """The Ray trial of an earlier session's trial: ended, or to be continued."""
         trial_id = trial_name(frozen.number)
-        found = self._storage.newest_history(trial_id, resumable=not frozen.state.is_finished())
+        ended = self._recovered.ended.get(trial_id)
         if frozen.state.is_finished():
-            return self._ended(frozen, found[1] if found else None)
+            return self._ended(frozen, ended)
         # A public class without a public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        self._storage.keep_only(trial_id, found and found[0])
+        if ended is not None:  # killed before it was told
+            for epoch in ended.epochs:
+                self._report(optuna_trial, epoch)
+            self._end(optuna_trial, ended.status or "failed", ended, error=ended.error)
+            return self._ended(self._study.trials[frozen.number], ended)
+        if not set(self._space) <= set(frozen.params):
+            return self._start(optuna_trial)
+        ray_trial = self._make_ray_trial(frozen, frozen.params)
+        found = self._newest_checkpoint(frozen, ray_trial, resumable=True)
         if found is None:
             return self._start(optuna_trial)
         checkpoint, history = found
+        self._storage.keep_only(trial_id, checkpoint)
         last = history.epochs[-1]
         for epoch in history.epochs:
             self._report(optuna_trial, epoch)
         diverged = not np.isfinite([last["train_loss"], last["val_loss"]]).all()
         if last["epoch"] >= self._config.epochs or diverged:  # killed before it was told
-            self._tell_result(optuna_trial, {**last, "diverged": diverged})
+            self._end_as(optuna_trial, {**last, "diverged": diverged}, history)
             return self._ended(self._study.trials[frozen.number], history)
-        ray_trial = self._make_ray_trial(frozen.number, frozen.params)
         # What Ray sets from its argument restore_path, which takes local folders only.
         ray_trial._restore_checkpoint_result = _TrainingResult(
             self._storage.ray_checkpoint(checkpoint), metrics={}
@@ -210,20 +239,37 @@ class StudySearch(SearchAlgorithm):
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
         return ray_trial
 
+    def _newest_checkpoint(
+        self, trial: FrozenTrial | optuna.Trial, ray_trial: Trial, *, resumable: bool
+    ) -> tuple[str, History] | None:
+        made_with = TrialConfig(**ray_trial.config)
+        return self._storage.newest_checkpoint(
+            trial_name(trial.number), made_with, resumable=resumable
+        )
+
+    def _last_history(self, trial: optuna.Trial, ray_trial: Trial, epochs: int) -> History | None:
+        """The history in the checkpoint of a trial's last epoch; None where it is not there."""
+        checkpoint = ray_trial.checkpoint
+        history = self._storage.history_in(checkpoint.path) if checkpoint else None
+        if history is None or len(history.epochs) < epochs:
+            newest = self._newest_checkpoint(trial, ray_trial, resumable=False)
+            history = newest[1] if newest else None
+        return history if history is not None and len(history.epochs) == epochs else None
+
     def _ended(self, frozen: FrozenTrial, history: History | None) -> Trial:
-        ray_trial = self._make_ray_trial(frozen.number, frozen.params)
+        ray_trial = self._make_ray_trial(frozen, frozen.params)
         _write_ray_results(ray_trial, history, ended_in=self._storage)
         # Ray would run a trial in state ERROR again where it can; TERMINATED is final.
         ray_trial.set_status(Trial.TERMINATED)
         return ray_trial
 
-    def _make_ray_trial(self, number: int, params: dict[str, Any]) -> Trial:
+    def _make_ray_trial(self, trial: FrozenTrial | optuna.Trial, params: dict[str, Any]) -> Trial:
         assert self._experiment is not None
         spec = self._experiment.spec
-        name = trial_name(number)
-        return Trial(
+        name = trial_name(trial.number)
+        return PlainTrial(
             spec["run"],
-            config=vars(self._config.trial_config(params, number)),
+            config=vars(self._config.trial_config(params, seed_number(trial))),
             trial_id=name,
             evaluated_params=params,
             experiment_tag=name,
@@ -242,25 +288,40 @@ class StudySearch(SearchAlgorithm):
         if result["epoch"] not in known and np.isfinite(result[METRIC]):
             trial.report(result[METRIC], result["epoch"])
 
-    def _tell_result(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
+    def _end_as(self, trial: optuna.Trial, result: Mapping[str, Any], history: History) -> None:
+        """End a trial that stopped by itself after the epoch of `result`."""
         if result["diverged"]:
-            self._tell(trial, "diverged", error=f"loss not finite in epoch {result['epoch']}")
+            error = f"loss not finite in epoch {result['epoch']}"
+            self._end(trial, "diverged", history, error=error)
         elif result["epoch"] < self._config.epochs:
-            self._tell(trial, "pruned")
+            self._end(trial, "pruned", history)
         else:
-            self._tell(trial, "complete", value=result[METRIC])
+            self._end(trial, "complete", history)
 
-    def _tell(
-        self, trial: optuna.Trial, status: str, *, value: float | None = None, error: str = ""
-    ) -> None:
+    def _end(self, trial: optuna.Trial, status: str, history: History, *, error: str = "") -> None:
+        """Keep what a trial measured, then tell that it has ended."""
+        trial_id = trial_name(trial.number)
+        history = replace(history, status=status, error=error)
+        self._storage.keep(trial_id, history)
+        self._recovered.ended[trial_id] = history
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
             status, TrialState.FAIL
         )
         trial.set_user_attr("status", status)
+        trial.set_user_attr("epochs", len(history.epochs))
         if error:
             trial.set_user_attr("error", error)
+        value = history.epochs[-1][METRIC] if status == "complete" else None
         self._study.tell(trial, value, state=state)
         self._storage.push()
+        self._storage.drop_checkpoints(trial_id, status)
+
+
+class PlainTrial(Trial):
+    """A Ray trial whose error is read back as text: nothing in a results folder is unpickled."""
+
+    def get_pickled_error(self) -> None:
+        """Ray then takes ``error.txt``."""
 
 
 def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:

@@ -1,35 +1,39 @@
 """Where a study's files lie.
 
-The records (``study.json``, the Optuna journal, the tables) are in the study's folder, on
-the driver's machine. The trials' checkpoints are in its subfolder ``ray/``; or, with
+The records (``study.json``, the Optuna journal, the tables, ``histories/``) are in the study's
+folder, on the driver's machine. The trials' checkpoints are in its subfolder ``ray/``; or, with
 ``--storage-path s3://bucket/prefix``, in the object store, where a copy of the records lies
 beside them, so that a study outlives the driver's machine.
+
+What an ended trial measured is in ``histories/``, one file per trial, on the disk before the
+trial is told as ended. Nothing that has ended needs ``ray/``.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import uuid
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
-from study.config import UserError
-from study.files import is_uri, replacing
-from study.results import HISTORY_FILE, STATE_FILE, History
+from study.config import TrialConfig, UserError
+from study.files import is_uri, make_folder, replacing, sync_file, sync_folder
+from study.history import HISTORY_FILE, STATE_FILE, History
 
 RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
 RECORDS = (
     "study.json", "trials.parquet", "epochs.parquet", "steps.parquet", "predictions.parquet",
     "test_set_openings.jsonl", "optuna.log",
 )  # fmt: skip
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+HISTORIES = "histories"  # a file per ended trial
+HISTORY_NAME = re.compile(r"(trial_\d{5,})\.npz")
 
 
 class Storage:
@@ -55,29 +59,89 @@ class Storage:
         """Where a trial's checkpoints and its ``error.txt`` are, as the user may read it."""
         return f"{self.uri or self.folder}/{RAY_FOLDER}/{trial_id}"
 
-    def newest_history(self, trial_id: str, *, resumable: bool) -> tuple[str, History] | None:
+    def newest_checkpoint(
+        self, trial_id: str, config: TrialConfig, *, resumable: bool
+    ) -> tuple[str, History] | None:
         """A trial's newest intact checkpoint and its history.
 
-        A process killed while it wrote leaves a torn checkpoint; such a one is passed over.
+        Passed over are torn ones, as a process leaves that is killed while it writes, those of
+        another configuration, and those that hold files of someone else: Ray would unpickle one.
 
         Args:
             trial_id: Which trial.
+            config: Its configuration.
             resumable: Whether training is to go on from it, which takes more than the history.
+
+        Raises:
+            UserError: The checkpoints cannot be read at all.
         """
         for checkpoint in sorted(self._checkpoints(trial_id), reverse=True):
-            try:
-                if resumable:
-                    _check_zip(self._open(f"{checkpoint}/{STATE_FILE}"))
-                return checkpoint, History.load(self._open(f"{checkpoint}/{HISTORY_FILE}"))
-            except UNREADABLE:
+            if resumable and not self._is_resumable(checkpoint):
                 continue
+            found = self.history_in(checkpoint)
+            if found is not None and found.is_of(config):
+                return checkpoint, found
         return None
 
+    def history_in(self, checkpoint: str) -> History | None:
+        """The history in a checkpoint; None where it is damaged or missing."""
+        content = self._read_path(f"{checkpoint}/{HISTORY_FILE}")
+        try:
+            return None if content is None else History.read(content)
+        except ValueError:
+            return None
+
+    def trial_ids(self) -> list[str]:
+        """The trials that have a folder in Ray's."""
+        found = self._list(f"{self._root}/{RAY_FOLDER}")
+        return sorted(info.base_name for info in found if info.base_name.startswith("trial_"))
+
+    def _is_resumable(self, checkpoint: str) -> bool:
+        names = {info.base_name for info in self._list(checkpoint)}
+        state = self._read_path(f"{checkpoint}/{STATE_FILE}")
+        return names == {STATE_FILE, HISTORY_FILE} and state is not None and _is_whole_zip(state)
+
     def keep_only(self, trial_id: str, checkpoint: str | None) -> None:
-        """Remove a trial's other checkpoints: torn ones, and ones that Ray forgot."""
+        """Remove a trial's other checkpoints: torn ones, and ones that nothing needs."""
         for other in self._checkpoints(trial_id):
             if other != checkpoint:
                 self._filesystem.delete_dir(other)
+
+    def keep(self, trial_id: str, history: History) -> None:
+        """Keep what a trial measured in ``histories/``, where it survives a power cut."""
+        buffer = io.BytesIO()
+        history.write(buffer)
+        place = self.folder / HISTORIES
+        make_folder(place)
+        with replacing(place / f"{trial_id}.npz") as file:
+            file.write(buffer.getvalue())
+        if self.uri is not None:
+            self._put(f"{HISTORIES}/{trial_id}.npz", buffer.getvalue())
+
+    def drop_checkpoints(self, trial_id: str, status: str) -> None:
+        """Remove what an ended trial's checkpoints are not needed for; keep the final model."""
+        newest = max(self._checkpoints(trial_id), default=None) if status == "complete" else None
+        if newest is not None and self.uri is None:
+            for file in Path(newest).iterdir():
+                sync_file(file)
+            sync_folder(Path(newest))
+        self.keep_only(trial_id, newest)
+
+    def kept_ids(self) -> set[str]:
+        """The trials of which there is a file in ``histories/``."""
+        place = self.folder / HISTORIES
+        found = [HISTORY_NAME.fullmatch(path.name) for path in place.glob("*")]
+        return {match[1] for match in found if match}
+
+    def kept(self, trial_id: str) -> History | None:
+        """What ``histories/`` has of a trial; None where that is damaged or missing."""
+        path = self.folder / HISTORIES / f"{trial_id}.npz"
+        try:
+            return History.read(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            return None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
     def take(self, trial_id: str, logs: Path) -> None:
         """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
@@ -142,8 +206,7 @@ class Storage:
                 continue
             version = (file.stat().st_mtime_ns, file.stat().st_size)
             if self._pushed.get(name) != version:
-                with self._filesystem.open_output_stream(f"{self._root}/{name}") as out:
-                    out.write(file.read_bytes())
+                self._put(name, file.read_bytes())
                 self._pushed[name] = version
 
     def pull(self) -> None:
@@ -165,31 +228,62 @@ class Storage:
                 f"{self.folder}: has gone another way than {self.uri}; move the folder away and "
                 f"continue with --resume {self.uri}"
             )
-        for name in RECORDS:
+        make_folder(self.folder / HISTORIES)
+        here = self.kept_ids()
+        names = [info.base_name for info in self._list(f"{self._root}/{HISTORIES}")]
+        found = [match for name in names if (match := HISTORY_NAME.fullmatch(name))]
+        missing = [f"{HISTORIES}/{match[0]}" for match in found if match[1] not in here]
+        for name in (*missing, *RECORDS):  # the journal last: it is what says how far they go
             if (content := self._read(name)) is not None:
                 with replacing(self.folder / name) as file:
                     file.write(content)
 
     def _checkpoints(self, trial_id: str) -> list[str]:
-        folder = f"{self._root}/{RAY_FOLDER}/{trial_id}"
-        found: list[FileInfo] = self._filesystem.get_file_info(
-            FileSelector(folder, allow_not_found=True)
-        )
         return [
             info.path
-            for info in found
-            if info.type == FileType.Directory and info.base_name.startswith("checkpoint_")
+            for info in self._list(f"{self._root}/{RAY_FOLDER}/{trial_id}")
+            if info.type == FileType.Directory
+            and re.fullmatch(r"checkpoint_\d{6,}", info.base_name)
         ]
 
-    def _open(self, path: str) -> IO[bytes]:
-        with self._filesystem.open_input_stream(path) as file:
-            return io.BytesIO(file.read())
+    def _list(self, folder: str) -> list[FileInfo]:
+        """What is in a folder; nothing where it is not there or is a file."""
+        try:
+            return self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+        except NotADirectoryError:
+            return []
+        except OSError as error:
+            raise self._unusable("read", error) from None
+
+    def _put(self, name: str, content: bytes) -> None:
+        try:
+            with self._filesystem.open_output_stream(f"{self._root}/{name}") as out:
+                out.write(content)
+        except OSError as error:
+            raise self._unusable("written", error) from None
 
     def _read(self, name: str) -> bytes | None:
+        return self._read_path(f"{self._root}/{name}")
+
+    def _read_path(self, path: str) -> bytes | None:
+        """The content of a file; None where there is no such file."""
         try:
-            return self._open(f"{self._root}/{name}").read()
+            if not self._filesystem.get_file_info(path).is_file:
+                return None
+            with self._filesystem.open_input_stream(path) as file:
+                return file.read()
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable("read", error) from None
+
+    def _unusable(self, done: str, error: OSError) -> UserError:
+        """Not the same as a damaged file: what cannot be read now must not be given up."""
+        reason = " ".join(str(error).split())[:300]
+        return UserError(
+            f"{self.location}: cannot be {done} ({reason}); what has ended is kept, continue "
+            "when the storage is back"
+        )
 
 
 def _filesystem(location: str) -> tuple[FileSystem, str]:
@@ -208,7 +302,9 @@ def _filesystem(location: str) -> tuple[FileSystem, str]:
     return filesystem, root
 
 
-def _check_zip(file: IO[bytes]) -> None:
-    with zipfile.ZipFile(file) as archive:
-        if (bad := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"{bad} is damaged")
+def _is_whole_zip(content: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return archive.testzip() is None
+    except Exception:  # flipped bits raise nearly anything
+        return False

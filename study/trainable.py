@@ -14,9 +14,9 @@ from ray import tune
 
 from study.config import TrialConfig
 from study.data import ImageData
+from study.history import STATE_FILE, History
 from study.kernels import keep_freed_memory
 from study.models import BatchNormReLU, MaskDropout, count_parameters
-from study.results import STATE_FILE, History
 from study.train import Trainer
 
 
@@ -38,7 +38,7 @@ class TrialTrainable(tune.Trainable):
         """
         self.keep = keep
         # One thread a trial on a CPU: several trials at once beat one with several threads.
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
         keep_freed_memory()
         self.__dict__.pop("trainer", None)  # the former trial's, and its memory
         self.trainer = Trainer(
@@ -96,7 +96,17 @@ class TrialTrainable(tune.Trainable):
                 "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             },
             log_p=trainer.log_probabilities().half().numpy() if final else None,
+            config=asdict(trainer.config),
         )
+
+
+def omp_threads(value: str) -> int:
+    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
+
+    OpenMP allows a list, one number for each level of nesting: ``4,2``.
+    """
+    first = value.partition(",")[0].strip()
+    return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
 
 
 def cpu_name() -> str:

@@ -80,7 +80,7 @@ def test_a_synthetic_trial_reports_and_saves_what_a_real_one_does(tmp_path):
     folder = tmp_path / RAY_FOLDER / "trial_00000" / "checkpoint_000002"
     folder.mkdir(parents=True)
     trainable.save_checkpoint(str(folder))
-    _, history = Storage(tmp_path).newest_history("trial_00000", resumable=True)
+    _, history = Storage(tmp_path).newest_checkpoint("trial_00000", TrialConfig(), resumable=True)
     assert set(history.epochs[0]) == set(EPOCH_COLUMNS) - {"trial_id"}
     assert sum(history.batch_sizes) == NUM_TRAIN_EXAMPLES
     assert [len(losses) for losses in history.step_losses] == 3 * [len(history.batch_sizes)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
+import subprocess
+import sys
 from collections import Counter
-from types import SimpleNamespace
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -13,9 +16,8 @@ import pytest
 from optuna.trial import TrialState
 
 from study.results import load_study
-from study.search import fit
-from study.signals import StopRequest
 from tests.studies import (
+    ROOT,
     SMALL,
     assert_each_trial_once,
     assert_same_measurements,
@@ -156,7 +158,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
 def test_without_a_compiler_it_says_so_and_runs(here, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     out = run(here, "--num-samples", "1", "--name", "s", *SMALL, "--epochs", "1")
-    assert "No C compiler here (cc, or $CC)" in out
+    assert "No C compiler here ('no-such-compiler' is not found); install a C compiler" in out
     (status,) = load_study(here / "results" / "s").trials["status"]
     assert status == "complete"
 
@@ -178,26 +180,60 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
     assert "3 diverged" in out
 
 
-def test_a_failing_trial_is_marked_and_explained(here):
-    """A width whose weights do not fit any memory."""
-    out = run(here, "--num-samples", "2", "--name", "f", "--epochs", "1", "--batch-size", "1024",
-              "--width-mult", "1e7")  # fmt: skip
-    trials = load_study(here / "results" / "f").trials
+def test_failed_trials_are_explained_and_run_again(here):
+    """Their error is what a terminal could obey and Rich read as markup, as a real one of NCCL."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "FAIL_WITH": "[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer",
+    }
+    command = [sys.executable, "-m", "tests.failing", "--num-samples", "2", "--name", "f", *SMALL]
+    process = subprocess.Popen(
+        command, cwd=here, env=environment, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    out = finish(process, status=1)
+    assert "\x1b" not in out
+    assert out.count(r"[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer") >= 2
+    folder = here / "results" / "f"
+    trials = load_study(folder).trials
     assert Counter(trials["status"]) == {"failed": 2}
-    assert trials["error"].str.contains("memory").all()
-    assert all(t.state == TrialState.FAIL for t in optuna_trials(here / "results" / "f"))
-    assert "2 failed" in out
+    assert trials["error"].str.contains("closed by peer").all()
+    assert all(t.state == TrialState.FAIL for t in optuna_trials(folder))
+    again = "python -m study.run --resume results/f --retry-failed"
+    assert again in out
+    assert "2 failed" in run(here, "--resume", "results/f", status=1)  # as they were
+    out = run(here, *again.split()[3:])
+    results = assert_each_trial_once(folder, 4, {"failed", "complete", "pruned"})
+    assert results.trials["status"].tolist()[:2] == ["failed", "failed"]
+    assert results.trials["seed"].tolist()[2:] == results.trials["seed"].tolist()[:2]
+    assert "4 of 4 trials ended" in out
 
 
-def test_torn_error_files_do_not_hide_why_a_study_stopped(monkeypatch):
-    def fails():
-        pickle.loads(b"")
+def test_nothing_that_was_planted_is_unpickled(here):
+    """Neither beside a checkpoint nor as a failed trial's error."""
+    process = start(here, "--num-samples", "2", "--name", "p", *SMALL, "--scheduler", "none")
+    folder = here / "results" / "p"
+    wait_until(lambda: list(folder.glob("ray/trial_*/checkpoint_000000/state.pt")), process)
+    process.kill()
+    process.communicate()
+    for trial in folder.glob("ray/trial_*"):
+        for name in (*trial.glob("checkpoint_*"), trial):
+            for file in ("_dict_checkpoint.pkl", "error.pkl", ".tune_metadata"):
+                (name / file).write_bytes(pickle.dumps(Planted(here / "ran")))
+    run(here, "--resume", "results/p")
+    assert not (here / "ran").exists()
+    assert_each_trial_once(folder, 2)
 
-    stop = StopRequest(None)
-    with pytest.raises(EOFError):
-        fit(SimpleNamespace(fit=fails), stop)
-    monkeypatch.setattr(StopRequest, "asked", "No space left on device")
-    fit(SimpleNamespace(fit=fails), stop)
+
+class Planted:
+    """Unpickled it makes a file."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
 
 
 def test_a_local_study_listens_on_loopback_only(here):

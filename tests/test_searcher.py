@@ -17,8 +17,9 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import ASHAScheduler
 
 from study.config import StudyConfig, UserError
+from study.history import History
 from study.journal import JOURNAL_FILE, trial_status
-from study.results import History
+from study.recovery import recover
 from study.searcher import (
     StudySearch,
     open_optuna_study,
@@ -47,8 +48,10 @@ def begin(tmp_path, monkeypatch):
     monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
 
     def open_session(max_concurrent=2, **kwargs):
+        storage = Storage(tmp_path)
+        recovered = recover(storage, config(**kwargs))
         study = open_optuna_study(tmp_path, config(**kwargs))
-        search = StudySearch(study, config(**kwargs), max_concurrent, Storage(tmp_path))
+        search = StudySearch(study, config(**kwargs), max_concurrent, storage, recovered)
         experiment = Experiment(
             "ray", never_runs, storage_path=str(tmp_path), checkpoint_config=tune.CheckpointConfig()
         )
@@ -65,20 +68,22 @@ def result(epoch, accuracy=0.9, diverged=False):
 def run_trial(search, trial, epochs, accuracy=0.9, diverged=False):
     for epoch in range(1, epochs):
         search.on_trial_result(trial.trial_id, result(epoch, accuracy - 0.1))
+    save_checkpoint(search._storage.folder, trial, epochs, accuracy=accuracy)
     # Ray tells the last epoch of a stopped trial only here.
     search.on_trial_complete(trial.trial_id, result(epochs, accuracy, diverged))
 
 
-def save_checkpoint(tmp_path, trial, epochs, val_loss=0.1):
+def save_checkpoint(tmp_path, trial, epochs, val_loss=0.1, accuracy=0.9):
     folder = tmp_path / "ray" / trial.trial_id / f"checkpoint_{epochs - 1:06d}"
     folder.mkdir(parents=True)
     torch.save({}, folder / "state.pt")
     rows = [
         {"epoch": e, "step": e, "examples_seen": e, "lr": 1.0, "train_loss": 0.1,
-         "val_loss": val_loss, "val_accuracy": 0.9, "seconds": 1.0, "eval_seconds": 0.1}
+         "val_loss": val_loss, "val_accuracy": accuracy, "seconds": 1.0, "eval_seconds": 0.1}
         for e in range(1, epochs + 1)
     ]  # fmt: skip
-    History(rows, [np.zeros(1, np.float32)] * epochs, [1], {}).save(folder)
+    losses = [np.zeros(1, np.float32)] * epochs
+    History(rows, losses, [1], {}, config=trial.config).save(folder)
     return folder
 
 
@@ -138,7 +143,6 @@ def test_a_new_session_gets_every_trial_once(begin, tmp_path):
     search, _ = begin()
     complete, interrupted = search.next_trial(), search.next_trial()
     run_trial(search, complete, 3)
-    save_checkpoint(tmp_path, complete, 3)
     search.on_trial_result(interrupted.trial_id, result(1))
     search.on_trial_result(interrupted.trial_id, result(2))  # its checkpoint was lost
     newest = save_checkpoint(tmp_path, interrupted, 1)
@@ -198,7 +202,7 @@ def test_half_a_line_and_a_stale_lock_are_cleared(begin, tmp_path, tail):
 
 def test_a_study_of_another_space_is_refused(begin, tmp_path):
     begin()
-    with pytest.raises(UserError, match="another space"):
+    with pytest.raises(UserError, match=r"\(epochs was 3 and is 5\)"):
         begin(epochs=5)
     (tmp_path / JOURNAL_FILE).write_text("no journal\nat all\n")
     with pytest.raises(UserError, match="damaged"):

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from study.config import UserError
+from study.config import TrialConfig, UserError
 from study.storage import Storage
 from tests.test_results import history
 
 TRIAL = "trial_00003"
+CONFIG = TrialConfig()
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -41,7 +42,7 @@ def save_checkpoint(storage, index, trial_history, tmp_path):
 def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
     first = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     last = save_checkpoint(storage, 1, history([0.9, 0.95]), tmp_path)
-    assert storage.newest_history(TRIAL, resumable=True)[0] == last
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == last
     path = f"{last}/{file}"
     content = bytearray((tmp_path / file).read_bytes())
     if how == "flipped":
@@ -50,16 +51,16 @@ def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
     put(storage, path, bytes(content[:cut]))
     if how == "missing":
         storage._filesystem.delete_file(path)
-    newest, found = storage.newest_history(TRIAL, resumable=True)
+    newest, found = storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)
     assert newest == first
     assert len(found.epochs) == 1
     # The history of a trial that has ended does not need the network's weights.
-    found = storage.newest_history(TRIAL, resumable=False)[1]
+    found = storage.newest_checkpoint(TRIAL, CONFIG, resumable=False)[1]
     assert len(found.epochs) == (2 if file == "state.pt" else 1)
 
 
 def test_no_checkpoint_no_history(storage):
-    assert storage.newest_history(TRIAL, resumable=True) is None
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
     storage.keep_only(TRIAL, None)
 
 

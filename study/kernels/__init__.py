@@ -33,34 +33,24 @@ FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
 COMPILE_TIMEOUT_S = 60
 
 
-def compiler() -> list[str] | None:
-    """The C compiler's command: the words of ``$CC``, else ``cc``; None where there is none."""
-    try:
-        words = shlex.split(os.environ.get("CC") or "cc")
-    except ValueError:  # a quote that is not closed
-        return None
-    path = shutil.which(words[0]) if words else None
-    return None if path is None else [path, *words[1:]]
-
-
 def problem() -> str | None:
-    """Why the kernels cannot be made here and how to fix it, in one line; None where they can.
+    """Why the kernels cannot be used here and what to do, in one line; None where they can.
 
-    Makes the smallest one unless it is kept already.
+    Makes the smallest one, where it is not yet kept.
     """
-    command = os.environ.get("CC") or "cc"
-    if compiler() is None:
-        return f"No C compiler here ({command!r} is not found); install your system's package gcc"
     try:
         _find_or_make("adadelta")
+    except FileNotFoundError as error:
+        return f"{error}; install a C compiler (your system's package gcc)"
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
-        reason = next((line for line in reversed(lines) if "error" in line), lines[-1]).strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = " ".join(str(error).split())
+        reason = next((line for line in reversed(lines) if "error" in line), lines[-1])
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = str(error)
     else:
         return None
-    return f"The C kernels cannot be made with {command!r} ({reason}); set CC to a working compiler"
+    command = os.environ.get("CC") or "cc"
+    return f"The C compiler {command!r} fails ({reason.strip()}); set CC to one that works"
 
 
 @functools.cache
@@ -73,16 +63,14 @@ def library(name: str, **macros: int) -> ctypes.CDLL | None:
     """
     try:
         return _find_or_make(name, **macros)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
 
 
 def _find_or_make(name: str, **macros: int) -> ctypes.CDLL:
     """The library from the cache, else compiled and, if possible, kept there."""
-    if (cc := compiler()) is None:
-        raise FileNotFoundError("no C compiler")
     source = Path(__file__).with_name(f"{name}.c")
-    command = [*cc, *FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
+    command = [*_compiler(), *FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
     # The processor is part of the name: machines of several kinds may share a home folder.
     identity = [source.read_text(), command, dict(torch.cpu.get_capabilities())]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -95,6 +83,15 @@ def _find_or_make(name: str, **macros: int) -> ctypes.CDLL:
         with suppress(OSError), _cache() as folder, replacing(folder / file) as copy:
             copy.write(made.read_bytes())
         return _load_kept(file) or ctypes.CDLL(str(made))
+
+
+def _compiler() -> list[str]:
+    """The command of the C compiler: ``$CC``, which may have several words, else ``cc``."""
+    command = os.environ.get("CC") or "cc"
+    words = shlex.split(command)
+    if not words or (path := shutil.which(words[0])) is None:
+        raise FileNotFoundError(f"No C compiler here ({command!r} is not found)")
+    return [path, *words[1:]]
 
 
 def _compile(command: list[str], path: Path) -> None:

@@ -1,0 +1,206 @@
+"""What one trial has measured: in its checkpoints, in ``histories/``, and from the tables."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from study.config import TrialConfig, UserError
+
+# In a checkpoint: the trainer's state, and what the trial has measured.
+STATE_FILE = "state.pt"
+HISTORY_FILE = "history.npz"
+NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
+# Columns of `trials` that a trial knows only once it runs.
+FACTS = ("num_params", "precision", "train_examples", "dropout", "batch_norm", "node", "device")
+
+
+@dataclass(frozen=True)
+class History:
+    """What one trial has measured so far.
+
+    Attributes:
+        epochs: One record per epoch, with the columns of ``epochs.parquet``.
+        step_losses: One array of step losses per epoch; none where they are lost.
+        batch_sizes: Examples in each step of an epoch.
+        facts: What the trainable knows of the run: `FACTS`.
+        log_p: Of a comparison's complete trial, the final model's log-probabilities,
+            float16 (n, 10).
+        config: The `TrialConfig` as a dict; None in files of earlier versions.
+        status: How the trial ended; None while it has not.
+        error: Why it failed or diverged, else empty.
+    """
+
+    epochs: list[dict[str, Any]]
+    step_losses: list[np.ndarray]
+    batch_sizes: list[int]
+    facts: dict[str, Any]
+    log_p: np.ndarray | None = None
+    config: dict[str, Any] | None = None
+    status: str | None = None
+    error: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write ``history.npz`` into `folder`."""
+        with (folder / HISTORY_FILE).open("wb") as file:
+            self.write(file)
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write an npz file."""
+        meta = {
+            "epochs": self.epochs,
+            "batch_sizes": self.batch_sizes,
+            "facts": self.facts,
+            "config": self.config,
+            "status": self.status,
+            "error": self.error,
+        }
+        losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
+        arrays: dict[str, Any] = {
+            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
+            "losses": np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
+        }
+        if self.log_p is not None:
+            arrays["log_p"] = self.log_p
+        np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, content: bytes) -> History:
+        """The history in an npz file.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                meta = json.loads(arrays["meta"].tobytes())
+                losses = list(arrays["losses"])
+                log_p = arrays.get("log_p")
+            found = cls(
+                meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p,
+                meta.get("config"), meta.get("status"), meta.get("error", ""),
+            )  # fmt: skip
+            numbers = [epoch["epoch"] for epoch in found.epochs]
+            shapes = {(len(found.batch_sizes),)} if losses else set()
+            if numbers != list(range(1, len(numbers) + 1)) or len(losses) not in (0, len(numbers)):
+                raise ValueError("epochs are missing")
+            if {array.shape for array in losses} != shapes:
+                raise ValueError("steps are missing")
+        except Exception as error:  # a zip file with flipped bits raises nearly anything
+            raise ValueError(f"not a history ({error!r})") from None
+        return found
+
+    def is_of(self, config: TrialConfig) -> bool:
+        """Whether this was measured with `config`, as far as the file says."""
+        if self.config is None:
+            return True
+        try:
+            return TrialConfig(**self.config) == config
+        except (TypeError, UserError):  # of a version with other fields
+            return False
+
+    def step_columns(self) -> dict[str, np.ndarray]:
+        """This trial's part of ``steps.parquet``, without its id."""
+        per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
+        return {
+            "step": np.arange(1, per_epoch * epochs + 1),
+            "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
+            "num_examples": np.tile(np.asarray(self.batch_sizes, np.int64), epochs),
+            "loss": np.concatenate([np.empty(0), *self.step_losses]),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The columns of ``trials.parquet`` that follow from the history."""
+        if not self.epochs:
+            return {**self.facts, **NO_EPOCHS}
+        last = self.epochs[-1]
+        finite = [e for e in self.epochs if np.isfinite(e["val_accuracy"])]
+        best = max(finite, key=lambda e: (e["val_accuracy"], -e["val_loss"]), default=None)
+        return {
+            **self.facts,
+            "epochs_run": last["epoch"],
+            "steps_run": last["step"],
+            "best_epoch": best["epoch"] if best else pd.NA,
+            "best_val_accuracy": best["val_accuracy"] if best else np.nan,
+            "best_val_loss": min((e["val_loss"] for e in finite), default=np.nan),
+            "last_train_loss": last["train_loss"],
+            "last_val_loss": last["val_loss"],
+            "last_val_accuracy": last["val_accuracy"],
+            "seconds": sum(e["seconds"] for e in self.epochs),
+        }
+
+
+NOTHING = History([], [], [], {})
+
+
+def history_from_tables(
+    row: Mapping[str, Any],
+    epochs: pd.DataFrame | None,
+    steps: pd.DataFrame | None,
+    log_p: np.ndarray | None,
+) -> History | None:
+    """What the tables hold of one trial; None where its rows are incomplete.
+
+    Args:
+        row: Its row of ``trials``.
+        epochs: Its rows of ``epochs``; None where there are none.
+        steps: Its rows of ``steps``; None where there are none or the table is lost.
+        log_p: The final model's log-probabilities, if they are kept.
+    """
+    records = [
+        {str(name): value for name, value in record.items() if name != "trial_id"}
+        for record in ([] if epochs is None else epochs.sort_values("epoch").to_dict("records"))
+    ]
+    if len(records) != row["epochs_run"]:
+        return None
+    losses: list[np.ndarray] = []
+    sizes: list[int] = []
+    if steps is not None and len(steps) == row["steps_run"]:
+        by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]
+        losses = [part["loss"].to_numpy(np.float32) for part in by_epoch]
+        sizes = by_epoch[0]["num_examples"].tolist() if by_epoch else []
+    ended = row["status"] != "interrupted"
+    return History(
+        epochs=records,
+        step_losses=losses,
+        batch_sizes=sizes,
+        facts={name: row[name] for name in FACTS if not pd.isna(row[name])},
+        log_p=log_p,
+        status=row["status"] if ended else None,
+        error="" if pd.isna(row["error"]) else row["error"],
+    )
+
+
+def history_from_values(
+    values: Mapping[int, float], config: TrialConfig, num_train: int
+) -> History:
+    """What the journal alone knows of a trial: its evaluated accuracies.
+
+    Args:
+        values: By epoch.
+        config: The trial's.
+        num_train: Images in the training split.
+    """
+    examples = min(config.train_examples or num_train, num_train)
+    steps = math.ceil(examples / config.batch_size)
+    unknown = ("train_loss", "val_loss", "seconds", "eval_seconds")
+    epochs = [
+        {
+            "epoch": epoch,
+            "step": epoch * steps,
+            "examples_seen": epoch * examples,
+            "lr": config.lr * config.gamma ** (epoch - 1),
+            **dict.fromkeys(unknown, math.nan),
+            "val_accuracy": values.get(epoch, math.nan),
+        }
+        for epoch in range(1, max(values, default=0) + 1)
+    ]
+    return History(epochs, [], [], {}, config=asdict(config))

@@ -1,0 +1,349 @@
+"""Opening a study: its files are held against each other before anything is changed.
+
+The journal says which trials there are and how they ended; ``histories/`` says what the ended
+ones measured. Where a history is missing or damaged, the trial's last checkpoint is taken, else
+the tables, else the journal's own values; never nothing. Files that contradict each other, as
+after one of them was replaced by an older copy, are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, TrialConfig, UserError
+from study.files import remove_unfinished
+from study.history import FACTS, NOTHING, History, history_from_tables, history_from_values
+from study.journal import (
+    JOURNAL_FILE,
+    JournalContent,
+    is_retry,
+    journal_damage_told,
+    read_journal,
+    seed_number,
+    trial_name,
+    trial_status,
+)
+from study.results import LOG_P_COLUMNS
+from study.space import space_of
+from study.storage import HISTORIES, RAY_FOLDER, Storage
+from study.text import shown
+
+AnyConfig = StudyConfig | ComparisonConfig
+
+TABLES = "the tables"
+GROWS = ("num_samples", "replicates")  # what may change between two sessions, upwards
+# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
+CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
+              "epochs", "seed")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a study's earlier sessions left.
+
+    Attributes:
+        journal: What its journal says.
+        ended: By trial id, what each ended trial measured; grows as trials end.
+        partial: By id, what interrupted trials measured that lost their newest checkpoints:
+            kept until the trial has come as far again.
+        notes: A line for each thing that was missing and how it was made good.
+        from_elsewhere: Trials of `ended` that ``histories/`` lacks.
+    """
+
+    journal: JournalContent = field(default_factory=JournalContent)
+    ended: dict[str, History] = field(default_factory=dict)
+    partial: dict[str, History] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    from_elsewhere: set[str] = field(default_factory=set)
+
+
+def fixed_part(config: AnyConfig) -> dict[str, Any]:
+    """All of a configuration that must not change between two sessions."""
+    return {name: value for name, value in config.to_json().items() if name not in GROWS}
+
+
+def trial_config_of(config: AnyConfig, trial: FrozenTrial) -> TrialConfig:
+    """The configuration of a trial in the journal."""
+    return config.trial_config(trial.params, seed_number(trial))
+
+
+def asked(trials: Iterable[FrozenTrial], config: AnyConfig) -> list[FrozenTrial]:
+    """The trials whose hyperparameters are all drawn, which takes a line of the journal each."""
+    names = set(space_of(config))
+    return [trial for trial in trials if names <= set(trial.params)]
+
+
+def recover(storage: Storage, config: AnyConfig) -> Recovered:
+    """Read what a study's earlier sessions left; changes nothing.
+
+    Raises:
+        UserError: Files are damaged or contradict each other beyond repair.
+    """
+    folder = storage.folder
+    journal = read_journal(folder)
+    if journal.name is None:
+        _require_no_results(storage)
+        return Recovered(journal)
+    _require_same_study(folder, config, journal)
+    with journal_damage_told(folder / JOURNAL_FILE):
+        known = {
+            trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
+            for trial in asked(journal.trials, config)
+        }
+    kept = {trial_id: storage.kept(trial_id) for trial_id in storage.kept_ids()}
+    tables = _Tables(folder)
+    _require_agreement(folder, config, known, kept, tables)
+    found = Recovered(journal)
+    sources: dict[str, list[str]] = {}
+    for trial_id, (trial, made_with) in known.items():
+        if trial.state.is_finished():
+            history, source = _history_of(storage, config, known[trial_id], kept, tables)
+        elif (untold := _end_untold(trial_id, kept, tables)) is not None:
+            history, source = untold
+        else:
+            _note_lost_epochs(found, storage, known[trial_id], kept, tables)
+            continue
+        found.ended[trial_id] = replace(history, config=asdict(made_with))
+        sources.setdefault(source, []).append(trial_id)
+    for source, ids in sources.items():
+        if source in (RAY_FOLDER, TABLES):
+            found.from_elsewhere.update(ids)
+        if source in (TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
+            left = " (accuracies alone: the losses are lost)" if source == JOURNAL_FILE else ""
+            found.notes.append(f"{_names(ids)}: no intact history; taken from {source}{left}")
+    return found
+
+
+def repair(storage: Storage, recovered: Recovered) -> None:
+    """Make good what `recover` found missing. The caller holds the study's lock."""
+    remove_unfinished(storage.folder)
+    remove_unfinished(storage.folder / HISTORIES)
+    for trial_id in sorted(recovered.from_elsewhere):
+        history = recovered.ended[trial_id]
+        storage.keep(trial_id, history)
+        storage.drop_checkpoints(trial_id, history.status or "")
+    for trial_id, history in recovered.partial.items():  # their only other copy is a table
+        storage.keep(trial_id, history)
+
+
+class _Known(NamedTuple):
+    """A trial of the journal."""
+
+    trial: FrozenTrial
+    made_with: TrialConfig
+
+
+Kept = Mapping[str, History | None]  # by trial id, what is in histories/; None: damaged
+
+
+def _require_no_results(storage: Storage) -> None:
+    """Without a journal a study can only begin."""
+    traces = [path.name for path in sorted(storage.folder.glob("*.parquet"))]
+    traces += [f"{HISTORIES}/{name}.npz" for name in sorted(storage.kept_ids())]
+    traces += [f"{RAY_FOLDER}/{name}" for name in storage.trial_ids()]
+    if traces:
+        raise UserError(
+            f"{storage.folder / JOURNAL_FILE}: missing or empty, but the study has results "
+            f"({traces[0]}); restore it from a copy. Tables that are there stay readable"
+        )
+
+
+def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent) -> None:
+    """Refuse a ``study.json`` that is not the one the journal was begun with."""
+    told = journal.attrs.get("config")
+    if told is None:
+        legacy = journal.attrs.get("fingerprint")
+        begun = any(trial.params for trial in journal.trials)
+        if legacy == json.dumps(config.identity()) or (legacy is None and not begun):
+            changed = [] if journal.name == config.name else ["name"]
+        else:
+            changed = ["the space or another setting"]
+    else:
+        with journal_damage_told(folder / JOURNAL_FILE):
+            earlier = dict(json.loads(told))
+        now = json.loads(json.dumps(fixed_part(config)))
+        changed = [
+            f"{name} was {shown(earlier[name])} and is {shown(now.get(name))}"
+            for name in earlier
+            if earlier[name] != now.get(name)
+        ]
+    if changed:
+        raise UserError(
+            f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
+            f"another study ({'; '.join(changed)}); restore it, or start a new study"
+        )
+    planned = sum(not is_retry(trial) for trial in asked(journal.trials, config))
+    if planned > config.num_samples:
+        raise UserError(
+            f"{folder / 'study.json'}: plans {config.num_samples} trials, but {JOURNAL_FILE} has "
+            f"{planned}; restore it from a copy"
+        )
+
+
+def _require_agreement(
+    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: _Tables
+) -> None:
+    """Refuse a journal that is older than the results beside it, or not theirs."""
+
+    def refuse(trial_id: str, where: str, what: str) -> UserError:
+        return UserError(
+            f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: {what}); one of "
+            "them is an older copy or of another study, restore the right one"
+        )
+
+    for trial_id, history in sorted(kept.items()):
+        where = f"{HISTORIES}/{trial_id}.npz"
+        if trial_id not in known:
+            raise refuse(trial_id, where, "not in the journal")
+        trial, made_with = known[trial_id]
+        if history is None:
+            continue
+        if not history.is_of(made_with):
+            raise refuse(trial_id, where, "other hyperparameters")
+        if not trial.state.is_finished():
+            continue
+        if history.status not in (None, trial_status(trial)):
+            raise refuse(trial_id, where, f"{trial_status(trial)} and {history.status}")
+        if not _fits(history, trial, config):
+            raise refuse(trial_id, where, "other values")
+    for trial_id, row in tables.rows.items():
+        if trial_id not in known:
+            raise refuse(trial_id, "trials.parquet", "not in the journal")
+        trial = known[trial_id].trial
+        expected = asdict(known[trial_id].made_with)
+        for name in CONFIGURED:
+            if row[name] != expected[name]:
+                raise refuse(trial_id, "trials.parquet", f"{name} {expected[name]} and {row[name]}")
+        both_ended = trial.state.is_finished() and row["status"] != "interrupted"
+        if both_ended and row["status"] != trial_status(trial):
+            raise refuse(trial_id, "trials.parquet", f"{trial_status(trial)} and {row['status']}")
+
+
+def _history_of(
+    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: _Tables
+) -> tuple[History, str]:
+    """What an ended trial measured, and where that was found."""
+    trial, made_with = known
+    trial_id, status = trial_name(trial.number), trial_status(trial)
+
+    def from_checkpoint() -> History | None:
+        newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
+        return newest[1] if newest else None
+
+    sources: list[tuple[str, Callable[[], History | None]]] = [
+        (HISTORIES, lambda: kept.get(trial_id)),
+        (RAY_FOLDER, from_checkpoint),
+        (TABLES, lambda: tables.history(trial_id)),
+    ]
+    values = history_from_values(trial.intermediate_values, made_with, config.num_train)
+    history, source = values, JOURNAL_FILE
+    for name, look in sources:
+        found = look()
+        if found is not None and _fits(found, trial, config):
+            history, source = found, name
+            break
+    else:
+        if not trial.intermediate_values and status == "failed":  # before its first epoch
+            source = HISTORIES
+    return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
+
+
+def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
+    """Whether a history is that of the whole trial, as the journal says how far it came."""
+    epochs, reported = len(history.epochs), max(trial.intermediate_values, default=0)
+    if "epochs" in trial.user_attrs:
+        whole = epochs == trial.user_attrs["epochs"]
+    else:  # told by an earlier version
+        status = trial_status(trial)
+        whole = {
+            "complete": epochs == config.epochs,
+            "pruned": epochs == reported,
+            "diverged": epochs >= max(1, reported),  # a NaN is not reported
+        }.get(status, epochs > 0)
+    complete = trial.state == TrialState.COMPLETE
+    return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)
+
+
+def _end_untold(trial_id: str, kept: Kept, tables: _Tables) -> tuple[History, str] | None:
+    """What a trial measured that has ended, though the journal was not told before a kill."""
+    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), TABLES)):
+        if found is not None and found.status is not None:
+            return found, source
+    return None
+
+
+def _note_lost_epochs(
+    found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: _Tables
+) -> None:
+    """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
+    trial, made_with = known
+    trial_id = trial_name(trial.number)
+    newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
+    left = [h for h in (kept.get(trial_id), tables.history(trial_id)) if h is not None]
+    longest = max(left, key=lambda history: len(history.epochs), default=NOTHING)
+    if len(longest.epochs) > (len(newest[1].epochs) if newest else 0):
+        found.partial[trial_id] = replace(longest, config=asdict(made_with))
+    if trial.intermediate_values and newest is None:
+        found.notes.append(f"{trial_id}: no intact checkpoint; trained from the start again")
+
+
+def _names(ids: list[str]) -> str:
+    return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+
+
+class _Tables:
+    """A study's tables, as far as they can be read; each is read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts: dict[str, dict[Any, pd.DataFrame]] = {}
+
+    @cached_property
+    def rows(self) -> dict[str, dict[Any, Any]]:
+        """By trial id, the rows of ``trials.parquet``."""
+        frame = self._read("trials")
+        needed = {"trial_id", "status", "error", "epochs_run", "steps_run", *CONFIGURED, *FACTS}
+        if frame is None or not needed <= set(frame.columns):
+            return {}
+        return {row["trial_id"]: dict(row) for row in frame.to_dict("records")}
+
+    def history(self, trial_id: str) -> History | None:
+        """What the tables hold of a trial."""
+        if (row := self.rows.get(trial_id)) is None:
+            return None
+        predictions = self._of_trials("predictions").get(trial_id)
+        log_p = None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
+        try:
+            return history_from_tables(
+                row,
+                self._of_trials("epochs").get(trial_id),
+                self._of_trials("steps").get(trial_id),
+                log_p,
+            )
+        except (KeyError, ValueError, TypeError):  # not the columns of a study
+            return None
+
+    def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
+        """The rows of a table by trial id."""
+        if name not in self._parts:
+            frame = self._read(name)
+            if frame is None or "trial_id" not in frame.columns:
+                frame = pd.DataFrame({"trial_id": []})
+            self._parts[name] = dict(iter(frame.groupby("trial_id", observed=True)))
+        return self._parts[name]
+
+    def _read(self, name: str) -> pd.DataFrame | None:
+        path = self._folder / f"{name}.parquet"
+        try:
+            return pd.read_parquet(path) if path.is_file() else None
+        except Exception:  # damaged: it will be written anew
+            return None

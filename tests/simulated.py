@@ -1,0 +1,299 @@
+"""Studies without Ray and without training: the searcher, records and storage are the real ones.
+
+A session runs in this process, an epoch takes a millisecond, and what a trial measures and how
+it ends follows from its configuration alone. So thousands of schedules of stops, kills, power
+cuts and damages can be tried.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import zipfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from ray import tune
+from ray.tune.experiment import Experiment
+
+from study import record
+from study.cluster import Slots
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, TrialConfig
+from study.data import ImageData
+from study.history import HISTORY_FILE, STATE_FILE, History
+from study.journal import trial_status
+from study.recovery import Recovered, recover, repair
+from study.results import load_study
+from study.searcher import StudySearch, num_planned, open_optuna_study, retry_failed
+from study.space import DEFAULT_SPACE, space_to_json
+from study.storage import Storage
+
+IMAGES = 8  # evaluated ones, of a comparison
+STEPS = [20, 20, 10]  # examples in each step of an epoch
+ENDS = ("complete", "complete", "complete", "pruned", "diverged", "failed")
+
+
+def search_config(num_samples=5, **more):
+    fixed = {"epochs": 3, "sampler": "random", "scheduler": "none", **more}
+    return StudyConfig("n", space_to_json(DEFAULT_SPACE), num_samples=num_samples, **fixed)
+
+
+def comparison_config(replicates=2, **more):
+    arms = {"64": {"batch_size": 64}, "512": {"batch_size": 512}}
+    return ComparisonConfig("n", "64 or 512?", arms, replicates=replicates, epochs=3, **more)
+
+
+def never_runs(config):
+    raise AssertionError
+
+
+@functools.cache
+def images() -> ImageData:
+    return ImageData(np.zeros((IMAGES, 28, 28), np.uint8), np.arange(IMAGES, dtype=np.uint8))
+
+
+def end_of(config: TrialConfig) -> tuple[str, int]:
+    """How a trial ends, and after which epoch: the same whenever it is trained."""
+    status = ENDS[config.seed % len(ENDS)]
+    return status, {"complete": config.epochs, "pruned": 1}.get(status, 2)
+
+
+def history_of(config: TrialConfig, epochs: int, *, keep: bool) -> History:
+    """What a trial has measured after so many epochs: the same whenever it is trained."""
+    status, last = end_of(config)
+    rng = np.random.default_rng(config.seed)
+    losses = [rng.random(len(STEPS)).astype(np.float32) for _ in range(config.epochs)][:epochs]
+    accuracies = rng.random(config.epochs)
+    records = [
+        {
+            "epoch": e, "step": 3 * e, "examples_seen": 50 * e, "lr": config.lr * 0.5**e,
+            "train_loss": float(losses[e - 1].mean()), "val_loss": 1 / e,
+            "val_accuracy": float(accuracies[e - 1]), "seconds": float(e), "eval_seconds": 0.5,
+        }
+        for e in range(1, epochs + 1)
+    ]  # fmt: skip
+    if status == "diverged" and epochs == last:
+        records[-1]["val_loss"] = float("nan")
+    whole = keep and epochs == config.epochs
+    scores = rng.normal(size=(IMAGES, 10))
+    log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    facts = {
+        "num_params": 7, "precision": "fp32", "train_examples": 50, "dropout": True,
+        "batch_norm": False, "node": "n", "device": "d",
+    }  # fmt: skip
+    kept = log_p.astype(np.float16) if whole else None
+    return History(records, losses, STEPS, facts, kept, asdict(config))
+
+
+@dataclass
+class Running:
+    trial: Any
+    config: TrialConfig
+    epochs: int
+
+
+class Session:
+    """One session of a study's driver, from its start to its end or its kill.
+
+    `acknowledged` holds, by trial id, what was told to the person: the status of each ended
+    trial and its measurements.
+    """
+
+    def __init__(self, folder: Path, config, *, resume: bool, retry: bool = False) -> None:
+        self.storage = Storage(folder)
+        self.config = config
+        self.keep = isinstance(config, ComparisonConfig)
+        self.acknowledged: dict[str, History] = {}
+        self._lock = record.locked(folder, resume=resume)
+        self._lock.__enter__()
+        try:
+            self._open(resume, retry)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, resume: bool, retry: bool) -> None:
+        folder, config = self.storage.folder, self.config
+        self.recovered = recover(self.storage, config) if resume else Recovered()
+        repair(self.storage, self.recovered)
+        record.write_study_json(
+            folder, config, None, Slots(1, 0, 2, 1), storage=None, resume=resume
+        )
+        self.study = open_optuna_study(folder, config)
+        if retry:
+            retry_failed(self.study)
+        self.search = StudySearch(self.study, config, 2, self.storage, self.recovered)
+        experiment = Experiment(
+            "ray", never_runs, storage_path=str(folder), checkpoint_config=tune.CheckpointConfig()
+        )
+        self.search.add_configurations([experiment])
+        self.tables = record.TableWriter(self.storage, config, self.study, images(), self.recovered)
+        self.running: dict[str, Running] = {}
+
+    def close(self) -> None:
+        """Let go of the study's lock, as the end of a process does."""
+        self._lock.__exit__(None, None, None)
+
+    @property
+    def finished(self) -> bool:
+        return not self.running and self.search.is_finished()
+
+    def start(self) -> bool:
+        """Start or revive one more trial, if there is a free slot and one to start."""
+        if len(self.running) >= 2 or (trial := self.search.next_trial()) is None:
+            return False
+        if trial.status == "TERMINATED":
+            return True
+        config = TrialConfig(**trial.config)
+        result = trial._restore_checkpoint_result
+        epochs = 0
+        if result is not None:
+            epochs = len(self.storage.history_in(result.checkpoint.path).epochs)
+        self.running[trial.trial_id] = Running(trial, config, epochs)
+        return True
+
+    def epoch(self, which: int) -> None:
+        """Train one epoch of a running trial, up to the end that it is to have."""
+        run = list(self.running.values())[which % len(self.running)]
+        status, last = end_of(run.config)
+        trial_id = run.trial.trial_id
+        if (
+            status == "failed"
+            and run.epochs == last - 1
+            and "retry_of" not in self._attrs(trial_id)
+        ):
+            del self.running[trial_id]
+            self.search.on_trial_complete(trial_id, error=True)
+            self._acknowledge(trial_id)
+            return
+        run.epochs += 1
+        history = history_of(run.config, run.epochs, keep=self.keep)
+        self._save_checkpoint(trial_id, run.epochs - 1, history)
+        diverged = status == "diverged" and run.epochs == last
+        result = {**history.epochs[-1], "diverged": diverged}
+        stops = run.epochs == run.config.epochs or diverged or (status, run.epochs) == ("pruned", 1)
+        if not stops:
+            self.search.on_trial_result(trial_id, result)
+            return
+        del self.running[trial_id]
+        self.search.on_trial_complete(trial_id, result)
+        self._acknowledge(trial_id)
+
+    def _attrs(self, trial_id: str) -> dict[str, Any]:
+        return self.study.get_trials(deepcopy=False)[int(trial_id[-5:])].user_attrs
+
+    def _save_checkpoint(self, trial_id: str, index: int, history: History) -> None:
+        """As Ray does it: without any care for power cuts, and with the last two kept."""
+        place = self.storage.folder / "ray" / trial_id
+        folder = place / f"checkpoint_{index:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(folder / STATE_FILE, "w") as archive:
+            archive.writestr("data", b"weights" * 10)
+        with (folder / HISTORY_FILE).open("wb") as file:
+            history.write(file)
+        for old in sorted(place.glob("checkpoint_*"))[:-2]:
+            shutil.rmtree(old)
+
+    def _acknowledge(self, trial_id: str) -> None:
+        status, _ = self.tables.status_of(trial_id)
+        if status != "interrupted":
+            self.acknowledged[trial_id] = self.recovered.ended[trial_id]
+
+    def run(self) -> None:
+        """To the end, tables included."""
+        while not self.finished:
+            while self.start():
+                pass
+            if self.running:
+                self.epoch(0)
+        self.tables.write()
+        self.close()
+
+
+@contextmanager
+def without_ray(monkeypatch):
+    """What a session needs of Ray's processes and of this machine is left out."""
+    monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
+    monkeypatch.setattr("study.record._git_state", lambda: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
+    versions = record.installed_versions()
+    monkeypatch.setattr("study.record.installed_versions", lambda: versions)
+    yield
+
+
+def run_study(folder: Path, config, *, resume: bool = False, retry: bool = False):
+    """A whole session; returns the tables."""
+    Session(folder, config, resume=resume, retry=retry).run()
+    return load_study(folder)
+
+
+def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None:
+    """A finished study holds each trial once, whole, and all that was ever told."""
+    results = load_study(folder)
+    ids = results.trials["trial_id"].tolist()
+    study = open_optuna_study(folder, config)
+    trials = study.get_trials(deepcopy=False)
+    assert len(ids) == len(set(ids)) == num_planned(config, trials)
+    assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
+    epochs = dict(iter(results.epochs.groupby("trial_id")))
+    steps = dict(iter(results.steps.groupby("trial_id")))
+    for row in results.trials.to_dict("records"):
+        trial_id = row["trial_id"]
+        made_with = config.trial_config(
+            {name: row[name] for name in results.trials if name in trials[0].params}, 0
+        )
+        expected = history_of(
+            TrialConfig(**{**asdict(made_with), "seed": row["seed"]}), row["epochs_run"],
+            keep=isinstance(config, ComparisonConfig),
+        )  # fmt: skip
+        if trial_id in acknowledged:
+            assert row["status"] == acknowledged[trial_id].status
+            assert row["epochs_run"] == len(acknowledged[trial_id].epochs)
+        if not row["epochs_run"]:
+            assert row["status"] == "failed"
+            continue
+        for name in ("epoch", "step", "train_loss", "val_loss", "val_accuracy", "seconds"):
+            values = [epoch[name] for epoch in expected.epochs]
+            np.testing.assert_array_equal(epochs[trial_id][name], values, name)
+        np.testing.assert_array_equal(
+            steps[trial_id]["loss"], np.concatenate(expected.step_losses).astype(float)
+        )
+
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def assert_nothing_lost(before, after, acknowledged) -> None:
+    """Every value that the tables held, and every trial told as ended, is in the new tables.
+
+    Args:
+        before: The tables as they were loaded before, or None.
+        after: As they were written since.
+        acknowledged: What was told as ended.
+    """
+    trials = after.trials.set_index("trial_id")
+    epochs = after.epochs.set_index(["trial_id", "epoch"])
+    for trial_id, history in acknowledged.items():
+        assert trials.loc[trial_id, "status"] == history.status
+        assert trials.loc[trial_id, "epochs_run"] == len(history.epochs)
+        for told in history.epochs:
+            np.testing.assert_array_equal(
+                epochs.loc[(trial_id, told["epoch"]), "val_accuracy"], told["val_accuracy"]
+            )
+    if before is None:
+        return
+    for name, keys in (
+        ("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"]), ("steps", ["trial_id", "step"])
+    ):  # fmt: skip
+        old = getattr(before, name).set_index(keys)
+        new = getattr(after, name).set_index(keys).reindex(old.index)
+        if name == "trials":  # an interrupted trial goes on
+            old = old[old["status"] != "interrupted"]
+            new = new.loc[old.index]
+        assert old.equals(new), f"{name}:\n{old.compare(new)}"
