@@ -28,7 +28,7 @@ import platformdirs
 from filelock import FileLock
 
 from study.config import NUM_TRAIN_EXAMPLES, UserError
-from study.files import replacing
+from study.files import replacing, sync_folder
 
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation
@@ -180,14 +180,12 @@ def _append_line(path: Path, line: str) -> None:
     """Append `line` durably; never through a symbolic link, nor waiting for a pipe's reader."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     file = os.open(path, flags, 0o666)
-    folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.write(file, f"{line}\n".encode())
         os.fsync(file)
-        os.fsync(folder)  # the file may be new
     finally:
         os.close(file)
-        os.close(folder)
+    sync_folder(path.parent)  # the file may be new
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
