@@ -70,7 +70,8 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
             data = open_test_set(dataset, data_dir, record=record, reason=reason)
         else:
             data = load_splits(dataset, data_dir, compared.num_train)[1]
-    except UserError:
+    except UserError as error:
+        Terminal(stderr=True).print(f"No pictures of examples: {error}", soft_wrap=True)
         return {}
     index = range(len(data)) if data.index is None else data.index.tolist()
     return dict(zip(index, data.images, strict=True))
