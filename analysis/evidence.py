@@ -183,6 +183,6 @@ def _check_arms(results: StudyResults) -> None:
         for name in ("model", *HYPERPARAMETERS):
             if trial[name] != (expected := getattr(planned, name)):
                 raise UserError(
-                    f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as its "
-                    "arm in study.json; one of the two is of another study"
+                    f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as "
+                    "its arm in study.json; one of the two is of another study"
                 )
