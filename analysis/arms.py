@@ -198,7 +198,7 @@ def loss_noise(compared: Compared) -> pd.DataFrame:
 
 def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
     """Per replicate the slope of log sd against log batch size; -1/2 for sigma / sqrt(B)."""
-    wide = noise.pivot(index="replicate", columns="batch_size", values="sd").dropna()
+    wide = noise.pivot_table(index="replicate", columns="batch_size", values="sd").dropna()
     x = np.log(wide.columns.to_numpy(float))
     if wide.empty or len(x) < 2:
         return pd.DataFrame(columns=["replicate", "slope"])
@@ -242,8 +242,8 @@ def interaction(compared: Compared, model: str) -> pd.DataFrame:
         ``high`` (95 % t interval) and ``n``.
     """
     trials = compared.trials[compared.trials["model"] == model]
-    wide = trials.pivot(index="replicate", columns=["dropout", "batch_norm"],
-                        values="last_val_accuracy").dropna() * 100  # fmt: skip
+    wide = trials.pivot_table(index="replicate", columns=["dropout", "batch_norm"],
+                              values="last_val_accuracy").dropna() * 100  # fmt: skip
     cells = [(a, b) for a in (False, True) for b in (False, True)]
     if wide.empty or any(cell not in wide.columns for cell in cells):
         return pd.DataFrame(columns=["effect", "value", "low", "high", "n"])

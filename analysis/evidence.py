@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.config import UserError
+from study.comparison import ComparisonConfig
+from study.config import HYPERPARAMETERS, UserError
 from study.results import StudyResults, load_predictions, load_study
 from study.study_file import is_comparison
 
@@ -165,7 +166,7 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
 
 
 def _check_arms(results: StudyResults) -> None:
-    """Raise `UserError` unless each trial is of another replicate of an arm that is known."""
+    """Raise `UserError` unless each trial is another replicate of an arm of the comparison."""
     trials, file = results.trials, results.path / "trials.parquet"
     known = trials["arm"].isin(list(results.study["config"]["arms"])) & trials["replicate"].notna()
     if not known.all():
@@ -176,3 +177,12 @@ def _check_arms(results: StudyResults) -> None:
     if (doubled := trials.duplicated(["arm", "replicate"])).any():
         trial = trials.loc[doubled, "trial_id"].iloc[0]
         raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
+    config = ComparisonConfig(**results.study["config"])
+    for trial in trials.to_dict("records"):
+        planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
+        for name in ("model", *HYPERPARAMETERS):
+            if trial[name] != (expected := getattr(planned, name)):
+                raise UserError(
+                    f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as "
+                    "its arm in study.json; one of the two is of another study"
+                )

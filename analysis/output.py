@@ -38,7 +38,8 @@ def prepare(folder: Path, *, follow: bool) -> None:
             if os.path.lexists(path):
                 raise UserError(f"{path}: not of an earlier report; choose another --output")
     for path in ours:
-        if path.exists() and path.is_dir() != (path.name in FOLDERS):
+        fits = path.is_dir() if path.name in FOLDERS else path.is_file()
+        if path.exists() and not fits:
             raise UserError(f"{path}: not of an earlier report; choose another --output")
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)

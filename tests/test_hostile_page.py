@@ -235,9 +235,14 @@ def test_a_folder_that_the_user_names_may_be_a_link(made_up, tmp_path):
 
 
 def test_a_pipe_in_the_way_does_not_block(made_up, capsys):
-    (made_up.path / "report").mkdir()
-    os.mkfifo(made_up.path / "report" / "report.html")
+    out = made_up.path / "report"
+    out.mkdir()
+    os.mkfifo(out / "report.html")
     assert "choose another --output" in refused(capsys, made_up.path)
+    (out / "report.html").unlink()
+    (out / "report.html").write_text('<meta name="generator" content="mnist-study">')
+    os.mkfifo(out / "test_set_openings.jsonl")
+    assert "test_set_openings.jsonl: not of" in refused(capsys, made_up.path)
 
 
 # The command line.
