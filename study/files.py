@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from study.config import UserError
-from study.text import shown
+from study.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
@@ -91,6 +91,7 @@ def require_plain(folder: Path, *, besides: str) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
+            where = escape(str(path), keep="")
             try:
                 mode = path.lstat().st_mode
             except FileNotFoundError:
@@ -98,14 +99,14 @@ def require_plain(folder: Path, *, besides: str) -> None:
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name.startswith(besides)):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
                 raise UserError(
-                    f"{path}: is {kind}, which a study's folder does not hold; put the file or "
+                    f"{where}: is {kind}, which a study's folder does not hold; put the file or "
                     "folder itself there"
                 )
             if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
-                raise UserError(f"{path}: is a folder, not a file; remove it or restore the file")
+                raise UserError(f"{where}: is a folder, not a file; remove it or restore it")
             if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
                 raise UserError(
-                    f"{path}: is a file, not a folder; remove it, or restore the folder"
+                    f"{where}: is a file, not a folder; remove it, or restore the folder"
                 )
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import NoneType
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +21,14 @@ STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
 NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
 # Columns of `trials` that a trial knows only once it runs.
-FACTS = ("num_params", "precision", "train_examples", "dropout", "batch_norm", "node", "device")
+FACTS = {
+    "num_params": int, "precision": str, "train_examples": int, "dropout": bool,
+    "batch_norm": bool, "node": str, "device": str,
+}  # fmt: skip
+COUNTS = ("epoch", "step", "examples_seen")  # of an epoch
+VALUES = ("lr", "train_loss", "val_loss", "val_accuracy", "seconds", "eval_seconds")
+NOISE = ("grad_sq_small", "grad_sq_big")  # of a comparison's epoch
+ENDS = ("complete", "pruned", "diverged", "failed")
 
 
 @dataclass(frozen=True)
@@ -88,15 +96,32 @@ class History:
                 meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p,
                 meta.get("config"), meta.get("status"), meta.get("error", ""),
             )  # fmt: skip
-            numbers = [epoch["epoch"] for epoch in found.epochs]
-            shapes = {(len(found.batch_sizes),)} if losses else set()
-            if numbers != list(range(1, len(numbers) + 1)) or len(losses) not in (0, len(numbers)):
-                raise ValueError("epochs are missing")
-            if {array.shape for array in losses} != shapes:
-                raise ValueError("steps are missing")
+            found._check()
         except Exception as error:  # a zip file with flipped bits raises nearly anything
             raise ValueError(f"not a history ({error!r})") from None
         return found
+
+    def _check(self) -> None:
+        """Raise `ValueError` unless everything is of the kind that its readers rely on."""
+        numbers = [epoch["epoch"] for epoch in self.epochs]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError("epochs are missing")
+        if self.step_losses and len(self.step_losses) != len(numbers):
+            raise ValueError("epochs' steps are missing")
+        if any(losses.shape != (len(self.batch_sizes),) for losses in self.step_losses):
+            raise ValueError("steps are missing")
+        kinds = {
+            **{f"epoch {e['epoch']}": _is_epoch(e) for e in self.epochs},
+            "batch_sizes": all(type(size) is int and size > 0 for size in self.batch_sizes),
+            "facts": all(type(value) is FACTS[name] for name, value in self.facts.items()),
+            "log_p": self.log_p is None
+            or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (10,)),
+            "config": isinstance(self.config, dict | NoneType),
+            "status": self.status in (None, *ENDS),
+            "error": isinstance(self.error, str),
+        }
+        if wrong := [name for name, is_right in kinds.items() if not is_right]:
+            raise ValueError(f"{wrong[0]} is of another kind")
 
     def is_of(self, config: TrialConfig) -> bool:
         """Whether this was measured with `config`, as far as the file says."""
@@ -136,6 +161,15 @@ class History:
             "last_val_accuracy": last["val_accuracy"],
             "seconds": sum(e["seconds"] for e in self.epochs),
         }
+
+
+def _is_epoch(record: dict[str, Any]) -> bool:
+    return (
+        record.keys() - NOISE == {*COUNTS, *VALUES}
+        and all(type(record[name]) is int for name in COUNTS)
+        and all(type(record[name]) in (int, float) for name in VALUES)
+        and all(type(record.get(name)) in (int, float, NoneType) for name in NOISE)
+    )
 
 
 NOTHING = History([], [], [], {})

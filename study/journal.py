@@ -7,6 +7,7 @@ value, ``diverged`` and ``failed`` are FAIL.
 from __future__ import annotations
 
 import json
+import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,8 @@ def read_journal(folder: Path) -> JournalContent:
     """
     path = folder / JOURNAL_FILE
     try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
+            raise UserError(f"{path}: is not a file; restore it from a copy")
         content = path.read_bytes()
     except FileNotFoundError:
         return JournalContent()

@@ -251,7 +251,7 @@ class TableWriter:
             if found is None:
                 continue
             histories[trial_id] = found
-            if found.log_p is not None:
+            if found.log_p is not None and len(found.log_p) == len(self._evaluated.labels):
                 log_p[trial_id] = found.log_p
         folder = self._storage.folder
         write_tables(folder, rows, histories)

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
 from study.files import remove_unfinished
-from study.history import FACTS, NOTHING, History, history_from_tables, history_from_values
+from study.history import NOTHING, History, history_from_tables, history_from_values
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
@@ -32,14 +32,14 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.results import LOG_P_COLUMNS
+from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 from study.space import space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
-from study.text import shown
+from study.text import escape, shown
 
 AnyConfig = StudyConfig | ComparisonConfig
 
-TABLES = "the tables"
+FROM_TABLES = "the tables"
 GROWS = ("num_samples", "replicates")  # what may change between two sessions, upwards
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
 CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
@@ -115,9 +115,9 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
         found.ended[trial_id] = replace(history, config=asdict(made_with))
         sources.setdefault(source, []).append(trial_id)
     for source, ids in sources.items():
-        if source in (RAY_FOLDER, TABLES):
+        if source in (RAY_FOLDER, FROM_TABLES):
             found.from_elsewhere.update(ids)
-        if source in (TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
+        if source in (FROM_TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
             left = " (accuracies alone: the losses are lost)" if source == JOURNAL_FILE else ""
             found.notes.append(f"{_names(ids)}: no intact history; taken from {source}{left}")
     return found
@@ -196,8 +196,9 @@ def _require_agreement(
 
     def refuse(trial_id: str, where: str, what: str) -> UserError:
         return UserError(
-            f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: {what}); one of "
-            "them is an older copy or of another study, restore the right one"
+            f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: "
+            f"{escape(what, keep='')}); one of them is an older copy or of another study, restore "
+            "the right one"
         )
 
     for trial_id, history in sorted(kept.items()):
@@ -242,7 +243,7 @@ def _history_of(
     sources: list[tuple[str, Callable[[], History | None]]] = [
         (HISTORIES, lambda: kept.get(trial_id)),
         (RAY_FOLDER, from_checkpoint),
-        (TABLES, lambda: tables.history(trial_id)),
+        (FROM_TABLES, lambda: tables.history(trial_id)),
     ]
     values = history_from_values(trial.intermediate_values, made_with, config.num_train)
     history, source = values, JOURNAL_FILE
@@ -275,7 +276,7 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
 
 def _end_untold(trial_id: str, kept: Kept, tables: _Tables) -> tuple[History, str] | None:
     """What a trial measured that has ended, though the journal was not told before a kill."""
-    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), TABLES)):
+    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), FROM_TABLES)):
         if found is not None and found.status is not None:
             return found, source
     return None
@@ -311,10 +312,7 @@ class _Tables:
     def rows(self) -> dict[str, dict[Any, Any]]:
         """By trial id, the rows of ``trials.parquet``."""
         frame = self._read("trials")
-        needed = {"trial_id", "status", "error", "epochs_run", "steps_run", *CONFIGURED, *FACTS}
-        if frame is None or not needed <= set(frame.columns):
-            return {}
-        return {row["trial_id"]: dict(row) for row in frame.to_dict("records")}
+        return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
 
     def history(self, trial_id: str) -> History | None:
         """What the tables hold of a trial."""
@@ -322,28 +320,24 @@ class _Tables:
             return None
         predictions = self._of_trials("predictions").get(trial_id)
         log_p = None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
-        try:
-            return history_from_tables(
-                row,
-                self._of_trials("epochs").get(trial_id),
-                self._of_trials("steps").get(trial_id),
-                log_p,
-            )
-        except (KeyError, ValueError, TypeError):  # not the columns of a study
-            return None
+        return history_from_tables(
+            row,
+            self._of_trials("epochs").get(trial_id),
+            self._of_trials("steps").get(trial_id),
+            log_p,
+        )
 
     def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
         """The rows of a table by trial id."""
         if name not in self._parts:
             frame = self._read(name)
-            if frame is None or "trial_id" not in frame.columns:
-                frame = pd.DataFrame({"trial_id": []})
-            self._parts[name] = dict(iter(frame.groupby("trial_id", observed=True)))
+            grouped = () if frame is None else frame.groupby("trial_id", observed=True)
+            self._parts[name] = dict(iter(grouped))
         return self._parts[name]
 
     def _read(self, name: str) -> pd.DataFrame | None:
-        path = self._folder / f"{name}.parquet"
+        columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
-            return pd.read_parquet(path) if path.is_file() else None
-        except Exception:  # damaged: it will be written anew
+            return read_table(self._folder / f"{name}.parquet", columns)
+        except (FileNotFoundError, UserError):  # damaged: it will be written anew
             return None

@@ -36,6 +36,8 @@ NUM_CLASSES = 10
 MORE_READS = 8  # of tables that are being replaced
 BETWEEN_READS_S = 0.25
 STILL_WRITING_S = 10.0  # since their last change; older tables are not read again
+# So that a flipped bit is seen; without checksums it may change a value.
+WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 TRIALS_A_PART = 200  # of the step table, when it is written
 
 TRIAL_COLUMNS = {
@@ -169,7 +171,7 @@ def write_tables(
     }
     for name, frame in frames.items():
         with replacing(path / f"{name}.parquet") as file:
-            frame.to_parquet(file, index=False, compression="zstd")
+            frame.to_parquet(file, index=False, **WRITTEN)
     with replacing(path / "steps.parquet") as file:
         _write_steps(file, list(histories.items()))
 
@@ -207,7 +209,7 @@ def _just_written(path: Path) -> bool:
 def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
     file = path / f"{name}.parquet"
     try:
-        frame = _read_table(file, TABLES[name])
+        frame = read_table(file, TABLES[name])
     except FileNotFoundError:
         raise UserError(
             f"{path}: {file.name} is missing; the study was stopped before it wrote its "
@@ -269,7 +271,7 @@ def write_predictions(
     ]
     frame = pd.concat(frames) if frames else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
     with replacing(path / "predictions.parquet") as file:
-        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, compression="zstd")
+        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, **WRITTEN)
 
 
 def load_predictions(path: str | Path) -> pd.DataFrame:
@@ -280,9 +282,9 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     """
     file = Path(path) / "predictions.parquet"
     try:
-        frame = _read_table(file, PREDICTION_COLUMNS)
+        frame = read_table(file, PREDICTION_COLUMNS)
         # After them: of a running comparison, the trials are then as new or newer.
-        trials = _read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
+        trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
     except FileNotFoundError:
         raise UserError(f"{file}: missing; only a comparison keeps predictions") from None
     _require(file, frame, "trial_id", frame["trial_id"].isin(trials["trial_id"]))
@@ -298,7 +300,7 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     return frame
 
 
-def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
+def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     """The table in `file`, opened once, with exactly `columns`.
 
     Raises:
@@ -307,7 +309,7 @@ def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     """
     try:
         with open_plain(file) as opened:
-            table = pq.read_table(opened)
+            table = pq.read_table(opened, page_checksum_verification=True)
         table.validate(full=True)
         frame = table.to_pandas()
     except (UserError, FileNotFoundError):
@@ -315,7 +317,8 @@ def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     except Exception as error:  # damage gives errors of any kind
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{file}: not a readable table ({reason}); restore it from a copy"
+            f"{file}: not a readable table ({reason}); restore it from a copy, or have it written "
+            "anew with --resume"
         ) from None
     for column, kind in columns.items():
         if list(frame.columns).count(column) != 1:
@@ -343,7 +346,7 @@ def _require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> N
 def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
     """Write ``steps.parquet``, by far the longest table, in parts that fit in memory."""
     schema = pa.Schema.from_pandas(as_table("steps", []), preserve_index=False)
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema, **WRITTEN) as writer:
         for first in range(0, len(histories), TRIALS_A_PART):
             frame = _step_table(histories[first : first + TRIALS_A_PART])
             writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))

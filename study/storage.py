@@ -79,7 +79,7 @@ class Storage:
             if resumable and not self._is_resumable(checkpoint):
                 continue
             found = self.history_in(checkpoint)
-            if found is not None and found.is_of(config):
+            if found is not None and found.epochs and found.is_of(config):
                 return checkpoint, found
         return None
 
@@ -249,9 +249,14 @@ class Storage:
     def _list(self, folder: str) -> list[FileInfo]:
         """What is in a folder; nothing where it is not there or is a file."""
         try:
-            return self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+            found = self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
+            return [info for info in found if info.base_name]  # reads the names, too
         except NotADirectoryError:
             return []
+        except UnicodeDecodeError:
+            raise UserError(
+                f"{folder}: holds something whose name is not UTF-8; rename or remove it"
+            ) from None
         except OSError as error:
             raise self._unusable("read", error) from None
 
