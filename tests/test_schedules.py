@@ -41,7 +41,7 @@ from tests.simulated import (
 )
 
 SEED = int.from_bytes(os.urandom(4), "big")
-STEPS = 30  # of a schedule, at most
+STEPS = 15  # of a schedule, at most
 CONFIGS = [search_config(4, seed=22), search_config(4, seed=34), comparison_config(2, seed=4)]
 ACTIONS = ("start", "start", "epoch", "epoch", "epoch", "write")
 DAMAGES = {
