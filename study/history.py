@@ -45,6 +45,7 @@ class History:
         config: The `TrialConfig` as a dict; None in files of earlier versions.
         status: How the trial ended; None while it has not.
         error: Why it failed or diverged, else empty.
+        state_sha256: In a checkpoint, of the trainer's state that belongs to it.
     """
 
     epochs: list[dict[str, Any]]
@@ -55,6 +56,7 @@ class History:
     config: dict[str, Any] | None = None
     status: str | None = None
     error: str = ""
+    state_sha256: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write ``history.npz`` into `folder`."""
@@ -70,6 +72,7 @@ class History:
             "config": self.config,
             "status": self.status,
             "error": self.error,
+            "state_sha256": self.state_sha256,
         }
         losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
         arrays: dict[str, Any] = {
@@ -95,6 +98,7 @@ class History:
             found = cls(
                 meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p,
                 meta.get("config"), meta.get("status"), meta.get("error", ""),
+                meta.get("state_sha256"),
             )  # fmt: skip
             found._check()
         except Exception as error:  # a zip file with flipped bits raises nearly anything

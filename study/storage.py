@@ -11,6 +11,7 @@ trial is told as ended. Nothing that has ended needs ``ray/``.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
@@ -76,10 +77,10 @@ class Storage:
             UserError: The checkpoints cannot be read at all.
         """
         for checkpoint in sorted(self._checkpoints(trial_id), reverse=True):
-            if resumable and not self._is_resumable(checkpoint):
-                continue
             found = self.history_in(checkpoint)
-            if found is not None and found.epochs and found.is_of(config):
+            if found is None or not found.epochs or not found.is_of(config):
+                continue
+            if not resumable or self._is_resumable(checkpoint, found):
                 return checkpoint, found
         return None
 
@@ -96,16 +97,23 @@ class Storage:
         found = self._list(f"{self._root}/{RAY_FOLDER}")
         return sorted(info.base_name for info in found if info.base_name.startswith("trial_"))
 
-    def _is_resumable(self, checkpoint: str) -> bool:
+    def _is_resumable(self, checkpoint: str, history: History) -> bool:
         names = {info.base_name for info in self._list(checkpoint)}
         state = self._read_path(f"{checkpoint}/{STATE_FILE}")
-        return names == {STATE_FILE, HISTORY_FILE} and state is not None and _is_whole_zip(state)
+        if names != {STATE_FILE, HISTORY_FILE} or state is None:
+            return False
+        if history.state_sha256 is None:  # of an earlier version
+            return _is_whole_zip(state)
+        return hashlib.sha256(state).hexdigest() == history.state_sha256
 
     def keep_only(self, trial_id: str, checkpoint: str | None) -> None:
         """Remove a trial's other checkpoints: torn ones, and ones that nothing needs."""
         for other in self._checkpoints(trial_id):
             if other != checkpoint:
-                self._filesystem.delete_dir(other)
+                try:
+                    self._filesystem.delete_dir(other)
+                except OSError as error:
+                    raise self._unusable("written", error) from None
 
     def keep(self, trial_id: str, history: History) -> None:
         """Keep what a trial measured in ``histories/``, where it survives a power cut."""
@@ -190,7 +198,10 @@ class Storage:
             with self._filesystem.open_output_stream(path) as file:
                 file.write(b"seen\n")
         except OSError as error:
-            raise UserError(f"{where}: cannot be written ({error}); choose another place") from None
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{where}: cannot be written ({reason}); choose another place"
+            ) from None
         try:
             yield where
         finally:
@@ -212,7 +223,8 @@ class Storage:
     def pull(self) -> None:
         """Bring the records from the object store, unless those here are newer.
 
-        The journal only ever grows: of two the longer one is newer.
+        The journal only ever grows: of two the longer one is newer. Histories that are missing
+        here are brought in any case.
 
         Raises:
             UserError: The folder holds another study, or another course of this one.
@@ -221,9 +233,8 @@ class Storage:
         ours = journal.read_bytes() if journal.exists() else b""
         theirs = self._read("optuna.log") or b""
         ours = ours[: ours.rfind(b"\n") + 1]
-        if ours.startswith(theirs) and (self.folder / "study.json").exists():
-            return
-        if not theirs.startswith(ours):
+        newer_here = ours.startswith(theirs) and (self.folder / "study.json").exists()
+        if not newer_here and not theirs.startswith(ours):
             raise UserError(
                 f"{self.folder}: has gone another way than {self.uri}; move the folder away and "
                 f"continue with --resume {self.uri}"
@@ -233,7 +244,8 @@ class Storage:
         names = [info.base_name for info in self._list(f"{self._root}/{HISTORIES}")]
         found = [match for name in names if (match := HISTORY_NAME.fullmatch(name))]
         missing = [f"{HISTORIES}/{match[0]}" for match in found if match[1] not in here]
-        for name in (*missing, *RECORDS):  # the journal last: it is what says how far they go
+        records = () if newer_here else RECORDS
+        for name in (*missing, *records):  # the journal last: it is what says how far they go
             if (content := self._read(name)) is not None:
                 with replacing(self.folder / name) as file:
                     file.write(content)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,9 @@ class TrialTrainable(tune.Trainable):
         """Write the trainer's state and the history so far."""
         folder = Path(checkpoint_dir)
         torch.save(self.trainer.state_dict(), folder / STATE_FILE)
-        self.history().save(folder)
+        with (folder / STATE_FILE).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        replace(self.history(), state_sha256=digest).save(folder)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a folder written by `save_checkpoint`."""

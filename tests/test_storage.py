@@ -1,10 +1,20 @@
+"""What every `Storage` does: one suite for a folder and for an object store."""
+
 from __future__ import annotations
 
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import numpy as np
 import pytest
 import torch
 
 from study.config import TrialConfig, UserError
 from study.storage import Storage
+from tests.simulated import history_of
 from tests.test_results import history
 
 TRIAL = "trial_00003"
@@ -59,9 +69,202 @@ def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
     assert len(found.epochs) == (2 if file == "state.pt" else 1)
 
 
+def test_a_state_of_another_moment_is_passed_over(storage, tmp_path):
+    """The weights must be those after which the history was written."""
+    state = b"weights"
+    marked = replace(history([0.9]), state_sha256=hashlib.sha256(state).hexdigest())
+    path = save_checkpoint(storage, 0, marked, tmp_path)
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=False)[0] == path
+    put(storage, f"{path}/state.pt", state)
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == path
+
+
+@pytest.mark.parametrize("name", ["_dict_checkpoint.pkl", ".tune_metadata", "x/y"])
+def test_a_checkpoint_with_anything_else_in_it_is_passed_over(storage, tmp_path, name):
+    """Ray would unpickle some of it."""
+    path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
+    put(storage, f"{path}/{name}", b"x")
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
+
+
+def test_checkpoints_of_another_configuration_are_passed_over(storage, tmp_path):
+    first = save_checkpoint(storage, 0, history_of(CONFIG, 1, keep=False), tmp_path)
+    other = history_of(replace(CONFIG, lr=0.5), 2, keep=False)
+    last = save_checkpoint(storage, 1, other, tmp_path)
+    for resumable in (True, False):
+        assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=resumable)[0] == first
+    assert len(storage.history_in(last).epochs) == 2
+
+
 def test_no_checkpoint_no_history(storage):
     assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
     storage.keep_only(TRIAL, None)
+
+
+def test_what_is_no_checkpoint_is_no_trials(storage, tmp_path):
+    path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
+    above = path.rpartition("/")[0]
+    for name in ("checkpoint_000009", "checkpoint_x/y", "other/checkpoint_000007/x", "$(x)/y"):
+        put(storage, f"{above}/{name}", b"x")
+    put(storage, f"{above}0/x", b"x")
+    put(storage, f"{above.rpartition('/')[0]}/experiment_state.json", b"x")
+    assert storage.trial_ids() == [TRIAL, f"{TRIAL}0"]
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == path
+    storage.keep_only(TRIAL, None)
+    assert storage._checkpoints(TRIAL) == []
+    assert storage._read_path(f"{above}/other/checkpoint_000007/x") == b"x"
+
+
+@pytest.mark.parametrize("status", ["complete", "pruned", "diverged", "failed"])
+def test_an_ended_trial_keeps_its_final_model_alone(storage, tmp_path, status):
+    _, last = [save_checkpoint(storage, i, history([0.9]), tmp_path) for i in (0, 1)]
+    storage.drop_checkpoints(TRIAL, status)
+    assert storage._checkpoints(TRIAL) == ([last] if status == "complete" else [])
+
+
+def measured(epochs=3, **more):
+    return replace(history_of(CONFIG, epochs, keep=True), status="complete", **more)
+
+
+def assert_same_history(found, expected):
+    assert found.epochs == expected.epochs
+    np.testing.assert_array_equal(found.step_losses, expected.step_losses)
+    if expected.log_p is None:
+        assert found.log_p is None
+    else:
+        np.testing.assert_array_equal(found.log_p, expected.log_p)
+    for name in ("batch_sizes", "facts", "config", "status", "error"):
+        assert getattr(found, name) == getattr(expected, name)
+
+
+def test_what_an_ended_trial_measured_is_kept(storage):
+    assert storage.kept(TRIAL) is None
+    assert storage.kept_ids() == set()
+    for expected in (measured(2), measured(15, error="a\nb \N{SNOWMAN}"), history([0.9])):
+        storage.end(TRIAL, expected)
+        assert_same_history(storage.kept(TRIAL), expected)
+        assert storage.kept_ids() == {TRIAL}
+    assert [path.name for path in (storage.folder / "histories").iterdir()] == [f"{TRIAL}.npz"]
+
+
+def test_a_history_is_replaced_whole_or_not_at_all(storage, monkeypatch):
+    storage.end(TRIAL, measured(1))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space"):
+            storage.end(TRIAL, measured(2))
+    assert len(storage.kept(TRIAL).epochs) == 1
+    assert [path.name for path in (storage.folder / "histories").iterdir()] == [f"{TRIAL}.npz"]
+
+
+@pytest.mark.parametrize("how", ["emptied", "halved", "flipped", "folder"])
+def test_a_damaged_history_is_none(storage, how):
+    storage.end(TRIAL, measured())
+    path = storage.folder / "histories" / f"{TRIAL}.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    whole = {"emptied": b"", "halved": content[: len(content) // 2], "flipped": content}
+    path.unlink()
+    path.mkdir() if how == "folder" else path.write_bytes(whole[how])
+    assert storage.kept(TRIAL) is None
+
+
+def test_names_that_are_no_history_are_ignored(storage):
+    storage.end(TRIAL, measured())
+    names = ["x", "trial_1.npz", f".part-{TRIAL}.npz", f"{TRIAL}.npz.bak", f"{TRIAL}.npz\n", "..x"]
+    for name in names:
+        (storage.folder / "histories" / name).write_bytes(b"x")
+    assert storage.kept_ids() == {TRIAL}
+
+
+def test_logs_are_moved_to_the_trials_folder(storage, tmp_path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "result.json").write_bytes(b"{}\n")
+    storage.take(TRIAL, logs)
+    assert storage._read(f"ray/{TRIAL}/result.json") == b"{}\n"
+    assert not logs.exists()
+    assert storage.trial_folder(TRIAL).endswith(f"n/ray/{TRIAL}")
+
+
+class Away:
+    """A file system that cannot be reached; nothing may be removed from it."""
+
+    def __getattr__(self, name):
+        assert not name.startswith("delete"), "removes what it cannot read"
+
+        def fail(*arguments):
+            raise OSError(5, "Input/output error\nfor a while")
+
+        return fail
+
+
+@pytest.mark.parametrize("call", [
+    lambda storage: storage.newest_checkpoint(TRIAL, CONFIG, resumable=True),
+    lambda storage: storage.history_in("x/checkpoint_000000"),
+    lambda storage: storage.trial_ids(),
+    lambda storage: storage.keep_only(TRIAL, None),
+    lambda storage: storage.drop_checkpoints(TRIAL, "failed"),
+    lambda storage: storage.has_study(),
+    lambda storage: storage.marker().__enter__(),
+])  # fmt: skip
+def test_what_cannot_be_reached_is_not_what_is_lost(storage, tmp_path, call):
+    path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
+    there, storage._filesystem = storage._filesystem, Away()
+    with pytest.raises(UserError, match="Input/output error") as error:
+        call(storage)
+    assert "\n" not in str(error.value)
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    storage.take(TRIAL, logs)
+    assert logs.exists()
+    storage._filesystem = there
+    assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == path
+
+
+def test_a_checkpoint_that_cannot_be_removed(storage, tmp_path):
+    path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
+    there = storage._filesystem
+
+    class ReadOnly:
+        def __getattr__(self, name):
+            return getattr(there, name)
+
+        def delete_dir(self, path):
+            raise OSError(30, "Read-only file system")
+
+    storage._filesystem = ReadOnly()
+    with pytest.raises(UserError, match="cannot be written"):
+        storage.keep_only(TRIAL, None)
+    assert storage._checkpoints(TRIAL) == [path]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O")])
+def test_a_history_that_cannot_be_read_is_not_lost(storage, monkeypatch, error):
+    storage.end(TRIAL, measured())
+
+    def fail(path):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", fail)
+        with pytest.raises(UserError, match="cannot be read"):
+            storage.kept(TRIAL)
+    assert storage.kept(TRIAL) is not None
+
+
+def test_a_local_studys_records_are_neither_copied_nor_brought(tmp_path):
+    storage = Storage(tmp_path / "n")
+    write(storage, "1\n")
+    storage.push()
+    storage.pull()
+    assert storage.has_study()
+    assert (storage.folder / "optuna.log").read_text() == "1\n"
 
 
 def test_other_checkpoints_are_removed(storage, tmp_path):
@@ -113,6 +316,43 @@ def test_records_outlive_the_machine(remote):
     first.pull()
     assert (first.folder / "optuna.log").read_text() == "1\n2\n3\n"
     assert (first.folder / "study.json").read_text() == "of the second"
+
+
+def test_what_ended_trials_measured_outlives_the_machine(remote):
+    first, second = remote("first"), remote("second")
+    write(first, "1\n")
+    first.end(TRIAL, measured())
+    first.push()
+    second.pull()
+    assert_same_history(second.kept(TRIAL), measured())
+    # What is lost here alone is brought again, though the journal is as new.
+    path = first.folder / "histories" / f"{TRIAL}.npz"
+    path.unlink()
+    first.pull()
+    assert_same_history(first.kept(TRIAL), measured())
+    # What is here is not replaced.
+    path.write_bytes(b"ours")
+    first.pull()
+    assert path.read_bytes() == b"ours"
+
+
+def test_hostile_names_in_the_store_are_ignored(remote, tmp_path):
+    here, there = remote("here"), remote("there")
+    write(there, "1\n")
+    there.end(TRIAL, measured())
+    there.push()
+    bucket, _, prefix = there._root.partition("/")
+    names = ["histories/../../../out.npz", "histories/trial_1.npz", "histories//trial_00009.npz",
+             "histories/x/trial_00008.npz", "histories/trial_00007.npz/x", "histories/.part-x",
+             "../out.json", "ray/../../x", "unknown"]  # fmt: skip
+    for name in names:
+        boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"x")
+    here.pull()
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    brought = {"optuna.log", "study.json", f"histories/{TRIAL}.npz"}
+    assert {name for name in files if name.startswith("here/")} == {f"here/n/{b}" for b in brought}
+    assert {name.split("/")[0] for name in files} == {"here", "there"}
+    assert here.trial_ids() == []
 
 
 def test_newer_records_here_are_kept(remote):
