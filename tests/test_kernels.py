@@ -216,7 +216,8 @@ def test_a_library_planted_by_another_user_is_never_loaded(cache, tmp_path):
         f' fclose(fopen("{marker}", "w")); }}\n'
     )
     subprocess.run(["cc", "-shared", "-fPIC", source, "-o", file], check=True)
-    ctypes.CDLL(str(file))
+    load = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"  # not here: the file is overwritten
+    subprocess.run([sys.executable, "-c", load, str(file)], check=True)
     assert marker.exists()  # it does run its code where it is loaded
     marker.unlink()
     planted = file.read_bytes()
