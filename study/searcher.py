@@ -301,6 +301,9 @@ class StudySearch(SearchAlgorithm):
     def _end(self, trial: optuna.Trial, status: str, history: History, *, error: str = "") -> None:
         """Keep what a trial measured, then tell that it has ended."""
         trial_id = trial_name(trial.number)
+        earlier = self._recovered.partial.get(trial_id, NOTHING)
+        if len(earlier.epochs) > len(history.epochs):  # this time it did not come as far
+            history = earlier
         history = replace(history, status=status, error=error)
         self._storage.keep(trial_id, history)
         self._recovered.ended[trial_id] = history

@@ -115,6 +115,29 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
     assert_sound(folder, CONFIG, {})
 
 
+def test_a_trial_that_fails_where_it_had_gone_on_keeps_what_it_had_measured(folder):
+    session = Session(folder, CONFIG, resume=False)
+    while not any(run.epochs == 2 for run in session.running.values()):
+        session.start()
+        session.epoch(0)
+    session.tables.write()
+    session.close()
+    before = load_study(folder)
+    (trial_id,) = before.trials.query("status == 'interrupted' and epochs_run == 2")["trial_id"]
+    lose(folder, f"ray/{trial_id}")
+    session = Session(folder, CONFIG, resume=True)
+    while trial_id not in session.running:
+        session.start()
+    del session.running[trial_id]
+    session.search.on_trial_complete(trial_id, error=True)
+    session.tables.write()
+    session.close()
+    after = load_study(folder)
+    assert_nothing_lost(before, after, {})
+    assert after.trials.set_index("trial_id").loc[trial_id, "status"] == "failed"
+    assert_nothing_lost(after, run_study(folder, CONFIG, resume=True), {})
+
+
 def as_an_earlier_version_left_it(folder, config, monkeypatch):
     """No histories, all checkpoints, another mark of identity, no record of the epochs."""
     with monkeypatch.context() as patch:
