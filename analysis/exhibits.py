@@ -206,9 +206,13 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
     """Dropout times batch norm, a figure a network."""
     names = {"cnn": "CNN", "resnet18": "ResNet18"}
     for model in compared.trials["model"].unique():
-        rows = compared.trials[compared.trials["model"] == model].rename(
-            columns={"last_val_accuracy": "accuracy"}
-        )[["dropout", "batch_norm", "replicate", "accuracy"]]
+        rows = (
+            compared.trials[compared.trials["model"] == model]
+            .rename(columns={"last_val_accuracy": "accuracy"})[
+                ["dropout", "batch_norm", "replicate", "accuracy"]
+            ]
+            .dropna()
+        )
         effects = arms.interaction(compared, model)
         words = "; ".join(
             f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
@@ -230,6 +234,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     rows = compared.trials[["train_examples", "replicate"]].assign(
         error=1 - compared.trials["last_val_accuracy"]
     )
+    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
     yield Exhibit(
         "learning_curve",
         "Error against the number of training images",

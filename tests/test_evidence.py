@@ -4,11 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import exhibits
 from analysis.arms import loss_curves, loss_noise, noise_slope, to_target
 from analysis.claims import ledger
 from analysis.evidence import kind_of, load_evidence
 from analysis.noise import critical_batch_size
 from analysis.predicted import mcnemar_by_seed
+from analysis.render import write
+from analysis.report import main
 from study.comparison import COMPARISONS
 from study.config import UserError
 from tests.compared import write_comparison
@@ -106,3 +109,28 @@ def test_what_was_lost_of_a_complete_trial_leaves_it_out(tmp_path):
     }  # fmt: skip
     assert mcnemar_by_seed(found, "32", "512")["replicate"].tolist() == [3]
     assert [f.claim for f in ledger(evidence)] == [f"C{n}" for n in range(1, 22)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "column", "value"),
+    [
+        ("training-size", "trials", "train_examples", pd.NA),
+        ("training-size", "trials", "last_val_accuracy", 1.0),
+        ("regularization", "trials", "dropout", pd.NA),
+    ],
+)
+def test_a_page_is_made_of_what_was_not_lost(tmp_path, kind, table, column, value):
+    path = write_comparison(tmp_path / kind, COMPARISONS[kind].select(None), replicates=1)
+    file = path.results.path / f"{table}.parquet"
+    frame = pd.read_parquet(file)
+    kinds = frame.dtypes.to_dict()
+    frame.assign(**{column: value}).astype(kinds).to_parquet(file, index=False)
+    assert main([str(path.results.path), "--output", str(tmp_path / "out")]) == 0
+
+
+def test_without_seconds_the_headline_is_drawn(tmp_path):
+    compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=1)
+    compared.results.epochs["seconds"] = np.nan
+    headline = exhibits.loss_by_batch(compared)
+    assert headline
+    write(headline, tmp_path)
