@@ -180,7 +180,7 @@ def kill(process):
     assert not alive
 
 
-@pytest.mark.parametrize("seed", [None, 1, 2, 3])
+@pytest.mark.parametrize("seed", [None, 1])
 def test_power_cuts_lose_nothing_told(disk, undisturbed, seed):
     """Six in a row, each in another moment: on the strictest disk, and on gentler ones."""
     study = Sessions(disk, undisturbed, seed)
