@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -77,7 +78,8 @@ def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
     if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / "study.json").exists()
-        mend = f"continue it with --resume {folder}, or choose" if is_study else "choose"
+        again = f"continue it with --resume {shlex.quote(str(folder))}, or choose"
+        mend = again if is_study else "choose"
         raise UserError(
             f"{folder}: already holds {'a study' if is_study else 'other files'}; {mend} another "
             "--name"

@@ -15,13 +15,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
 from study.files import remove_unfinished
-from study.history import NOTHING, History, history_from_tables, history_from_values
+from study.history import (
+    FACTS,
+    NOTHING,
+    History,
+    history_from_tables,
+    history_from_values,
+    step_losses,
+)
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
@@ -33,7 +41,7 @@ from study.journal import (
     trial_status,
 )
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
-from study.space import space_of
+from study.space import describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
 from study.text import escape, shown
 
@@ -118,7 +126,7 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
         if source in (RAY_FOLDER, FROM_TABLES):
             found.from_elsewhere.update(ids)
         if source in (FROM_TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
-            left = " (accuracies alone: the losses are lost)" if source == JOURNAL_FILE else ""
+            left = " and from what is left of the tables" if source == JOURNAL_FILE else ""
             found.notes.append(f"{_names(ids)}: no intact history; taken from {source}{left}")
     return found
 
@@ -133,6 +141,22 @@ def repair(storage: Storage, recovered: Recovered) -> None:
         storage.drop_checkpoints(trial_id, history.status or "")
     for trial_id, history in recovered.partial.items():  # their only other copy is a table
         storage.keep(trial_id, history)
+
+
+def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two configurations, in words; each range or choice on its own."""
+    if isinstance(earlier.get("space"), dict) and isinstance(now.get("space"), dict):
+        earlier, now = ({**c, **c["space"], "space": sorted(c["space"])} for c in (earlier, now))
+
+    def words(value: Any) -> str:
+        is_range = isinstance(value, dict) and "attributes" in value
+        return describe(space_from_json({"": value})[""]) if is_range else shown(value)
+
+    return [
+        f"{name} was {words(earlier[name])} and is {words(now.get(name))}"
+        for name in earlier
+        if earlier[name] != now.get(name)
+    ]
 
 
 class _Known(NamedTuple):
@@ -171,11 +195,7 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
         with journal_damage_told(folder / JOURNAL_FILE):
             earlier = dict(json.loads(told))
         now = json.loads(json.dumps(fixed_part(config)))
-        changed = [
-            f"{name} was {shown(earlier[name])} and is {shown(now.get(name))}"
-            for name in earlier
-            if earlier[name] != now.get(name)
-        ]
+        changed = _changes(earlier, now)
     if changed:
         raise UserError(
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
@@ -246,7 +266,7 @@ def _history_of(
         (FROM_TABLES, lambda: tables.history(trial_id)),
     ]
     values = history_from_values(trial.intermediate_values, made_with, config.num_train)
-    history, source = values, JOURNAL_FILE
+    history, source = tables.completed(values, trial_id), JOURNAL_FILE
     for name, look in sources:
         found = look()
         if found is not None and _fits(found, trial, config):
@@ -318,14 +338,33 @@ class _Tables:
         """What the tables hold of a trial."""
         if (row := self.rows.get(trial_id)) is None:
             return None
-        predictions = self._of_trials("predictions").get(trial_id)
-        log_p = None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
         return history_from_tables(
             row,
             self._of_trials("epochs").get(trial_id),
             self._of_trials("steps").get(trial_id),
-            log_p,
+            self._log_p(trial_id),
         )
+
+    def completed(self, values: History, trial_id: str) -> History:
+        """What the journal knows of a trial, with what the tables that are left know beside it."""
+        row, steps = self.rows.get(trial_id, {}), self._of_trials("steps").get(trial_id)
+        epochs = [dict(epoch) for epoch in values.epochs]
+        if epochs and row.get("epochs_run") == len(epochs):
+            epochs[-1]["train_loss"] = row["last_train_loss"]
+            epochs[-1]["val_loss"] = row["last_val_loss"]
+        losses, sizes = step_losses(steps, len(epochs))
+        for epoch in epochs if sizes else ():
+            epoch["step"] = epoch["epoch"] * len(sizes)
+            epoch["examples_seen"] = epoch["epoch"] * sum(sizes)
+        facts = {name: row[name] for name in FACTS if not pd.isna(row.get(name))}
+        return replace(
+            values, epochs=epochs, step_losses=losses, batch_sizes=sizes, facts=facts,
+            log_p=self._log_p(trial_id),
+        )  # fmt: skip
+
+    def _log_p(self, trial_id: str) -> np.ndarray | None:
+        predictions = self._of_trials("predictions").get(trial_id)
+        return None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
 
     def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
         """The rows of a table by trial id."""

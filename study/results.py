@@ -212,8 +212,8 @@ def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
         frame = read_table(file, TABLES[name])
     except FileNotFoundError:
         raise UserError(
-            f"{path}: {file.name} is missing; the study was stopped before it wrote its "
-            f"tables, continue it with: {resume_command(study, path)}"
+            f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
+            f"{resume_command(study, path)}"
         ) from None
     keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
     _require_unique(file, frame, keys[name])

@@ -20,7 +20,8 @@ from rich.live import Live
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.config import UserError
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, UserError
 from study.files import is_uri, require_uri
 from study.journal import JOURNAL_FILE, is_retry, read_journal, trial_name, trial_status
 from study.progress import format_duration, format_params
@@ -104,6 +105,12 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     ended = [trial for trial in trials if trial.state.is_finished()]
     complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
     alive = None if uri else _is_locked(folder / ".lock")
+    if alive is False:  # what the command that continues it would refuse is not to be advised
+        from study.recovery import recover
+        from study.storage import Storage
+
+        kind = ComparisonConfig if is_comparison(study) else StudyConfig
+        recover(Storage(folder, study["storage"]), kind(**config))
     arms = len(config.get("arms", ()))
     planned = arms * config["replicates"] if arms else config["num_samples"]
     planned += sum(map(is_retry, known))

@@ -7,12 +7,13 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from study.config import UserError
 from study.history import HISTORY_FILE, History
 from study.recovery import recover
-from study.results import load_study
+from study.results import load_predictions, load_study
 from study.searcher import open_optuna_study
 from study.storage import Storage
 from tests.simulated import (
@@ -80,10 +81,7 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     before = run_study(folder, config).trials.set_index("trial_id")
     lose(folder, "histories", "ray", "*.parquet")
     session = Session(folder, config, resume=True)
-    assert (
-        "taken from optuna.log (accuracies alone: the losses are lost)"
-        in session.recovered.notes[0]
-    )
+    assert "taken from optuna.log and from what is left of the tables" in session.recovered.notes[0]
     session.run()
     after = load_study(folder)
     trials = after.trials.set_index("trial_id")
@@ -93,6 +91,33 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     assert trials.loc[complete, columns].equals(before.loc[complete, columns])
     assert after.epochs["train_loss"].isna().all()
     assert after.steps.empty
+
+
+@pytest.mark.parametrize("table", ["trials", "epochs"])
+def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
+    config = comparison_config(3, seed=12)
+    before = run_study(folder, config)
+    predictions = load_predictions(folder)
+    lose(folder, "ray", "histories", f"{table}.parquet")
+    after = run_study(folder, config, resume=True)
+    complete = before.trials.loc[before.trials["status"] == "complete", "trial_id"]
+    for name in ("steps",) if table == "trials" else ("steps", "trials"):
+        tables = [getattr(results, name) for results in (before, after)]
+        old, new = (frame[frame["trial_id"].isin(complete)] for frame in tables)
+        columns = [c for c in old if c not in ("seconds", "best_val_loss")]
+        assert len(old)
+        pd.testing.assert_frame_equal(
+            old[columns].reset_index(drop=True), new[columns].reset_index(drop=True)
+        )
+    pd.testing.assert_frame_equal(load_predictions(folder), predictions)
+
+
+def test_an_edited_range_is_named(folder):
+    run_study(folder, CONFIG)
+    space = json.loads(json.dumps(CONFIG.space))
+    space["gamma"]["attributes"]["high"] = 0.9
+    with pytest.raises(UserError, match=r"gamma was 0\.5 to 1 and is 0\.5 to 0\.9\)"):
+        recover(Storage(folder), replace(CONFIG, space=space))
 
 
 def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder):

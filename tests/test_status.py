@@ -33,6 +33,8 @@ def folder(made_up):
     study["config"] = config.to_json()
     study["sessions"][-1].update(host="a-host", address=None)
     write_json(made_up.path / "study.json", study)
+    for table in made_up.path.glob("*.parquet"):  # of other trials than the journal's
+        table.unlink()
     journal = open_optuna_study(made_up.path, config)
     ended = [("complete", 0.97), ("complete", 0.99), ("pruned", 0.5), ("diverged", None),
              ("failed", None)]  # fmt: skip
@@ -121,12 +123,20 @@ def test_a_comparison_and_one_before_its_first_trial(tmp_path):
 
     folder = tmp_path / "c"
     write_comparison(folder, COMPARISONS["batch-size"].select(None))
+    for table in folder.glob("*.parquet"):
+        table.unlink()
     study = load_study_json(folder)
     study["sessions"][-1].update(host="h", address=None)
     write_json(folder / "study.json", study)
     out = shown(folder)
     assert "0/" in out
     assert "python -m study.compare --resume" in out
+
+
+def test_what_resuming_would_refuse_is_refused(made_up, capsys):
+    """A lost journal is not a study whose trials have yet to begin."""
+    assert status.main([str(made_up.path)]) == 2
+    assert "optuna.log: missing or empty, but the study has results" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(folder, tmp_path, capsys):
