@@ -197,10 +197,14 @@ def history_from_tables(
         {str(name): value for name, value in record.items() if name != "trial_id"}
         for record in ([] if epochs is None else epochs.sort_values("epoch").to_dict("records"))
     ]
-    if len(records) != row["epochs_run"]:
-        return None
+    # A kill between two tables leaves one older than the other: as far as all of them go.
+    known = [row["epochs_run"], len(records)]
+    if steps is not None:
+        known.append(steps["epoch"].nunique())
+        steps = steps[steps["epoch"] <= min(known)]
+    records = records[: min(known)]
     losses, sizes = step_losses(steps, len(records))
-    ended = row["status"] != "interrupted"
+    ended = row["status"] != "interrupted" and len(records) == row["epochs_run"]
     return History(
         epochs=records,
         step_losses=losses,
