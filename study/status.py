@@ -22,8 +22,8 @@ from rich.table import Table
 from study.cli import Parser, guarded, place_or_uri
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
-from study.files import is_uri, require_uri
-from study.journal import JOURNAL_FILE, is_retry, read_journal, trial_name, trial_status
+from study.files import is_uri, require_plain, require_uri
+from study.journal import JOURNAL_FILE, LOCK_FILE, is_retry, read_journal, trial_name, trial_status
 from study.progress import format_duration, format_params
 from study.study_file import is_comparison, load_study_json, resume_command
 from study.terminal import Terminal
@@ -109,6 +109,7 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
         from study.recovery import recover
         from study.storage import Storage
 
+        require_plain(folder, besides=LOCK_FILE)
         kind = ComparisonConfig if is_comparison(study) else StudyConfig
         recover(Storage(folder, study["storage"]), kind(**config))
     arms = len(config.get("arms", ()))

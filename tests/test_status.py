@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study import status
-from study.config import StudyConfig
+from study.config import StudyConfig, UserError
 from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
@@ -157,9 +157,10 @@ def test_a_folder_in_place_of_a_file_is_one_line(folder, capsys, name):
     assert line.startswith(f"error: {folder}")
 
 
-def test_a_lock_that_is_a_folder_is_no_driver(folder):
+def test_a_lock_that_is_a_folder_is_refused(folder):
     (folder / ".lock").mkdir()
-    assert status.read_status(folder).alive is False
+    with pytest.raises(UserError, match="is a folder, not a file"):
+        status.read_status(folder)
 
 
 @pytest.mark.parametrize("place", ["x" * 256, "x/" * 3000, "", "a\nb"])
