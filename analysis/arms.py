@@ -130,7 +130,11 @@ def loss_curves(compared: Compared) -> pd.DataFrame:
     epochs = compared.results.epochs.set_index("trial_id")
     steps = compared.results.steps.groupby("trial_id")
     for trial in compared.trials.itertuples():
+        if trial.trial_id not in steps.groups:  # its losses were lost
+            continue
         own, losses = epochs.loc[[str(trial.trial_id)]], steps.get_group(str(trial.trial_id))
+        if not np.isfinite(losses["loss"]).all():
+            continue
         level = loss_level(losses["loss"].to_numpy(), int(own["step"].iloc[0]))
         last = len(losses)
         grid = np.unique(np.geomspace(1, last, CURVE_POINTS).round().astype(int))
@@ -153,7 +157,9 @@ def loss_curves(compared: Compared) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    columns = ["arm", "replicate", "batch_size", "step", "examples", "seconds", "loss",
+               "filtered", "smoothed", "level_sd", "noise_sd"]  # fmt: skip
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def loss_noise(compared: Compared) -> pd.DataFrame:
@@ -167,7 +173,9 @@ def loss_noise(compared: Compared) -> pd.DataFrame:
         compared.trials[["trial_id", "arm", "replicate", "batch_size", "epochs_run"]], on="trial_id"
     )
     steps = steps[
-        (steps["epoch"] == steps["epochs_run"]) & (steps["num_examples"] == steps["batch_size"])
+        (steps["epoch"] == steps["epochs_run"])
+        & (steps["num_examples"] == steps["batch_size"])
+        & np.isfinite(steps["loss"])
     ]
     rows = []
     for (arm, replicate), group in steps.groupby(["arm", "replicate"], sort=False):
@@ -190,7 +198,7 @@ def loss_noise(compared: Compared) -> pd.DataFrame:
 
 def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
     """Per replicate the slope of log sd against log batch size; -1/2 for sigma / sqrt(B)."""
-    wide = noise.pivot(index="replicate", columns="batch_size", values="sd").dropna()
+    wide = noise.pivot_table(index="replicate", columns="batch_size", values="sd").dropna()
     x = np.log(wide.columns.to_numpy(float))
     if wide.empty or len(x) < 2:
         return pd.DataFrame(columns=["replicate", "slope"])
@@ -234,8 +242,8 @@ def interaction(compared: Compared, model: str) -> pd.DataFrame:
         ``high`` (95 % t interval) and ``n``.
     """
     trials = compared.trials[compared.trials["model"] == model]
-    wide = trials.pivot(index="replicate", columns=["dropout", "batch_norm"],
-                        values="last_val_accuracy").dropna() * 100  # fmt: skip
+    wide = trials.pivot_table(index="replicate", columns=["dropout", "batch_norm"],
+                              values="last_val_accuracy").dropna() * 100  # fmt: skip
     cells = [(a, b) for a in (False, True) for b in (False, True)]
     if wide.empty or any(cell not in wide.columns for cell in cells):
         return pd.DataFrame(columns=["effect", "value", "low", "high", "n"])

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 
 from analysis import arms, noise, paper, predicted, stability
 from analysis.architecture import shortcut_parameters
-from analysis.evidence import COMMANDS, Compared, Evidence
+from analysis.evidence import COMMANDS, Compared, Evidence, folder_name
 from analysis.intervals import (
     Estimate,
     bootstrap,
@@ -160,7 +160,8 @@ def used(compared: Compared, *names: str) -> tuple[str, ...]:
     """Trials of some arms (all where none is named), as the ledger names them."""
     trials = compared.trials
     chosen = trials[trials["arm"].isin(names)] if names else trials
-    return tuple(f"{compared.results.path.name}/{trial}" for trial in chosen["trial_id"])
+    folder = folder_name(compared.results)
+    return tuple(f"{folder}/{trial}" for trial in chosen["trial_id"])
 
 
 def arm_of(compared: Compared | None, **settings: object) -> str:
@@ -357,7 +358,8 @@ def c8(evidence: Evidence) -> Finding:
     compared, (a, b) = found
     curves = arms.loss_curves(compared)
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
-    shared = sorted(set(at[a]) & set(at[b]))
+    if not (shared := sorted(set(at[a]) & set(at[b]))):
+        return missing("C8", reported, "batch-size")
     left, right = (np.stack([at[arm][k] for k in shared]) for arm in (a, b))
 
     def correlation(chosen: np.ndarray) -> float:
@@ -446,12 +448,11 @@ def c10(evidence: Evidence) -> Finding:
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
     """The report's CNN, and what its final models predicted."""
     found = batch_arms(evidence, REPORT_ARM)
-    if found is None or found[0].predictions.empty:
+    if found is None:
         return None
     compared, (arm,) = found
-    rows = compared.predictions
-    rows = rows[rows["trial_id"].isin(compared.of_arm(arm)["trial_id"])]
-    return compared, arm, predicted.confidences(rows)
+    rows = compared.predictions_of(arm)
+    return None if rows.empty else (compared, arm, predicted.confidences(rows))
 
 
 def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
@@ -488,9 +489,7 @@ def c12(evidence: Evidence) -> Finding:
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     e = _share(errors, errors["confidence"].between(low, high))
-    kept = compared.predictions
-    kept = kept[kept["trial_id"].isin(rows["trial_id"].unique())]
-    table = predicted.calibration(kept)
+    table = predicted.calibration(compared.predictions_of(arm))
     ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
     return finding(
         "C12", NOT_TESTABLE, e, "{:.0%}", reported=reported, estimate="of the errors lie there",

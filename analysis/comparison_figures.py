@@ -6,6 +6,7 @@ colour-blind palette; each has a marker of its own as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ Style = dict[str, Any]
 def arm_styles(arms: Iterable[Any]) -> dict[Any, Style]:
     """Colour and marker of each arm: a ramp where the names are numbers, else a palette."""
     names = list(dict.fromkeys(arms))
-    if all(str(name).replace(".", "").isdigit() for name in names):
+    if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(name)) for name in names):
         names.sort(key=float)
         colours = ordered_colours(len(names))
     else:
@@ -56,7 +57,8 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
             edge = own.groupby("step")["smoothed"].agg(["min", "max"])
             ax.fill_between(mean[x], edge["min"], edge["max"], color=colour, alpha=0.25, lw=0)
             ax.plot(mean[x], mean["smoothed"], color=colour, lw=2, zorder=3, label=f"batch {arm}")
-        ax.set(xscale="log", yscale="log", xlabel=unit)
+        known = (curves[x] > 0).any()  # the seconds may have been lost
+        ax.set(xscale="log" if known else "linear", yscale="log", xlabel=unit)
         ax.xaxis.set_major_formatter(FuncFormatter(_count))
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
@@ -284,10 +286,12 @@ def plot_learning_curve(rows: pd.DataFrame, *, ax: Axes) -> Axes:
         own = rows[rows["train_examples"] == n]
         spread = np.exp(np.linspace(-0.04, 0.04, len(own)))
         ax.plot(n * spread, own["error"], ls="", ms=6, alpha=0.8, **style)
-    slope, offset = np.polyfit(np.log(rows["train_examples"]), np.log(rows["error"]), 1)
-    x = np.geomspace(rows["train_examples"].min() / 1.2, rows["train_examples"].max() * 1.2, 50)
-    ax.plot(x, np.exp(offset) * x**slope, ls="--", color=GREY, zorder=0,
-            label=f"error ∝ images$^{{{slope:.2f}}}$")  # fmt: skip
+    fitted = rows[rows["error"] > 0].astype(float)
+    if fitted["train_examples"].nunique() > 1:
+        slope, offset = np.polyfit(np.log(fitted["train_examples"]), np.log(fitted["error"]), 1)
+        x = np.geomspace(rows["train_examples"].min() / 1.2, rows["train_examples"].max() * 1.2, 50)
+        ax.plot(x, np.exp(offset) * x**slope, ls="--", color=GREY, zorder=0,
+                label=f"error ∝ images$^{{{slope:.2f}}}$")  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="training images", ylabel="error")
     _plain_ticks(ax, sorted(rows["train_examples"].unique()))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))

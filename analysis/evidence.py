@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from study.config import UserError
-from study.results import StudyResults, is_comparison, load_predictions, load_study
+from study.comparison import ComparisonConfig
+from study.config import HYPERPARAMETERS, UserError
+from study.results import StudyResults, load_predictions, load_study
+from study.study_file import is_comparison
 
 # What the arms of a comparison differ in, and so what it is about.
 KINDS = {
@@ -40,7 +44,8 @@ class Compared:
     Attributes:
         results: Its tables.
         predictions: Of its final models; empty where they were not kept.
-        trials: The complete trials in the order of the arms, then of the replicates.
+        trials: The complete trials with a result, in the order of the arms, then of the
+            replicates.
     """
 
     results: StudyResults
@@ -49,7 +54,8 @@ class Compared:
 
     def __post_init__(self) -> None:
         trials = self.results.trials
-        complete = trials[trials["status"] == "complete"]
+        measured = np.isfinite(trials["last_val_accuracy"])
+        complete = trials[(trials["status"] == "complete") & measured]
         order = complete["arm"].map({arm: i for i, arm in enumerate(self.arms)})
         complete = complete.assign(_order=order).sort_values(["_order", "replicate"])
         object.__setattr__(self, "trials", complete.drop(columns="_order"))
@@ -83,6 +89,12 @@ class Compared:
         """The complete trials of an arm, by replicate."""
         return self.trials[self.trials["arm"] == arm]
 
+    def predictions_of(self, arm: str) -> pd.DataFrame:
+        """The predictions of an arm's final models; empty where none were kept."""
+        if self.predictions.empty:
+            return self.predictions
+        return self.predictions[self.predictions["trial_id"].isin(self.of_arm(arm)["trial_id"])]
+
     def epochs(self, columns: Iterable[str] = ("arm", "replicate", "batch_size")) -> pd.DataFrame:
         """The complete trials' epochs, with `columns` of their trials."""
         return self.results.epochs.merge(self.trials[["trial_id", *columns]], on="trial_id")
@@ -111,7 +123,14 @@ def kind_of(config: dict[str, Any]) -> str:
     arms = list(config["arms"].values())
     keys = {key for arm in arms for key in arm}
     differ = frozenset(key for key in keys if len({arm.get(key) for arm in arms}) > 1)
-    return KINDS.get(differ) or str(config["name"])
+    name = config["name"]
+    return KINDS.get(differ) or (f"{name} (own)" if name in KINDS.values() else name)
+
+
+def folder_name(results: StudyResults) -> str:
+    """The name of a results folder, as text that can be written anywhere."""
+    path = results.path if results.path.name not in ("", "..") else results.path.resolve()
+    return os.fsencode(path.name).decode(errors="replace")
 
 
 def load_evidence(folders: Iterable[Path]) -> Evidence:
@@ -122,8 +141,14 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
     """
     searches: list[StudyResults] = []
     comparisons: dict[str, Compared] = {}
+    seen: set[Path] = set()
     for folder in folders:
         results = load_study(folder)
+        if results.trials.empty:
+            raise UserError(f"{folder}: no trial has begun yet; wait, or continue it")
+        if folder.resolve() in seen:
+            raise UserError(f"{folder}: is given twice; give it once")
+        seen.add(folder.resolve())
         if not is_comparison(results.study):
             searches.append(results)
             continue
@@ -133,7 +158,31 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
                 f"{folder}: compares the same as {comparisons[kind].results.path} ({kind}); "
                 "give one of the two"
             )
-        kept = (results.path / "predictions.parquet").exists()
+        _check_arms(results)
+        kept = os.path.lexists(results.path / "predictions.parquet")
         predictions = load_predictions(results.path) if kept else pd.DataFrame()
         comparisons[kind] = Compared(results, predictions)
     return Evidence(searches, comparisons)
+
+
+def _check_arms(results: StudyResults) -> None:
+    """Raise `UserError` unless each trial is another replicate of an arm of the comparison."""
+    trials, file = results.trials, results.path / "trials.parquet"
+    known = trials["arm"].isin(list(results.study["config"]["arms"])) & trials["replicate"].notna()
+    if not known.all():
+        trial = trials.loc[~known, "trial_id"].iloc[0]
+        raise UserError(
+            f"{file}: {trial!a} is of no arm that study.json has; restore it from a copy"
+        )
+    if (doubled := trials.duplicated(["arm", "replicate"])).any():
+        trial = trials.loc[doubled, "trial_id"].iloc[0]
+        raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
+    config = ComparisonConfig(**results.study["config"])
+    for trial in trials.to_dict("records"):
+        planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
+        for name in ("model", *HYPERPARAMETERS):
+            if trial[name] != (expected := getattr(planned, name)):
+                raise UserError(
+                    f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as "
+                    "its arm in study.json; one of the two is of another study"
+                )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from study.results import StudyResults
 
 GALLERY = 8  # images in a row
 WIDE = (11.0, 3.9)
+HIGHEST = 60.0  # inches
 RESULT = "95 % t interval over seeds"
 
 
@@ -80,9 +80,11 @@ def replicates(compared: Compared) -> str:
     return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
 
 
-def loss_by_batch(compared: Compared) -> Exhibit:
-    """The report's Fig. 2 with seeds: the headline."""
+def loss_by_batch(compared: Compared) -> Exhibit | None:
+    """The report's Fig. 2 with seeds: the headline; None where no step's loss was kept."""
     curves = arms.loss_curves(compared)
+    if curves.empty:
+        return None
     sds = curves.groupby("arm", sort=False)[["level_sd", "noise_sd"]].median()
     words = "; ".join(
         f"batch {arm}: {row.level_sd:.1g} and {row.noise_sd:.1g}" for arm, row in sds.iterrows()
@@ -204,9 +206,13 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
     """Dropout times batch norm, a figure a network."""
     names = {"cnn": "CNN", "resnet18": "ResNet18"}
     for model in compared.trials["model"].unique():
-        rows = compared.trials[compared.trials["model"] == model].rename(
-            columns={"last_val_accuracy": "accuracy"}
-        )[["dropout", "batch_norm", "replicate", "accuracy"]]
+        rows = (
+            compared.trials[compared.trials["model"] == model]
+            .rename(columns={"last_val_accuracy": "accuracy"})[
+                ["dropout", "batch_norm", "replicate", "accuracy"]
+            ]
+            .dropna()
+        )
         effects = arms.interaction(compared, model)
         words = "; ".join(
             f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
@@ -228,6 +234,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     rows = compared.trials[["train_examples", "replicate"]].assign(
         error=1 - compared.trials["last_val_accuracy"]
     )
+    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
     yield Exhibit(
         "learning_curve",
         "Error against the number of training images",
@@ -265,7 +272,7 @@ def differences(evidence: Evidence) -> Exhibit | None:
         "which was set in advance to count as equal. The axis is logarithmic away from zero.",
         frame,
         single(drawing.plot_differences, frame, arms.MARGIN),
-        (7.5, 1.3 + 0.55 * len(frame)),
+        (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),
     )
 
 
@@ -279,11 +286,11 @@ def of_predictions(
         arm: Which.
         images: The evaluated images by index, uint8 (28, 28); empty where they are not at hand.
     """
-    kept = compared.predictions
-    kept = kept[kept["trial_id"].isin(compared.of_arm(arm)["trial_id"])]
+    kept = compared.predictions_of(arm)
     rows = predicted.confidences(kept)
     models = f"{rows['trial_id'].nunique()} models of batch {arm}"
-    first = rows[rows["trial_id"] == compared.of_arm(arm)["trial_id"].iloc[0]]
+    trials = compared.of_arm(arm)["trial_id"]
+    first = rows[rows["trial_id"] == trials[trials.isin(rows["trial_id"])].iloc[0]]
     titles = {
         "confident": "The errors the model was surest of",
         "borderline": "Errors with a confidence near one half",
@@ -291,7 +298,7 @@ def of_predictions(
     }
     for which, title in titles.items():
         chosen = predicted.gallery(first, which, GALLERY)
-        if images and len(chosen):
+        if len(chosen) and set(chosen["index"]) <= set(images):
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
     each = predicted.calibration(kept)
@@ -362,14 +369,10 @@ OF_KIND = {
 def of_other(compared: Compared) -> Iterator[Exhibit]:
     """Of a comparison that is about something else."""
     by_epoch = arms.accuracy_by_epoch(compared)
-    name = f"{compared.config['name']}_by_epoch"
     yield Exhibit(
-        name,
+        "by_epoch",
         f"Accuracy on the {compared.images} images after each epoch",
         f"Thin: single seeds. Thick: mean, with its {RESULT} as band ({replicates(compared)}).",
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-
-
-of_kind = partial(OF_KIND.get)

@@ -87,7 +87,7 @@ def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Esti
         The batch size (images) up to which twice the batch takes about half the steps; None
         with fewer than three batch sizes that all replicates finished.
     """
-    wide = reached.pivot(index="replicate", columns="batch_size", values="step")
+    wide = reached.pivot_table(index="replicate", columns="batch_size", values="step", dropna=False)
     wide = wide.dropna(axis=1).dropna()
     sizes = wide.columns.to_numpy(float)
     if len(sizes) < 3 or wide.empty:

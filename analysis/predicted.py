@@ -154,8 +154,11 @@ def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
     both = compared.of_arm(arm_a).merge(compared.of_arm(arm_b), on="replicate")
     rows = []
     for pair in both.itertuples():
+        trials = str(pair.trial_id_x), str(pair.trial_id_y)
+        if any(trial not in by_trial.groups for trial in trials):
+            continue  # its predictions were lost
         # All models' predictions stand in the order of the evaluated images.
-        a, b = (by_trial.get_group(str(t)).to_numpy() for t in (pair.trial_id_x, pair.trial_id_y))
+        a, b = (by_trial.get_group(trial).to_numpy() for trial in trials)
         table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
         test: Any = mcnemar(table, exact=True)  # statsmodels has no types
         rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Callable
@@ -32,6 +33,20 @@ STYLE: dict[Any, Any] = {
 }
 
 
+SLUG = re.compile(r"[\w.-]+")
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file's name or of a place in a page: no markup, no way out."""
+    return re.sub(r"[^\w.-]+", "-", text)[:50]
+
+
+def require_slug(name: str) -> None:
+    """Raise `ValueError` unless `name` can be a file's name and a place in a page."""
+    if not SLUG.fullmatch(name):
+        raise ValueError(f"{name!r} is not a slug")
+
+
 @dataclass(frozen=True)
 class Exhibit:
     """A figure of a report: computed, not yet drawn.
@@ -51,6 +66,9 @@ class Exhibit:
     frame: pd.DataFrame
     draw: Callable[[Figure], None]
     size: tuple[float, float] = (7.5, 4.5)
+
+    def __post_init__(self) -> None:
+        require_slug(self.name)
 
 
 def single(plot: Callable[..., Any], frame: pd.DataFrame, *more: Any) -> Callable[[Figure], None]:
@@ -105,9 +123,8 @@ def for_page(svg: str, name: str, title: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'\bid="', f'id="{name}-', svg)
-    svg = re.sub(r'href="#', f'href="#{name}-', svg)
+    svg = re.sub(r'\bid="', lambda _: f'id="{name}-', svg)
+    svg = svg.replace('href="#', f'href="#{name}-')
     svg = svg.replace("url(#", f"url(#{name}-")
     svg = svg.replace(INK, "currentColor").replace(GRID, "var(--grid)")
-    label = title.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

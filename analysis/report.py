@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import html
+import re
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,14 +16,17 @@ import jinja2
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from analysis import claims, exhibits, paper
+from analysis import claims, exhibits, output, paper
 from analysis.evidence import Evidence, load_evidence
-from analysis.render import Exhibit, write, write_csv
+from analysis.render import Exhibit, slug, write, write_csv
 from analysis.sections import gaps, lead, make_sections, sources
+from study.cli import Parser, guarded, place
 from study.config import UserError
 from study.data import default_data_dir, load_splits, open_test_set
 from study.files import replacing
+from study.terminal import Terminal
 
 EPILOG = """examples:
   python -m analysis.report results/NAME
@@ -65,20 +70,19 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
             data = open_test_set(dataset, data_dir, record=record, reason=reason)
         else:
             data = load_splits(dataset, data_dir, compared.num_train)[1]
-    except UserError:
+    except UserError as error:
+        Terminal(stderr=True).print(f"No pictures of examples: {error}", soft_wrap=True)
         return {}
     index = range(len(data)) if data.index is None else data.index.tolist()
     return dict(zip(index, data.images, strict=True))
 
 
 def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
-    """Write the page, its figures and its numbers into `folder`.
+    """Write the page, its figures and its numbers into `folder`, a prepared one.
 
     Returns:
         The page, ``report.html``.
     """
-    for each in (folder / "figures", folder / "tables"):
-        each.mkdir(parents=True, exist_ok=True)
     images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
     sections = make_sections(evidence, images)
     found = evidence.get("batch-size")
@@ -143,46 +147,56 @@ def render(name: str, context: Mapping[str, object]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.globals.update(slug=lambda text: text.replace(" ", "-"), link=data_link)
+    environment.globals.update(slug=slug, link=data_link, generator=Markup(output.GENERATOR))
+    environment.filters["md"] = markdown
     return environment.get_template(f"{name}.j2").render(**context)
+
+
+def markdown(text: object) -> str:
+    """`text` as it is in a line or a cell of Markdown: no markup, no HTML."""
+    plain = html.escape(" ".join(str(text).split()), quote=False)
+    return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m analysis.report",
         description="Write a page about searches and comparisons: figures, tables, and whether "
         "each claim of the report that the study is built on holds.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("results", type=Path, nargs="+", help="folders like results/NAME")
+    parser.add_argument("results", type=place, nargs="+", help="folders like results/NAME")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR",
+        "--output", type=place, metavar="DIR",
         help="where to write (default: NAME/report for one folder, else report)",
     )  # fmt: skip
     parser.add_argument(
-        "--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
+        "--data-dir", type=place, metavar="DIR", default=default_data_dir(),
         help="where the images lie, for pictures of examples (default %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
     mpl.use("agg")
     one = args.results[0] / "report" if len(args.results) == 1 else Path("report")
     folder = args.output or one
+    evidence = load_evidence(args.results)
     try:
-        evidence = load_evidence(args.results)
-        try:
-            page = write_report(evidence, folder, args.data_dir)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: cannot be written ({error.strerror}); choose another --output"
-            ) from None
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"Wrote {page}, and its figures and numbers beside it.")
+        output.prepare(folder, follow=args.output is not None)
+        page = write_report(evidence, folder, args.data_dir)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --output"
+        ) from None
+    console = Terminal()
+    console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
-        print(f"Not in it: {title}. Fill the gap with: {command}")
+        console.print(f"Not in it: {title}. Fill the gap with: {command}", soft_wrap=True)
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ import pandas as pd
 
 from analysis import arms, claims, exhibits, frames, paper, predicted
 from analysis.architecture import TABLE_I, layers
-from analysis.evidence import COMMANDS, Compared, Evidence
+from analysis.evidence import COMMANDS, Compared, Evidence, folder_name
 from analysis.intervals import Estimate
-from analysis.render import Exhibit
+from analysis.render import Exhibit, require_slug, slug
 from study.results import StudyResults, rank_trials
 
 BEST_SHOWN = 10
@@ -35,6 +36,9 @@ class Table:
     frame: pd.DataFrame
     shown: pd.DataFrame
 
+    def __post_init__(self) -> None:
+        require_slug(self.name)
+
 
 @dataclass(frozen=True)
 class Section:
@@ -53,6 +57,9 @@ class Section:
     text: list[str] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_slug(self.name)
 
 
 TITLES = {
@@ -109,23 +116,43 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     if overview:
         sections.append(Section("overview", "All differences", exhibits=[overview]))
     order = {kind: i for i, kind in enumerate(TITLES)}
+    taken: set[str] = set()
     for kind in sorted(evidence.comparisons, key=lambda k: order.get(k, len(order))):
         if (compared := evidence.get(kind)) is not None:
-            sections.append(_comparison(kind, compared))
+            own = "" if kind in TITLES else _prefix(compared.config["name"], taken)
+            sections.append(_comparison(kind, compared, own))
     if (predictions := _predictions(evidence, images)) is not None:
         sections.append(predictions)
     several = len(evidence.searches) + len(evidence.comparisons) > 1
     for search in evidence.searches:
-        sections.append(_search(search, prefix=f"{search.path.name}_" if several else ""))
+        prefix = _prefix(folder_name(search), taken) if several else ""
+        sections.append(_search(search, prefix))
     if evidence.comparisons:
         sections.append(_architecture())
     return sections
 
 
-def _comparison(kind: str, compared: Compared) -> Section:
-    make = exhibits.OF_KIND.get(kind, exhibits.of_other)
+def _prefix(name: str, taken: set[str]) -> str:
+    """What the names of all that belongs to `name` begin with, as those of no other do.
+
+    The names that the page itself gives have no dot.
+    """
+    base = slug(name)
+    prefixes = (f"{base}." if n == 1 else f"{base}-{n}." for n in itertools.count(1))
+    prefix = next(p for p in prefixes if p not in taken)
+    taken.add(prefix)
+    return prefix
+
+
+def _comparison(kind: str, compared: Compared, own: str) -> Section:
+    """The section of a comparison; `own` is the prefix of one that is not built in."""
+    if kind in exhibits.OF_KIND:
+        made = list(exhibits.OF_KIND[kind](compared))
+    else:
+        prefix = own or f"{kind}_"
+        made = [replace(e, name=prefix + e.name) for e in exhibits.of_other(compared)]
     table = arms.by_arm(compared)
-    name = "by_arm" if kind == "batch-size" else f"{kind}_by_arm"
+    name = "by_arm" if kind == "batch-size" else f"{own or f'{kind}_'}by_arm"
     lost = int(table["lost"].sum())
     text = [compared.config["title"]]
     if lost:
@@ -157,9 +184,8 @@ def _comparison(kind: str, compared: Compared) -> Section:
         }
     )
     tables = [Table(name, caption, table, shown)]
-    return Section(
-        kind, TITLES.get(kind) or str(compared.config["name"]), text, list(make(compared)), tables
-    )
+    section = f"{own}comparison" if own else kind
+    return Section(section, TITLES.get(kind) or compared.config["name"], text, made, tables)
 
 
 def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]:
@@ -178,7 +204,7 @@ def _text(template: str, value: Any) -> str:
 
 def _predictions(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Section | None:
     found = claims.batch_arms(evidence, claims.REPORT_ARM)
-    if found is None or found[0].predictions.empty:
+    if found is None or found[0].predictions_of(found[1][0]).empty:
         return None
     compared, (arm,) = found
     made = list(exhibits.of_predictions(compared, arm, images))
@@ -260,7 +286,7 @@ def _search(study: StudyResults, prefix: str) -> Section:
             "one seed, so expect a little less on new ones. The test set was not opened."
         )
     made = exhibits.of_search(study)
-    renamed = [Exhibit(prefix + e.name, e.title, e.caption, e.frame, e.draw, e.size) for e in made]
+    renamed = [replace(e, name=prefix + e.name) for e in made]
     tables = list(_search_tables(study, n, prefix))
     return Section(f"{prefix}search", f"Search: {config['name']}", text, renamed, tables)
 
@@ -344,7 +370,7 @@ def sources(evidence: Evidence) -> Table:
         split = results.study["data"]["split"]
         rows.append(
             {
-                "results": results.path.name,
+                "results": folder_name(results),
                 "trials": len(trials),
                 "made by": f"python {session.get('command', '')}".strip(),
                 "data": f"{results.study['data']['dataset']}: {split['train']:,} trained, "

@@ -51,7 +51,11 @@ def stable_epoch(
     Returns:
         The change point and the settled epoch.
     """
-    wide = by_epoch.pivot(index="replicate", columns="epoch", values="accuracy").to_numpy()
+    wide = by_epoch.pivot(index="replicate", columns="epoch", values="accuracy")
+    wide = wide.dropna().to_numpy()
+    if not len(wide):
+        none = Estimate(np.nan, np.nan, np.nan, 0, "")
+        return none, none
     n = len(wide)
     return (
         bootstrap(lambda chosen: change_point(wide[chosen].mean(0)), n, rng),

@@ -42,6 +42,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "ask": [(StudySearch, "next_trial")],
     "report": [(StudySearch, "on_trial_result")],
     "tell": [(StudySearch, "on_trial_complete")],
+    "keep": [(Storage, "keep"), (Storage, "drop_checkpoints"), (StudySearch, "_last_history")],
     "tables": [(TableWriter, "write")],
     "view": [(rich.live.Live, "refresh")],
     "callback": [(search.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]
@@ -196,7 +197,9 @@ def measure(options: Options) -> Measured:
     with Path(os.devnull).open("w") as screen:
         console = Console(file=screen, force_terminal=True, width=120, height=40)
         running = search.RunOptions(data_dir=folder)
-        search._search(storage, config, running, slots, study, trainable, tables, recovered, console)
+        search._search(
+            storage, config, running, slots, study, trainable, tables, recovered, console
+        )
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     sizes, files = _sizes(folder)
     return Measured(

@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -15,17 +16,37 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from study.comparison import ComparisonConfig
-from study.config import StudyConfig, UserError, require_positive
+from study.config import LONGEST_NAME, StudyConfig, UserError, require_name, require_positive
 from study.data import default_data_dir
-from study.files import is_uri
+from study.files import is_uri, require_uri
 from study.progress import format_duration
+from study.terminal import Terminal, accept_all_text
+from study.text import escape, shown
 
 if TYPE_CHECKING:
     from study.storage import Storage
 
 
+LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below it
+
+
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong and where the options are explained."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        accept_all_text()  # here, where every command comes by before it says anything
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] -- its overloads
+        """What the command line says; no word of it is empty or holds control characters."""
+        for word in sys.argv[1:] if args is None else args:
+            if not word or escape(word, keep="") != word:
+                self.error(f"{word!r}: empty, or holds a character that cannot be shown")
+        return super().parse_known_args(args, namespace)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print how the command is used."""
+        Terminal(file=file).print(self.format_help(), end="", soft_wrap=True)
 
     def error(self, message: str) -> Any:
         """Exit with status 2."""
@@ -43,24 +64,55 @@ def number(text: str) -> float:
 def duration(text: str) -> float:
     """``90s``, ``10m``, ``2h`` or plain seconds, as argparse type; returns seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if not match or float(match[1]) == 0:
+    if not match or not 0 < float(match[1]) < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def place(text: str) -> Path:
+    """A path that the system can take, as argparse type."""
+    path = Path(text)
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise argparse.ArgumentTypeError(
+            f"a part of {shown(text)} is longer than {LONGEST_NAME} bytes"
+        )
+    if not text or len(os.fsencode(path.absolute())) > LONGEST_PATH:
+        raise argparse.ArgumentTypeError(f"{shown(text)} is empty or too long a path")
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # whether that will do is asked where it is used
+    except OSError as error:  # a loop of links, a folder that may not be entered
+        raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror}") from None
+    return path
+
+
+def place_or_uri(text: str) -> str:
+    """A folder, or s3://BUCKET/FOLDER, as argparse type."""
+    return text if is_uri(text) else str(place(text))
+
+
+def command_line(module: str, *arguments: object) -> str:
+    """``python -m MODULE ARGUMENT …``, quoted so that a shell takes it as it is meant."""
+    # A path that begins with a dash would be taken for an option.
+    words = [f"./{a}" if isinstance(a, Path) and str(a)[0] == "-" else str(a) for a in arguments]
+    return shlex.join(["python", "-m", module, *words])
 
 
 def add_running_options(parser: Parser) -> None:
     """How a session runs: free to differ between the sessions of one study."""
     add = parser.add_argument_group("running").add_argument
-    add("--resume", metavar="DIR", help="continue or extend what is in DIR, or at s3://…/NAME")
+    add("--resume", type=place_or_uri, metavar="DIR",
+        help="continue or extend what is in DIR, or at s3://…/NAME")  # fmt: skip
     add("--name", help="folder of the results (default: says what and when)")
-    add("--results-dir", type=Path, metavar="DIR", default=Path("results"),
+    add("--results-dir", type=place, metavar="DIR", default=Path("results"),
         help="where the folder lies (default results)")  # fmt: skip
     add("--storage-path", metavar="S3",
         help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
         "clusters without a folder that all nodes mount")  # fmt: skip
-    add("--data-dir", type=Path, metavar="DIR", default=default_data_dir(),
+    add("--data-dir", type=place, metavar="DIR", default=default_data_dir(),
         help="where the images lie or are put (default %(default)s)")  # fmt: skip
-    add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS"),
+    add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS") or None,
         help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
         "this machine)")  # fmt: skip
     add("--gpus-per-trial", type=number, metavar="X",
@@ -72,6 +124,11 @@ def add_running_options(parser: Parser) -> None:
         help="most trials at once (default: all that fit)",
     )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run each failed trial again, as a new trial with the same seed",
+    )
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
@@ -80,9 +137,8 @@ def folder_name(args: argparse.Namespace, default: str) -> str:
     Raises:
         UserError: It is no plain file name.
     """
-    name = args.name or f"{default}-{datetime.now():%Y%m%d-%H%M%S}"
-    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-        raise UserError(f"--name: {name!r}; use letters, digits, '.', '_' and '-'")
+    name = f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
+    require_name("--name", name)
     return name
 
 
@@ -107,10 +163,10 @@ def guarded(run: Callable[[], int]) -> int:
     try:
         return run()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        Terminal(stderr=True).print(f"error: {error}", soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+        Terminal(stderr=True).print("\nInterrupted.")
         return 130
 
 
@@ -134,10 +190,17 @@ def launch(
         require_positive("--max-concurrent", args.max_concurrent, integer=True)
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
+    if args.retry_failed and args.resume is None:
+        raise UserError("--retry-failed: needs --resume DIR: a new study has no failed trials")
     # Imported when the options are known to be good: it takes seconds.
     from study import record, search
+    from study.signals import StopRequest
 
-    console = Console()
+    def on_closed() -> None:
+        StopRequest.asked = "its output was closed"
+
+    StopRequest.asked = None
+    console = Terminal(on_closed=on_closed)
     if args.address and args.address.startswith("ray://"):
         from study.remote import run_on_head
 
@@ -157,22 +220,32 @@ def launch(
         gpus_per_trial=args.gpus_per_trial,
         max_concurrent=args.max_concurrent,
         time_budget_s=args.time_budget,
+        retry_failed=args.retry_failed,
     )
     outcome = search.run_study(storage, config, options, console, resume=resume)
     show(folder, config, outcome, console)
+    if outcome.counts["failed"]:
+        again = command_line(module, *resume_arguments(args, folder), "--retry-failed")
+        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
+        console.print(f"  {again}", soft_wrap=True)
+    if outcome.all_failed:
+        console.print("All trials failed or diverged: exit status 1.")
+        return 1
     return 0
 
 
-def show_counts(
-    config: StudyConfig | ComparisonConfig, outcome: Any, trials: Any, console: Console
-) -> None:
+def resume_arguments(args: argparse.Namespace, folder: Path) -> list[object]:
+    """What continues the study in `folder` where this session ran."""
+    return ["--resume", folder, *(["--address", args.address] if args.address else [])]
+
+
+def show_counts(outcome: Any, trials: Any, console: Console) -> None:
     """Print how many trials ended, and how."""
     counts = trials["status"].value_counts()
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
     console.print(
-        f"\n{outcome.ended} of {config.num_samples} trials ended ({summary}) in "
-        f"{format_duration(outcome.seconds)}",
-        highlight=False,
+        f"\n{outcome.ended} of {outcome.planned} trials ended ({summary}) in "
+        f"{format_duration(outcome.seconds)}"
     )
 
 
@@ -189,14 +262,14 @@ def show_next(
         console: Where to print.
     """
     files = ", ".join(sorted(path.name for path in folder.glob("*.parquet")))
-    console.print(f"Tables in {folder}: {files}", highlight=False, soft_wrap=True)
+    console.print(f"Tables in {folder}: {files}", soft_wrap=True)
     if outcome.stopped:
         console.print(f"Ended early: {outcome.stopped}. Continue with:")
-        console.print(f"  {resume}", highlight=False, soft_wrap=True)
+        commands = [resume]
     else:
-        console.print("Next:", highlight=False)
-        for command in commands:
-            console.print(f"  {command}", highlight=False, soft_wrap=True)
+        console.print("Next:")
+    for command in commands:
+        console.print(f"  {command}", soft_wrap=True)
 
 
 def _new_storage(args: argparse.Namespace, name: str) -> Storage:
@@ -205,18 +278,15 @@ def _new_storage(args: argparse.Namespace, name: str) -> Storage:
     from study.storage import Storage
 
     uri = args.storage_path
-    if uri is not None and not is_uri(uri):
-        raise UserError(
-            f"--storage-path: {uri!r} is not like s3://BUCKET/FOLDER; for a folder on this machine "
-            "or a mounted one use --results-dir"
-        )
+    if uri is not None:
+        require_uri("--storage-path", uri)
     folder = args.results_dir / name
     record.check_new_folder(folder)
     storage = Storage(folder, uri and f"{uri.rstrip('/')}/{name}")
     if storage.uri and storage.has_study():
         raise UserError(
-            f"{storage.uri}: already holds a study; continue it with --resume {storage.uri}, or "
-            "choose another --name"
+            f"{storage.uri}: already holds a study; continue it with --resume "
+            f"{shlex.quote(storage.uri)}, or choose another --name"
         )
     return storage
 
@@ -224,15 +294,18 @@ def _new_storage(args: argparse.Namespace, name: str) -> Storage:
 def _storage_to_resume(args: argparse.Namespace) -> Storage:
     """The files of the study to be continued, brought here where they are kept elsewhere."""
     from study import record
-    from study.results import load_study_json
     from study.storage import Storage
+    from study.study_file import load_study_json
 
     if is_uri(args.resume):
+        require_uri("--resume", args.resume)
         uri = args.resume.rstrip("/")
-        storage = Storage(args.results_dir / uri.rpartition("/")[2], uri)
+        name = uri.rpartition("/")[2]
+        require_name("--resume", name)
+        storage = Storage(args.results_dir / name, uri)
     else:
         folder = Path(args.resume)
-        storage = Storage(folder, load_study_json(folder).get("storage"))
+        storage = Storage(folder, load_study_json(folder)["storage"])
     if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
         raise UserError(
             f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
+import stat
+import sys
+import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,14 @@ import yaml
 from ray._private import ray_constants
 
 from study.config import UserError, require_positive
+from study.text import shown
 
 CONNECT_TIMEOUT_S = 5
 CLIENT_ATTEMPTS = 3
 # The images and little else travel through the object store of a local Ray.
 OBJECT_STORE_BYTES = 256 * 2**20
+# A socket's path has at most 107 bytes, and Ray's lie up to 66 below the private folder.
+LONGEST_FOLDER = 41
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ def connect(address: str | None) -> None:
     """Join the cluster at `address`, or start Ray on this machine where it is None.
 
     Raises:
-        UserError: Nothing answers at `address`.
+        UserError: Nothing answers at `address`, or Ray does not start here.
     """
     # Ray prints tables and warnings of its own; the study has its own view.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -63,12 +71,23 @@ def connect(address: str | None) -> None:
         # Nothing is to listen beyond this machine. On Linux Ray turns 127.0.0.1 into the
         # machine's outer address and binds to all interfaces, unless this constant is off.
         ray_constants.ENABLE_RAY_CLUSTER = False
-        ray.init(
-            **options,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-        )
+        # Of this session alone: Ray would keep one in the home folder, which may be read-only.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        folder = private_folder() / "s"  # Ray opens the one that it is given to everybody
+        try:
+            ray.init(
+                address="local",  # whatever other Ray was started on this machine
+                **options,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=str(folder),
+            )
+        except Exception as error:  # Ray raises many kinds here
+            raise UserError(
+                f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}); look "
+                f"at its logs in {folder}/session_latest/logs"
+            ) from None
         return
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")  # else it tries for minutes
     if address != "auto":
@@ -86,6 +105,35 @@ def connect(address: str | None) -> None:
                 raise _cannot_join(address, reason) from None
 
 
+def private_folder() -> Path:
+    """What holds Ray's folder on this machine, and nobody else can enter; made if missing.
+
+    Raises:
+        UserError: The system's folder for temporary files cannot hold it.
+    """
+    # As Ray: what macOS gives each user is too long for a socket's path.
+    place = Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())
+    folder = place / f"ray-{os.getuid()}"
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        raise UserError(
+            f"TMPDIR: {place} is too long a path for Ray's sockets; set TMPDIR to a folder with a "
+            "short one, like /tmp"
+        )
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if ours and not found.st_mode & 0o077:
+            return folder
+        return Path(tempfile.mkdtemp(prefix="ray-", dir=place))
+    except OSError as error:
+        raise UserError(
+            f"TMPDIR: {folder} cannot be made ({error.strerror}); set TMPDIR to a folder that "
+            "can be written"
+        ) from None
+
+
 def _cannot_join(address: str, reason: str) -> UserError:
     return UserError(
         f"--address: cannot join a Ray cluster at {address!r} ({reason}); start one with "
@@ -96,20 +144,21 @@ def _cannot_join(address: str, reason: str) -> UserError:
 
 def _require_listener(address: str) -> None:
     """Refuse at once an address that Ray would try for minutes."""
-    parts = urlsplit(address if "//" in address else f"//{address}")
     try:
+        parts = urlsplit(address if "//" in address else f"//{address}")
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
     if not host or not port:
         raise UserError(
-            f"--address: {address!r} is not an address; give auto, HOST:PORT or ray://HOST:PORT"
+            f"--address: {shown(address)} is not an address; give auto, HOST:PORT or ray://HOST:PORT"
         )
     try:
         _probe(host, port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # no host is named so
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
-            f"--address: nothing answers at {address!r} ({error.strerror or error}); check that "
+            f"--address: nothing answers at {shown(address)} ({reason}); check that "
             "the cluster is up and the port is open, or leave --address out to use this machine"
         ) from None
     if host == "localhost" or host.startswith("127."):

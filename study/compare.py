@@ -17,9 +17,11 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
+    command_line,
     folder_name,
     guarded,
     launch,
+    resume_arguments,
     show_counts,
     show_next,
 )
@@ -69,7 +71,6 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    default = ComparisonConfig("", "", {})
     parser.add_argument(
         "comparison", nargs="?", metavar="NAME", help="one of the above, or a TOML file"
     )
@@ -78,10 +79,11 @@ def make_parser() -> Parser:
         "--replicates",
         type=int,
         metavar="N",
-        help=f"seeds of each arm (default {default.replicates})",
+        help=f"seeds of each arm (default {ComparisonConfig.replicates})",
     )
     add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    epochs = ComparisonConfig.epochs
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {epochs})")
     add("--protocol", metavar="P",
         help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
         "train, the test images to evaluate")  # fmt: skip
@@ -106,7 +108,7 @@ def make_config(
     if isinstance(earlier, StudyConfig):
         raise UserError(
             f"--resume: {args.resume} holds a search; continue it with: "
-            f"python -m study.run --resume {args.resume}"
+            + command_line("study.run", "--resume", args.resume)
         )
     check_unchanged(args, earlier, FIXED_OPTIONS)
     if args.comparison is not None or args.arms is not None:
@@ -142,18 +144,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    show = partial(show_outcome, args.address)
+    show = partial(show_outcome, args)
     return guarded(lambda: launch(args, argv, partial(make_config, args), show, "study.compare"))
 
 
 def show_outcome(
-    address: str | None, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
+    args: argparse.Namespace, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
 ) -> None:
     """Print each arm's results, the files written and the next commands."""
     from study.results import load_study
 
     trials = load_study(folder).trials
-    show_counts(config, outcome, trials, console)
+    show_counts(outcome, trials, console)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds a trial"):
         table.add_column(column, no_wrap=True)
@@ -172,10 +174,10 @@ def show_outcome(
     images = "test" if config.protocol == "paper" else "validation"
     console.print(f"On the {images} images, after the last epoch:")
     console.print(table)
-    resume = f"python -m study.compare --resume {folder}"
-    resume += f" --address {address}" if address else ""
-    more = f"{resume} --replicates {2 * config.replicates}"
-    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+    resume = resume_arguments(args, folder)
+    more = command_line("study.compare", *resume, "--replicates", 2 * config.replicates)
+    then = (command_line("analysis.report", folder), more)
+    show_next(folder, command_line("study.compare", *resume), outcome, then, console)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,13 @@ from study.config import (
     TrialConfig,
     UserError,
     require_choice,
+    require_name,
     require_positive,
+    require_seed,
+    require_types,
     trial_seed,
 )
+from study.text import shown
 
 PROTOCOLS = ("split", "paper")
 MAX_REPLICATES = 1000
@@ -149,6 +153,8 @@ class ComparisonConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
+        require_name("--name", self.name)
         require_choice("--dataset", self.dataset, DATASETS)
         require_choice("--protocol", self.protocol, PROTOCOLS)
         require_choice("--precision", self.precision, PRECISIONS)
@@ -156,10 +162,11 @@ class ComparisonConfig:
         require_positive("--epochs", self.epochs, integer=True)
         if self.replicates > MAX_REPLICATES:
             raise UserError(f"--replicates: {self.replicates} is too many; use {MAX_REPLICATES}")
-        if self.seed < 0:
-            raise UserError(f"--seed: {self.seed} is negative; use 0 or above")
-        for name in self.arms:
-            config = self._arm(name)
+        require_seed(self.seed)
+        if not self.arms:
+            raise UserError("arms: there are none")
+        check_arms(self.arms, "arms")
+        for name, config in {name: self._arm(name) for name in self.arms}.items():
             if config.batch_size > (config.train_examples or self.num_train):
                 raise UserError(
                     f"arm {name}: batch_size: {config.batch_size} is larger than its "
@@ -181,7 +188,7 @@ class ComparisonConfig:
         """Images that are trained on where an arm does not take fewer."""
         if self.protocol == "paper":
             return NUM_TRAINING_IMAGES
-        asked = [settings.get("train_examples", 0) for settings in self.arms.values()]
+        asked = [settings.get("train_examples") or 0 for settings in self.arms.values()]
         return max([NUM_TRAIN_EXAMPLES, *asked])
 
     @property
@@ -223,13 +230,10 @@ def find_comparison(name: str) -> Comparison:
     """
     if name in COMPARISONS:
         return COMPARISONS[name]
-    path = Path(name)
-    if path.suffix == ".toml" and path.is_file():
-        return load_comparison(path)
-    if path.suffix == ".toml":
-        raise UserError(f"{name}: no such file; a comparison file is explained in --help")
+    if name.endswith(".toml"):
+        return load_comparison(Path(name))
     raise UserError(
-        f"{name!r} is no comparison{_hint(name, COMPARISONS)}; choose one of "
+        f"{shown(name)} is no comparison{_hint(name, COMPARISONS)}; choose one of "
         f"{', '.join(COMPARISONS)}, or a file like mine.toml"
     )
 
@@ -241,31 +245,45 @@ def load_comparison(path: Path) -> Comparison:
         UserError: It is not one.
     """
     try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; a comparison file is explained in --help")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML's own errors are among them
         raise UserError(f"{path}: not a readable TOML file ({error})") from None
-    _check_keys(content, ("title", "defaults", "arms"), path, "")
-    defaults, arms = content.get("defaults", {}), content.get("arms", {})
-    tables = {"[defaults]": defaults, **{f"[arms.{n}]": s for n, s in arms.items()}}
-    for where, settings in tables.items():
-        if not isinstance(settings, dict):
-            raise UserError(f"{path}: {where}: {settings!r} is not a table of settings")
-        _check_keys(settings, ARM_SETTINGS, path, f" {where}:")
+    _check_keys(content, ("title", "defaults", "arms"), str(path))
+    title, defaults = content.get("title", path.stem), content.get("defaults", {})
+    arms = content.get("arms", {})
+    if not isinstance(title, str):
+        raise UserError(f"{path}: title: {shown(title)} is not text")
+    check_arms({"defaults": defaults}, str(path))
+    check_arms(arms, f"{path}: arms")
     if len(arms) < 2:
         raise UserError(f"{path}: {len(arms)} arms; a comparison needs [arms.A] and [arms.B]")
-    for name in arms:
+    return Comparison(title, {n: {**defaults, **s} for n, s in arms.items()})
+
+
+def check_arms(arms: Any, where: str) -> None:
+    """Raise `UserError` unless `arms` is a table of arms, each a table of known settings.
+
+    Args:
+        arms: What is to be one.
+        where: How an error begins.
+    """
+    if not isinstance(arms, dict):
+        raise UserError(f"{where}: {shown(arms)} is not a table of arms")
+    for name, settings in arms.items():
         if not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(f"{path}: [arms.{name}]: use letters, digits, '.', '_' and '-'")
-    return Comparison(
-        str(content.get("title", path.stem)), {n: {**defaults, **s} for n, s in arms.items()}
-    )
+            raise UserError(f"{where}: {shown(name)}: use letters, digits, '.', '_' and '-'")
+        if not isinstance(settings, dict):
+            raise UserError(f"{where}: {name}: {shown(settings)} is not a table of settings")
+        _check_keys(settings, ARM_SETTINGS, f"{where}: {name}")
 
 
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], path: Path, where: str) -> None:
+def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise UserError(
-                f"{path}:{where} unknown key {key!r}{_hint(key, known)}; "
+                f"{where}: unknown key {shown(key)}{_hint(key, known)}; "
                 f"the keys are {', '.join(known)}"
             )
 

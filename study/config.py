@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import NoneType
 from typing import Any
+
+from study.text import escape, shown
 
 MODELS = ("cnn", "resnet18")
 DATASETS = ("mnist", "fashion-mnist")
@@ -21,6 +24,10 @@ NUM_TRAIN_EXAMPLES = 50_000
 NUM_TEST_IMAGES = 10_000
 
 HYPERPARAMETERS = ("batch_size", "lr", "gamma", "width_mult")
+CHOICES = ("batch_size", "width_mult")  # a search draws them from a list, the others from a range
+# Beyond these nothing is learned: nothing moves or all overflows, nothing fits or is left.
+LIMITS: Mapping[str, tuple[float, float]] = {"lr": (1e-8, 1e20), "width_mult": (0.05, 32)}
+MOST = 10**9  # of what is counted: trials, epochs, images
 
 # Appendix B of the report: its defaults for batch size, learning rate and gamma.
 REPORT_HYPERPARAMETERS: Mapping[str, float] = {
@@ -29,6 +36,8 @@ REPORT_HYPERPARAMETERS: Mapping[str, float] = {
     "gamma": 0.7,
     "width_mult": 1.0,
 }
+
+LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
 # The objective of every study; see docs of `study.searcher`.
 METRIC = "val_accuracy"
@@ -45,15 +54,43 @@ class UserError(Exception):
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     if value not in choices:
-        raise UserError(f"{name}: unknown value {value!r}; choose one of {', '.join(choices)}")
+        raise UserError(f"{name}: unknown value {shown(value)}; choose one of {', '.join(choices)}")
 
 
 def require_positive(name: str, value: float, *, integer: bool = False) -> None:
-    """Raise `UserError` unless `value` is a finite number above zero."""
+    """Raise `UserError` unless `value` is a finite number above zero; a whole one is limited."""
     number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
+    if not number or value <= 0 or (isinstance(value, float) and not math.isfinite(value)):
         kind = "a whole number" if integer else "a finite number"
-        raise UserError(f"{name}: {value!r} is not {kind} above zero")
+        raise UserError(f"{name}: {shown(value)} is not {kind} above zero")
+    if integer and value > MOST:
+        raise UserError(f"{name}: {shown(value)} is too large; use at most {MOST}")
+
+
+def require_name(name: str, value: str) -> None:
+    """Raise `UserError` unless `value` can name a study: a plain file name."""
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", value):
+        raise UserError(f"{name}: {shown(value)}; use letters, digits, '.', '_' and '-'")
+    if len(value.encode()) > LONGEST_NAME:
+        raise UserError(f"{name}: {shown(value)} is too long; use at most {LONGEST_NAME} bytes")
+
+
+def require_seed(value: int) -> None:
+    """Raise `UserError` unless `value` can be a root of random streams."""
+    if value < 0:
+        raise UserError(f"--seed: {shown(value)} is negative; use 0 or above")
+
+
+def require_types(config: Any) -> None:
+    """Raise `UserError` unless each field is of its type: a file may hold anything."""
+    words = {"str": (str, "text"), "int": (int, "a whole number")}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        kind, word = words.get(str(field.type), (dict, "a table"))
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"{field.name}: {shown(value)} is not {word}")
+        if isinstance(value, str) and escape(value, keep="") != value:
+            raise UserError(f"{field.name}: {shown(value)} holds what cannot be shown")
 
 
 def check_hyperparameter(name: str, value: float, flag: str | None = None) -> None:
@@ -71,10 +108,42 @@ def check_hyperparameter(name: str, value: float, flag: str | None = None) -> No
             f"{flag}: {value} is larger than the training split of {NUM_TRAIN_EXAMPLES} examples; "
             f"use at most {NUM_TRAIN_EXAMPLES}"
         )
+    low, high = LIMITS.get(name, (0, math.inf))
+    if not low <= value <= high:
+        raise UserError(f"{flag}: {shown(value)} is out of range; use {low:g} to {high:g}")
     if name == "gamma" and value > 1:
         raise UserError(
-            f"{flag}: {value} would raise the learning rate each epoch; use a value in (0, 1]"
+            f"{flag}: {shown(value)} would raise the learning rate each epoch; use a value in "
+            "(0, 1]"
         )
+
+
+def check_space(space: Mapping[str, Any]) -> None:
+    """Raise `UserError` unless `space` has a possible distribution of each hyperparameter."""
+    if set(space) != set(HYPERPARAMETERS):
+        raise UserError(f"space: {shown(list(space))} is not of {', '.join(HYPERPARAMETERS)}")
+    for name, distribution in space.items():
+        match distribution:
+            case {
+                "name": "CategoricalDistribution",
+                "attributes": {"choices": [_, *_] as values, **rest},
+                **more,
+            } if name in CHOICES and not rest and not more:
+                pass
+            case {
+                "name": "FloatDistribution",
+                "attributes": {"low": low, "high": high, "log": bool(), "step": None, **rest},
+                **more,
+            } if name not in CHOICES and not rest and not more:
+                values = [low, high]
+            case _:
+                raise UserError(f"space: {name}: {shown(distribution)} is no distribution of it")
+        for value in values:
+            check_hyperparameter(name, value, f"space: {name}")
+        if name in CHOICES and len(set(values)) < len(values):
+            raise UserError(f"space: {name}: a value is given twice in {shown(values)}")
+        if name not in CHOICES and values[0] > values[1]:
+            raise UserError(f"space: {name}: the smallest is above the largest in {shown(values)}")
 
 
 @dataclass(frozen=True)
@@ -158,6 +227,8 @@ class StudyConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        require_types(self)
+        require_name("--name", self.name)
         require_choice("--sampler", self.sampler, SAMPLERS)
         require_choice("--scheduler", self.scheduler, SCHEDULERS)
         require_choice("--model", self.model, MODELS)
@@ -166,8 +237,8 @@ class StudyConfig:
         require_choice("--precision", self.precision, PRECISIONS)
         require_positive("--num-samples", self.num_samples, integer=True)
         require_positive("--epochs", self.epochs, integer=True)
-        if self.seed < 0:
-            raise UserError(f"--seed: {self.seed} is negative; use 0 or above")
+        require_seed(self.seed)
+        check_space(self.space)
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""

@@ -8,9 +8,11 @@ read them, and `open_test_set` records each opening.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -26,7 +28,7 @@ import platformdirs
 from filelock import FileLock
 
 from study.config import NUM_TRAIN_EXAMPLES, UserError
-from study.files import replacing
+from study.files import replacing, sync_folder
 
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation
@@ -156,12 +158,34 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
         data_dir: Where the files lie.
         record: A JSON-lines file that keeps the openings.
         reason: Who opens the test set and what for.
+
+    Raises:
+        UserError: The files can be had from nowhere, or `record` cannot be written.
     """
     raw = fetch(dataset, data_dir)
     opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
-    with record.open("a") as file:
-        file.write(json.dumps(opening) + "\n")
+    try:
+        _append_line(record, json.dumps(opening))
+    except OSError as error:
+        link = error.errno == errno.ELOOP
+        why = "it is a symbolic link" if link else error.strerror or str(error)
+        raise UserError(
+            f"{record}: the opening of the test set cannot be noted there ({why}); move it away "
+            "or make it writable"
+        ) from None
     return ImageData(_read_idx(raw / TEST_IMAGES), _read_idx(raw / TEST_LABELS))
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append `line` durably; never through a symbolic link, nor waiting for a pipe's reader."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.open(path, flags, 0o666)
+    try:
+        os.write(file, f"{line}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync_folder(path.parent)  # the file may be new
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,47 +210,46 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
 def fetch(dataset: str, data_dir: Path) -> Path:
     """The folder that holds the four verified raw files of `dataset`.
 
-    Files that are missing, truncated or wrong are fetched again from the first
-    source that works. A lock lets several processes start at once.
+    Files that are missing are fetched from the first source that works, and so are truncated
+    or wrong ones in the tool's own cache, `default_data_dir()`. In any other folder what lies
+    there is the user's and is never replaced. A lock lets several processes start at once.
 
     Raises:
-        UserError: No source works, or the folder cannot be written.
+        UserError: Something else lies in a file's place, no source works, or the folder
+            cannot be written.
     """
-    spec = DATASET_SPECS[dataset]
-    raw = data_dir / spec.folder / "raw"
-    if not _bad_files(raw, spec):  # needs no write access
-        return raw
+    raw = data_dir / DATASET_SPECS[dataset].folder / "raw"
     try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(raw / ".lock"):
-            _fetch_missing(dataset, spec, raw)
+        if _unusable(dataset, data_dir):  # needs no write access
+            raw.mkdir(parents=True, exist_ok=True)
+            with FileLock(raw / ".lock"):
+                _fetch_missing(dataset, data_dir)
     except OSError as error:
         raise UserError(
-            f"--data-dir: cannot write {raw} ({error}); choose a folder you may write"
+            f"--data-dir: cannot use {raw} ({error}); choose a folder you may write"
         ) from None
     return raw
 
 
-def _fetch_missing(dataset: str, spec: DatasetSpec, raw: Path) -> None:
-    found_before = [name for name in spec.sha256 if (raw / name).exists()]
+def _fetch_missing(dataset: str, data_dir: Path) -> None:
+    spec = DATASET_SPECS[dataset]
+    raw = data_dir / spec.folder / "raw"
     refusals: list[str] = []
     for source, files in _sources(dataset, spec):
-        if not (bad := _bad_files(raw, spec)):
+        if not (bad := _unusable(dataset, data_dir)):
             return
         try:
-            for name, content in files(bad):
+            for name, content in files(list(bad)):
                 if hashlib.sha256(content).hexdigest() != spec.sha256[name]:
                     raise ValueError(f"{name} has the wrong SHA-256")
-                with replacing(raw / name) as file:
-                    file.write(content)
+                _put(raw / name, content, replace=_is_own_cache(data_dir, raw))
         except Exception as error:  # any failure of a source means: try the next one
             refusals.append(f"{source}: {str(error) or type(error).__name__}")
-    if not (bad := _bad_files(raw, spec)):
+    if not (bad := _unusable(dataset, data_dir)):
         return
     lines = "\n".join(
-        f"  {raw / name}  (SHA-256 {spec.sha256[name]}"
-        + (", the file there is a wrong or truncated one)" if name in found_before else ")")
-        for name in bad
+        f"  {raw / name}  ({fault}; SHA-256 of the original: {spec.sha256[name]})"
+        for name, fault in bad.items()
     )
     tried = "\n".join(f"  {line}" for line in refusals)
     hint = "\nOn Debian: apt-get install dataset-fashion-mnist" if spec.debian_dir else ""
@@ -236,17 +259,64 @@ def _fetch_missing(dataset: str, spec: DatasetSpec, raw: Path) -> None:
     )
 
 
-def _bad_files(raw: Path, spec: DatasetSpec) -> list[str]:
-    """Names of the files that are missing or have another digest than pinned."""
+def _put(path: Path, content: bytes, *, replace: bool) -> None:
+    """Write a file that is whole or not there; without `replace` never over another one."""
+    if replace:
+        with replacing(path) as file:
+            file.write(content)
+        return
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as scratch:
+        whole = Path(scratch) / path.name
+        with replacing(whole) as file:
+            file.write(content)
+        try:
+            os.link(whole, path)
+        except OSError:  # one has appeared there, or the file system knows no hard links
+            if os.path.lexists(path):
+                raise
+            whole.replace(path)
 
-    def is_good(name: str) -> bool:
+
+def _is_own_cache(data_dir: Path, raw: Path) -> bool:
+    """Whether `raw` lies in the tool's own cache, and no link within leads out of it."""
+    real = Path(os.path.realpath(data_dir)) / raw.relative_to(data_dir)
+    own = data_dir.absolute() == default_data_dir().absolute()
+    return own and os.path.realpath(raw) == str(real)
+
+
+def _unusable(dataset: str, data_dir: Path) -> dict[str, str]:
+    """Name of each file to fetch, and what is wrong with it.
+
+    Raises:
+        UserError: Something lies in a file's place that is not the tool's to replace.
+    """
+    spec = DATASET_SPECS[dataset]
+    raw = data_dir / spec.folder / "raw"
+    unusable: dict[str, str] = {}
+    for name, sha256 in spec.sha256.items():
         path = raw / name
-        if not path.is_file():
-            return False
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == spec.sha256[name]
+        if (fault := _fault(path, sha256)) is None:
+            continue
+        is_folder = path.is_dir() and not path.is_symlink()
+        if os.path.lexists(path) and (is_folder or not _is_own_cache(data_dir, raw)):
+            raise UserError(f"--data-dir: {path} {fault}; move it away, or give another --data-dir")
+        unusable[name] = fault
+    return unusable
 
-    return [name for name in spec.sha256 if not is_good(name)]
+
+def _fault(path: Path, sha256: str) -> str | None:
+    """What is wrong with `path`, as "is missing"; None for the file of this digest."""
+    if not os.path.lexists(path):
+        return "is missing"
+    if path.is_dir():
+        return "is a folder"
+    if not path.exists():
+        return "is a symbolic link to nowhere"
+    if not path.is_file():
+        return "is not a regular file"
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return None if digest == sha256 else f"is not the original; its SHA-256 is {digest}"
 
 
 Files = Callable[[list[str]], Iterator[tuple[str, bytes]]]

@@ -9,10 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from study.config import UserError
+from study.text import escape, shown
 
+OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
 # What the study and Ray name so is a file, or a folder, and is written as one.
 FILE_NAME = re.compile(
@@ -89,7 +91,7 @@ def require_plain(folder: Path, *, besides: str) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
-            where = shown(path)
+            where = escape(str(path), keep="")
             try:
                 mode = path.lstat().st_mode
             except FileNotFoundError:
@@ -104,15 +106,20 @@ def require_plain(folder: Path, *, besides: str) -> None:
                 raise UserError(f"{where}: is a folder, not a file; remove it or restore it")
             if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
                 raise UserError(
-                    f"{path}: is a file, not a folder; remove it, or restore the folder"
+                    f"{where}: is a file, not a folder; remove it, or restore the folder"
                 )
-
-
-def shown(text: object) -> str:
-    """Text from a folder, as it can stand in a line; a name may hold anything."""
-    return str(text) if str(text).isprintable() else ascii(str(text))
 
 
 def is_uri(text: str) -> bool:
     """Whether `text` names a place in an object store, ``s3://…``."""
     return re.match(r"\w+://", text) is not None
+
+
+def require_uri(name: str, uri: Any) -> None:
+    """Raise `UserError` unless `uri` is a place in an object store, reached as usual."""
+    # What follows a '?' would choose the server that gets the requests, signed with our keys.
+    if not isinstance(uri, str) or not re.fullmatch(OBJECT_STORE, uri):
+        raise UserError(
+            f"{name}: {shown(uri)} is not like s3://BUCKET/FOLDER; for a folder on this machine or "
+            "a mounted one use --results-dir"
+        )

@@ -197,15 +197,14 @@ def history_from_tables(
         {str(name): value for name, value in record.items() if name != "trial_id"}
         for record in ([] if epochs is None else epochs.sort_values("epoch").to_dict("records"))
     ]
-    if len(records) != row["epochs_run"]:
-        return None
-    losses: list[np.ndarray] = []
-    sizes: list[int] = []
-    if steps is not None and len(steps) == row["steps_run"]:
-        by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]
-        losses = [part["loss"].to_numpy(np.float32) for part in by_epoch]
-        sizes = by_epoch[0]["num_examples"].tolist() if by_epoch else []
-    ended = row["status"] != "interrupted"
+    # A kill between two tables leaves one older than the other: as far as all of them go.
+    known = [row["epochs_run"], len(records)]
+    if steps is not None:
+        known.append(steps["epoch"].nunique())
+        steps = steps[steps["epoch"] <= min(known)]
+    records = records[: min(known)]
+    losses, sizes = step_losses(steps, len(records))
+    ended = row["status"] != "interrupted" and len(records) == row["epochs_run"]
     return History(
         epochs=records,
         step_losses=losses,
@@ -215,6 +214,17 @@ def history_from_tables(
         status=row["status"] if ended else None,
         error="" if pd.isna(row["error"]) else row["error"],
     )
+
+
+def step_losses(steps: pd.DataFrame | None, epochs: int) -> tuple[list[np.ndarray], list[int]]:
+    """Each epoch's losses and the batch sizes of an epoch; empty where the steps are not whole."""
+    if steps is None:
+        return [], []
+    by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]
+    if len(by_epoch) != epochs or len({len(part) for part in by_epoch}) != 1:
+        return [], []
+    losses = [part["loss"].to_numpy(np.float32) for part in by_epoch]
+    return losses, by_epoch[0]["num_examples"].tolist()
 
 
 def history_from_values(

@@ -39,7 +39,7 @@ def trial_status(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return "pruned"
     if trial.state == TrialState.FAIL:
-        return trial.user_attrs.get("status", "failed")
+        return "diverged" if trial.user_attrs.get("status") == "diverged" else "failed"
     return "interrupted"
 
 
@@ -143,12 +143,3 @@ def open_journal(folder: Path) -> JournalStorage:
         storage = JournalStorage(JournalFileBackend(str(path)))
     sync_folder(folder)
     return storage
-
-
-def read_trials(folder: Path) -> list[FrozenTrial]:
-    """The trials of the study in `folder` that have started; leaves the journal as it is.
-
-    Raises:
-        UserError: The journal is damaged.
-    """
-    return [trial for trial in read_journal(folder).trials if trial.params]

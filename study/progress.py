@@ -11,9 +11,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from study.config import METRIC
+from study.text import escape
 
 LINE_EVERY_S = 30.0  # between two progress lines where there is no terminal
 
@@ -29,7 +29,7 @@ def format_duration(seconds: float) -> str:
 
 def format_value(value: Any) -> str:
     """``0.123456`` -> ``0.1235``; text stays."""
-    return value if isinstance(value, str) else f"{value:.4g}"
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
 
 
 def format_params(values: dict[str, Any]) -> str:
@@ -98,7 +98,7 @@ class StudyProgress:
         self._pace[trial_id] = (started, epochs + 1)
         if not self.console.is_terminal and time.monotonic() - self._last_line > LINE_EVERY_S:
             self._last_line = time.monotonic()
-            self.console.print(self.headline(), highlight=False, soft_wrap=True)
+            self.console.print(self.headline(), soft_wrap=True)
 
     def trial_ended(self, trial_id: str, status: str, error: str = "") -> None:
         """A trial is complete, pruned, diverged or failed."""
@@ -111,13 +111,9 @@ class StudyProgress:
             self.best = (trial_id, value, params)
         if self.console.is_terminal and status != "failed":
             return
-        detail = error or f"{METRIC} {value:.2%} after epoch {epoch}"
+        detail = escape(error, keep="") or f"{METRIC} {value:.2%} after epoch {epoch}"
         place = f"{self.done}/{self.num_samples} {trial_id}"
-        self.console.print(
-            f"{place} {status}: {detail}  {format_params(params)}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        self.console.print(f"{place} {status}: {detail}  {format_params(params)}", soft_wrap=True)
 
     @property
     def done(self) -> int:
@@ -175,12 +171,12 @@ class StudyProgress:
                 f"{value:.2%}" if epoch else "",
                 *(format_value(params[name]) for name in self.columns),
             )
-        best = Text("no trial complete yet" if self.ranked else "")
+        best = "no trial complete yet" if self.ranked else ""
         if self.best:
             trial_id, value, params = self.best
-            best = Text(f"best so far {value:.2%}  {trial_id}  {format_params(params)}")
+            best = f"best so far {value:.2%}  {trial_id}  {format_params(params)}"
         bar = ProgressBar(self.num_samples, self.done, width=40)
         above = Table.grid()
-        for row in (bar, Text(self.headline().partition(";")[0]), best):
+        for row in (bar, self.headline().partition(";")[0], best):
             above.add_row(row)
         return Group(above, table)

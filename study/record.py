@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -35,19 +36,17 @@ from study.config import (
     UserError,
 )
 from study.data import ImageData
-from study.files import make_folder, require_plain
+from study.files import UNFINISHED, make_folder, require_plain
 from study.history import History
 from study.journal import LOCK_FILE, trial_name, trial_status
 from study.recovery import Recovered, asked, trial_config_of
 from study.results import (
-    FORMAT_VERSION,
-    is_comparison,
-    load_study_json,
     write_json,
     write_predictions,
     write_tables,
 )
 from study.storage import Storage
+from study.study_file import FORMAT_VERSION, is_comparison, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -77,9 +76,10 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
 
 def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / "study.json").exists()
-        mend = f"continue it with --resume {folder}, or choose" if is_study else "choose"
+        again = f"continue it with --resume {shlex.quote(str(folder))}, or choose"
+        mend = again if is_study else "choose"
         raise UserError(
             f"{folder}: already holds {'a study' if is_study else 'other files'}; {mend} another "
             "--name"
@@ -87,6 +87,11 @@ def check_new_folder(folder: Path) -> None:
     above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{folder}: {above} is not writable; choose another --results-dir")
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a study that was killed before it began left this file."""
+    return path.name == ".lock" or path.name.startswith(UNFINISHED)
 
 
 def write_study_json(
@@ -158,11 +163,8 @@ def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
         UserError: There is no study, or its configuration is damaged.
     """
     content = load_study_json(folder)
-    try:
-        kind = ComparisonConfig if is_comparison(content) else StudyConfig
-        return kind(**content["config"])
-    except (KeyError, TypeError):
-        raise UserError(f"{folder / 'study.json'}: damaged, or not made by this tool") from None
+    kind = ComparisonConfig if is_comparison(content) else StudyConfig
+    return kind(**content["config"])
 
 
 def installed_versions() -> dict[str, str | None]:

@@ -9,35 +9,45 @@ after one of them was replaced by an older copy, are refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
-from study.files import remove_unfinished, shown
-from study.history import FACTS, NOTHING, History, history_from_tables, history_from_values
+from study.files import remove_unfinished
+from study.history import (
+    FACTS,
+    NOTHING,
+    History,
+    history_from_tables,
+    history_from_values,
+    step_losses,
+)
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
     is_retry,
+    journal_damage_told,
     read_journal,
     seed_number,
     trial_name,
     trial_status,
 )
-from study.results import LOG_P_COLUMNS, READ
-from study.space import space_of
+from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
+from study.space import describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
+from study.text import escape, shown
 
 AnyConfig = StudyConfig | ComparisonConfig
 
-TABLES = "the tables"
+FROM_TABLES = "the tables"
 GROWS = ("num_samples", "replicates")  # what may change between two sessions, upwards
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
 CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
@@ -51,8 +61,8 @@ class Recovered:
     Attributes:
         journal: What its journal says.
         ended: By trial id, what each ended trial measured; grows as trials end.
-        partial: By id, the tables' rows of interrupted trials that lost their newest
-            checkpoints: kept until the trial has come as far again.
+        partial: By id, what interrupted trials measured that lost their newest checkpoints:
+            kept until the trial has come as far again.
         notes: A line for each thing that was missing and how it was made good.
         from_elsewhere: Trials of `ended` that ``histories/`` lacks.
     """
@@ -91,28 +101,32 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
     if journal.name is None:
         _require_no_results(storage)
         return Recovered(journal)
-    _require_same_study(folder, config, storage, journal)
-    found = Recovered(journal)
+    _require_same_study(folder, config, journal)
+    with journal_damage_told(folder / JOURNAL_FILE):
+        known = {
+            trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
+            for trial in asked(journal.trials, config)
+        }
+    kept = {trial_id: storage.kept(trial_id) for trial_id in storage.kept_ids()}
     tables = _Tables(folder)
-    _require_agreement(storage, config, journal, tables)
+    _require_agreement(folder, config, known, kept, tables)
+    found = Recovered(journal)
     sources: dict[str, list[str]] = {}
-    for trial in asked(journal.trials, config):
-        trial_id = trial_name(trial.number)
-        made_with = trial_config_of(config, trial)
+    for trial_id, (trial, made_with) in known.items():
         if trial.state.is_finished():
-            history, source = _history_of(storage, config, trial, made_with, tables)
-        elif (untold := _end_untold(storage, trial_id, tables)) is not None:
+            history, source = _history_of(storage, config, known[trial_id], kept, tables)
+        elif (untold := _end_untold(trial_id, kept, tables)) is not None:
             history, source = untold
         else:
-            _note_lost_epochs(found, storage, trial, made_with, tables)
+            _note_lost_epochs(found, storage, known[trial_id], kept, tables)
             continue
         found.ended[trial_id] = replace(history, config=asdict(made_with))
         sources.setdefault(source, []).append(trial_id)
     for source, ids in sources.items():
-        if source in (RAY_FOLDER, TABLES):
+        if source in (RAY_FOLDER, FROM_TABLES):
             found.from_elsewhere.update(ids)
-        if source in (TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
-            left = " (accuracies alone: the losses are lost)" if source == JOURNAL_FILE else ""
+        if source in (FROM_TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
+            left = " and from what is left of the tables" if source == JOURNAL_FILE else ""
             found.notes.append(f"{_names(ids)}: no intact history; taken from {source}{left}")
     return found
 
@@ -123,13 +137,41 @@ def repair(storage: Storage, recovered: Recovered) -> None:
     remove_unfinished(storage.folder / HISTORIES)
     for trial_id in sorted(recovered.from_elsewhere):
         history = recovered.ended[trial_id]
-        storage.end(trial_id, history)
+        storage.keep(trial_id, history)
         storage.drop_checkpoints(trial_id, history.status or "")
+    for trial_id, history in recovered.partial.items():  # their only other copy is a table
+        storage.keep(trial_id, history)
+
+
+def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two configurations, in words; each range or choice on its own."""
+    if isinstance(earlier.get("space"), dict) and isinstance(now.get("space"), dict):
+        earlier, now = ({**c, **c["space"], "space": sorted(c["space"])} for c in (earlier, now))
+
+    def words(value: Any) -> str:
+        is_range = isinstance(value, dict) and "attributes" in value
+        return describe(space_from_json({"": value})[""]) if is_range else shown(value)
+
+    return [
+        f"{name} was {words(earlier[name])} and is {words(now.get(name))}"
+        for name in earlier
+        if earlier[name] != now.get(name)
+    ]
+
+
+class _Known(NamedTuple):
+    """A trial of the journal."""
+
+    trial: FrozenTrial
+    made_with: TrialConfig
+
+
+Kept = Mapping[str, History | None]  # by trial id, what is in histories/; None: damaged
 
 
 def _require_no_results(storage: Storage) -> None:
     """Without a journal a study can only begin."""
-    traces = [name for name in ("trials.parquet",) if (storage.folder / name).exists()]
+    traces = [path.name for path in sorted(storage.folder.glob("*.parquet"))]
     traces += [f"{HISTORIES}/{name}.npz" for name in sorted(storage.kept_ids())]
     traces += [f"{RAY_FOLDER}/{name}" for name in storage.trial_ids()]
     if traces:
@@ -139,9 +181,7 @@ def _require_no_results(storage: Storage) -> None:
         )
 
 
-def _require_same_study(
-    folder: Path, config: AnyConfig, storage: Storage, journal: JournalContent
-) -> None:
+def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent) -> None:
     """Refuse a ``study.json`` that is not the one the journal was begun with."""
     told = journal.attrs.get("config")
     if told is None:
@@ -152,13 +192,10 @@ def _require_same_study(
         else:
             changed = ["the space or another setting"]
     else:
-        earlier = json.loads(told)
-        now = json.loads(json.dumps({**fixed_part(config), "storage": storage.uri}))
-        changed = [
-            f"{name} was {_short(earlier[name])} and is {_short(now.get(name))}"
-            for name in earlier
-            if earlier[name] != now.get(name)
-        ]
+        with journal_damage_told(folder / JOURNAL_FILE):
+            earlier = dict(json.loads(told))
+        now = json.loads(json.dumps(fixed_part(config)))
+        changed = _changes(earlier, now)
     if changed:
         raise UserError(
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
@@ -172,32 +209,26 @@ def _require_same_study(
         )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
 def _require_agreement(
-    storage: Storage, config: AnyConfig, journal: JournalContent, tables: _Tables
+    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: _Tables
 ) -> None:
     """Refuse a journal that is older than the results beside it, or not theirs."""
-    known = {trial_name(t.number): t for t in asked(journal.trials, config)}
 
     def refuse(trial_id: str, where: str, what: str) -> UserError:
         return UserError(
-            f"{storage.folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: "
-            f"{shown(what)}); one of them is an older copy or of another study, restore the right "
-            "one"
+            f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: "
+            f"{escape(what, keep='')}); one of them is an older copy or of another study, restore "
+            "the right one"
         )
 
-    for trial_id in sorted(storage.kept_ids()):
+    for trial_id, history in sorted(kept.items()):
         where = f"{HISTORIES}/{trial_id}.npz"
         if trial_id not in known:
             raise refuse(trial_id, where, "not in the journal")
-        trial, history = known[trial_id], storage.kept(trial_id)
+        trial, made_with = known[trial_id]
         if history is None:
             continue
-        if not history.is_of(trial_config_of(config, trial)):
+        if not history.is_of(made_with):
             raise refuse(trial_id, where, "other hyperparameters")
         if not trial.state.is_finished():
             continue
@@ -208,8 +239,8 @@ def _require_agreement(
     for trial_id, row in tables.rows.items():
         if trial_id not in known:
             raise refuse(trial_id, "trials.parquet", "not in the journal")
-        trial = known[trial_id]
-        expected = asdict(trial_config_of(config, trial))
+        trial = known[trial_id].trial
+        expected = asdict(known[trial_id].made_with)
         for name in CONFIGURED:
             if row[name] != expected[name]:
                 raise refuse(trial_id, "trials.parquet", f"{name} {expected[name]} and {row[name]}")
@@ -219,24 +250,32 @@ def _require_agreement(
 
 
 def _history_of(
-    storage: Storage, config: AnyConfig, trial: FrozenTrial, made_with: TrialConfig, tables: _Tables
+    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: _Tables
 ) -> tuple[History, str]:
     """What an ended trial measured, and where that was found."""
+    trial, made_with = known
     trial_id, status = trial_name(trial.number), trial_status(trial)
-    told = {"status": status, "error": trial.user_attrs.get("error", "")}
-    kept = storage.kept(trial_id)
-    if kept is not None and _fits(kept, trial, config):
-        return replace(kept, **told), HISTORIES
-    newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
-    if newest is not None and _fits(newest[1], trial, config):
-        return replace(newest[1], **told), RAY_FOLDER
-    from_tables = tables.history(trial_id)
-    if from_tables is not None and _fits(from_tables, trial, config):
-        return replace(from_tables, **told), TABLES
-    if not trial.intermediate_values and status == "failed":  # before its first epoch
-        return replace(NOTHING, **told), HISTORIES
+
+    def from_checkpoint() -> History | None:
+        newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
+        return newest[1] if newest else None
+
+    sources: list[tuple[str, Callable[[], History | None]]] = [
+        (HISTORIES, lambda: kept.get(trial_id)),
+        (RAY_FOLDER, from_checkpoint),
+        (FROM_TABLES, lambda: tables.history(trial_id)),
+    ]
     values = history_from_values(trial.intermediate_values, made_with, config.num_train)
-    return replace(values, **told), JOURNAL_FILE
+    history, source = tables.completed(values, trial_id), JOURNAL_FILE
+    for name, look in sources:
+        found = look()
+        if found is not None and _fits(found, trial, config):
+            history, source = found, name
+            break
+    else:
+        if not trial.intermediate_values and status == "failed":  # before its first epoch
+            source = HISTORIES
+    return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
 
 
 def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
@@ -249,30 +288,31 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
         whole = {
             "complete": epochs == config.epochs,
             "pruned": epochs == reported,
-            "diverged": epochs > reported,
+            "diverged": epochs >= max(1, reported),  # a NaN is not reported
         }.get(status, epochs > 0)
     complete = trial.state == TrialState.COMPLETE
     return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)
 
 
-def _end_untold(storage: Storage, trial_id: str, tables: _Tables) -> tuple[History, str] | None:
+def _end_untold(trial_id: str, kept: Kept, tables: _Tables) -> tuple[History, str] | None:
     """What a trial measured that has ended, though the journal was not told before a kill."""
-    for found, source in ((storage.kept(trial_id), HISTORIES), (tables.history(trial_id), TABLES)):
+    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), FROM_TABLES)):
         if found is not None and found.status is not None:
             return found, source
     return None
 
 
 def _note_lost_epochs(
-    found: Recovered, storage: Storage, trial: FrozenTrial, made_with: TrialConfig, tables: _Tables
+    found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: _Tables
 ) -> None:
-    """Of an interrupted trial: keep the tables' rows where its checkpoints go less far."""
+    """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
+    trial, made_with = known
     trial_id = trial_name(trial.number)
     newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
-    epochs = len(newest[1].epochs) if newest else 0
-    rows = tables.history(trial_id)
-    if rows is not None and len(rows.epochs) > epochs:
-        found.partial[trial_id] = rows
+    left = [h for h in (kept.get(trial_id), tables.history(trial_id)) if h is not None]
+    longest = max(left, key=lambda history: len(history.epochs), default=NOTHING)
+    if len(longest.epochs) > (len(newest[1].epochs) if newest else 0):
+        found.partial[trial_id] = replace(longest, config=asdict(made_with))
     if trial.intermediate_values and newest is None:
         found.notes.append(f"{trial_id}: no intact checkpoint; trained from the start again")
 
@@ -292,39 +332,51 @@ class _Tables:
     def rows(self) -> dict[str, dict[Any, Any]]:
         """By trial id, the rows of ``trials.parquet``."""
         frame = self._read("trials")
-        needed = {"trial_id", "status", "error", "epochs_run", "steps_run", *CONFIGURED, *FACTS}
-        if frame is None or not needed <= set(frame.columns):
-            return {}
-        return {row["trial_id"]: dict(row) for row in frame.to_dict("records")}
+        return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
 
     def history(self, trial_id: str) -> History | None:
         """What the tables hold of a trial."""
         if (row := self.rows.get(trial_id)) is None:
             return None
+        return history_from_tables(
+            row,
+            self._of_trials("epochs").get(trial_id),
+            self._of_trials("steps").get(trial_id),
+            self._log_p(trial_id),
+        )
+
+    def completed(self, values: History, trial_id: str) -> History:
+        """What the journal knows of a trial, with what the tables that are left know beside it."""
+        row, steps = self.rows.get(trial_id, {}), self._of_trials("steps").get(trial_id)
+        epochs = [dict(epoch) for epoch in values.epochs]
+        if epochs and row.get("epochs_run") == len(epochs):
+            epochs[-1]["train_loss"] = row["last_train_loss"]
+            epochs[-1]["val_loss"] = row["last_val_loss"]
+        losses, sizes = step_losses(steps, len(epochs))
+        for epoch in epochs if sizes else ():
+            epoch["step"] = epoch["epoch"] * len(sizes)
+            epoch["examples_seen"] = epoch["epoch"] * sum(sizes)
+        facts = {name: row[name] for name in FACTS if not pd.isna(row.get(name))}
+        return replace(
+            values, epochs=epochs, step_losses=losses, batch_sizes=sizes, facts=facts,
+            log_p=self._log_p(trial_id),
+        )  # fmt: skip
+
+    def _log_p(self, trial_id: str) -> np.ndarray | None:
         predictions = self._of_trials("predictions").get(trial_id)
-        log_p = None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
-        try:
-            return history_from_tables(
-                row,
-                self._of_trials("epochs").get(trial_id),
-                self._of_trials("steps").get(trial_id),
-                log_p,
-            )
-        except (KeyError, ValueError, TypeError):  # not the columns of a study
-            return None
+        return None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
 
     def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
         """The rows of a table by trial id."""
         if name not in self._parts:
             frame = self._read(name)
-            self._parts[name] = {}
-            if frame is not None and "trial_id" in frame:
-                self._parts[name] = dict(iter(frame.groupby("trial_id", observed=True)))
+            grouped = () if frame is None else frame.groupby("trial_id", observed=True)
+            self._parts[name] = dict(iter(grouped))
         return self._parts[name]
 
     def _read(self, name: str) -> pd.DataFrame | None:
-        path = self._folder / f"{name}.parquet"
+        columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
-            return pd.read_parquet(path, **READ) if path.is_file() else None
-        except Exception:  # damaged: it will be written anew
+            return read_table(self._folder / f"{name}.parquet", columns)
+        except (FileNotFoundError, UserError):  # damaged: it will be written anew
             return None

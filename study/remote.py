@@ -6,6 +6,7 @@ the trials: so the driver itself runs on the head and only its output travels.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from ray.exceptions import RayError
 from study import cluster
 from study.config import UserError
 from study.signals import on_first_signal
+from study.terminal import Terminal
 
 POLL_S = 0.5
 
@@ -34,7 +36,8 @@ class HeadProcess:
 
     def __init__(self, module: str, arguments: Sequence[str], client_address: str) -> None:
         address = ray.get_runtime_context().gcs_address
-        self._addresses = (f"--address {address}", f"--address {client_address}")
+        both = (address, client_address)
+        self._addresses = [shlex.join(["--address", each]) for each in both]
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments, "--address", address],
             stdout=subprocess.PIPE,
@@ -78,12 +81,12 @@ def run_on_head(address: str, module: str, arguments: Sequence[str]) -> int:
     process = on_head.remote(module, list(arguments), address)
     # A KeyboardInterrupt can get lost in Ray Client's callbacks.
     stop_asked = threading.Event()
+    console = Terminal(on_closed=stop_asked.set)
     try:
         with on_first_signal(lambda _number: stop_asked.set()):
             while True:
                 lines, status = ray.get(process.poll.remote())
-                sys.stdout.writelines(lines)
-                sys.stdout.flush()
+                console.print("".join(lines), end="", soft_wrap=True)
                 if status is not None:
                     return status
                 if stop_asked.is_set():

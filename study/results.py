@@ -16,6 +16,7 @@ trials' histories (`study.history`).
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,16 +26,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import UserError
+from study.config import MODELS, UserError
 from study.files import replacing
 from study.history import NOTHING, History
+from study.study_file import load_study_json, open_plain, resume_command
 
-FORMAT_VERSION = 2
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
 NUM_CLASSES = 10
+MORE_READS = 8  # of tables that are being replaced
+BETWEEN_READS_S = 0.25
+STILL_WRITING_S = 10.0  # since their last change; older tables are not read again
 # So that a flipped bit is seen; without checksums it may change a value.
 WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
-READ: dict[str, Any] = {"page_checksum_verification": True}
 TRIALS_A_PART = 200  # of the step table, when it is written
 
 TRIAL_COLUMNS = {
@@ -91,6 +94,12 @@ STEP_COLUMNS = {
     "loss": "float64",
 }
 TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
+# What a value may be; beyond it, no figure can show it.
+RANGES = {
+    **dict.fromkeys(("batch_size", "epoch", "step", "num_examples"), (1, np.inf)),
+    **dict.fromkeys(("lr", "gamma", "width_mult"), (0, np.finfo(float).max)),
+    **dict.fromkeys(("best_val_accuracy", "last_val_accuracy", "val_accuracy"), (0, 1)),
+}
 # Log-probabilities are natural logarithms: of a confident model they tell apart what
 # probabilities near 1 cannot.
 LOG_P_COLUMNS = tuple(f"log_p{digit}" for digit in range(NUM_CLASSES))
@@ -170,21 +179,71 @@ def write_tables(
 def load_study(path: str | Path) -> StudyResults:
     """Read the tables of a study.
 
+    Where a running study is replacing them they are read again, until they fit together.
+
     Raises:
-        UserError: `path` holds no study, an unfinished write or another format.
+        UserError: `path` holds no study, an unfinished write, another format or damage.
     """
     path = Path(path)
     study = load_study_json(path)
-    frames: dict[str, pd.DataFrame] = {}
-    for name, columns in TABLES.items():
-        file = path / f"{name}.parquet"
-        if not file.exists():
-            raise UserError(
-                f"{path}: {file.name} is missing; the study was stopped before it wrote its "
-                f"tables, continue it with: {resume_command(study, path)}"
-            )
-        frames[name] = _read_table(file, columns)
+    frames = {name: _load_table(path, name, study) for name in TABLES}
+    for _ in range(MORE_READS):
+        if not _misfit(**frames)[0] or not _just_written(path):
+            break
+        time.sleep(BETWEEN_READS_S)
+        frames = {name: _load_table(path, name, study) for name in TABLES}
+    misfit, is_lost = _misfit(**frames)
+    if misfit and not is_lost:
+        raise UserError(
+            f"{path}: the tables do not fit together ({misfit}); write them anew with: "
+            f"{resume_command(study, path)}"
+        )
     return StudyResults(path, study, **frames)
+
+
+def _just_written(path: Path) -> bool:
+    newest = max((path / f"{name}.parquet").stat().st_mtime for name in TABLES)
+    return time.time() - newest < STILL_WRITING_S
+
+
+def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
+    file = path / f"{name}.parquet"
+    try:
+        frame = read_table(file, TABLES[name])
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
+            f"{resume_command(study, path)}"
+        ) from None
+    keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
+    _require_unique(file, frame, keys[name])
+    if name == "trials":
+        _require(file, frame, "status", frame["status"].isin(STATUSES))
+        _require(file, frame, "model", frame["model"].isin(MODELS))
+    for column, (low, high) in RANGES.items():
+        if column in frame:
+            # Not measured is allowed of an accuracy alone.
+            unknown = frame[column].isna() & ("accuracy" in column)
+            _require(file, frame, column, frame[column].between(low, high) | unknown)
+    return frame
+
+
+def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> tuple[str, bool]:
+    """Where the tables tell different things, and whether it is only that steps were lost."""
+    for name, frame in (("epochs", epochs), ("steps", steps)):
+        if unknown := set(frame["trial_id"].unique()) - set(trials["trial_id"]):
+            return f"{name}.parquet has rows of the unknown trial {min(unknown)!a}", False
+    lost = ""
+    for name, frame, column in (("epochs", epochs, "epochs_run"), ("steps", steps, "steps_run")):
+        table = trials.set_index("trial_id")[column]
+        counts = frame["trial_id"].value_counts().reindex(table.index, fill_value=0)
+        for trial_id in table.index[table != counts]:
+            found = int(counts[trial_id])
+            words = f"{name}.parquet has {found} rows of {trial_id!a}, not {table[trial_id]}"
+            if name == "epochs" or found:
+                return words, False
+            lost = words
+    return lost, True
 
 
 def write_predictions(
@@ -222,52 +281,66 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
         UserError: There is none, or it is damaged.
     """
     file = Path(path) / "predictions.parquet"
-    if not file.exists():
-        raise UserError(f"{file}: missing; only a comparison keeps predictions")
-    return _read_table(file, PREDICTION_COLUMNS)
-
-
-def _read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     try:
-        frame = pd.read_parquet(file, **READ)
-    except (OSError, ValueError) as error:  # pyarrow's errors are among them
-        raise UserError(f"{file}: not a readable table ({error})") from None
-    if missing := [column for column in columns if column not in frame]:
-        raise UserError(f"{file}: column {missing[0]!r} is missing; was it made by this tool?")
+        frame = read_table(file, PREDICTION_COLUMNS)
+        # After them: of a running comparison, the trials are then as new or newer.
+        trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; only a comparison keeps predictions") from None
+    _require(file, frame, "trial_id", frame["trial_id"].isin(trials["trial_id"]))
+    _require_unique(file, frame, ["trial_id", "index"])
+    for column in ("label", "predicted"):
+        _require(file, frame, column, frame[column].between(0, NUM_CLASSES - 1))
+    log_p = frame[list(LOG_P_COLUMNS)].to_numpy(np.float32)
+    sums_to_one = np.abs(np.exp(log_p).sum(axis=1) - 1) < 0.02
+    _require(file, frame, "log_p0", pd.Series(sums_to_one, frame.index))
+    groups = [g[["index", "label"]] for _, g in frame.groupby("trial_id", observed=True)]
+    if any(not np.array_equal(group, groups[0]) for group in groups):
+        raise UserError(f"{file}: damaged (the trials' images differ); restore it from a copy")
     return frame
 
 
-def load_study_json(path: Path) -> dict[str, Any]:
-    """The content of ``study.json`` in the study folder `path`.
+def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """The table in `file`, opened once, with exactly `columns`.
 
     Raises:
-        UserError: There is none, or it is damaged or of another format.
+        UserError: It is damaged.
+        FileNotFoundError: It is not there.
     """
-    file = path / "study.json"
-    if not file.is_file():
-        raise UserError(f"{path}: not a study (no study.json); give a folder like results/NAME")
     try:
-        study = json.loads(file.read_text())
-        version = study["format_version"]
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{file}: damaged, or not made by this tool") from None
-    if version != FORMAT_VERSION:
+        with open_plain(file) as opened:
+            table = pq.read_table(opened, page_checksum_verification=True)
+        table.validate(full=True)
+        frame = table.to_pandas()
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:  # damage gives errors of any kind
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{file}: results format {version}, this version reads format {FORMAT_VERSION}; "
-            "use the version of mnist-study that made it"
-        )
-    return study
+            f"{file}: not a readable table ({reason}); restore it from a copy, or have it written "
+            "anew with --resume"
+        ) from None
+    for column, kind in columns.items():
+        if list(frame.columns).count(column) != 1:
+            raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
+        if len(frame) and (found := str(frame[column].dtype)) != kind:
+            raise UserError(f"{file}: column {column!r} is of {found}, not {kind}; restore it")
+    # Without rows a category has no type; with rows nothing is changed here.
+    return frame[list(columns)].reset_index(drop=True).astype(columns)
 
 
-def is_comparison(study: dict[str, Any]) -> bool:
-    """Whether ``study.json``'s content is of a comparison, not of a search."""
-    return "arms" in study.get("config", {})
+def _require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+    for key in keys:
+        _require(file, frame, key, frame[key].notna())
+    if len(doubled := np.flatnonzero(frame.duplicated(keys))):
+        which = ", ".join(f"{key} {frame[key].iloc[doubled[0]]!s}" for key in keys)
+        raise UserError(f"{file}: damaged (twice: {ascii(which)[:90]}); restore it from a copy")
 
 
-def resume_command(study: dict[str, Any], path: Path | str) -> str:
-    """The command that continues the study at `path`, a folder or a URI."""
-    module = "study.compare" if is_comparison(study) else "study.run"
-    return f"python -m {module} --resume {path}"
+def _require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> None:
+    if len(bad := np.flatnonzero(~good.fillna(False).to_numpy(bool))):
+        value = ascii(str(frame[column].iloc[bad[0]]))[:60]
+        raise UserError(f"{file}: damaged ({column} {value}); restore it from a copy")
 
 
 def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:

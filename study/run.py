@@ -17,10 +17,12 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
+    command_line,
     folder_name,
     guarded,
     launch,
     number,
+    resume_arguments,
     show_counts,
     show_next,
 )
@@ -69,11 +71,10 @@ def make_parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument_group("study").add_argument
-    default = StudyConfig("", {})
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {default.epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {StudyConfig.epochs})")
     add("--optimizer", metavar="O", help="adadelta (default), sgd or adamw")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
@@ -126,7 +127,7 @@ def make_config(
     if isinstance(earlier, ComparisonConfig):
         raise UserError(
             f"--resume: {args.resume} holds a comparison; continue it with: "
-            f"python -m study.compare --resume {args.resume}"
+            + command_line("study.compare", "--resume", args.resume)
         )
     return new_config(args) if earlier is None else resumed_config(args, earlier)
 
@@ -175,18 +176,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
     if args.num_samples is not None:
         require_positive("--num-samples", args.num_samples, integer=True)
-    show = partial(show_outcome, args.address)
+    show = partial(show_outcome, args)
     return launch(args, argv, partial(make_config, args), show, "study.run")
 
 
 def show_outcome(
-    address: str | None, folder: Path, config: StudyConfig, outcome: Any, console: Console
+    args: argparse.Namespace, folder: Path, config: StudyConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials
 
     trials = load_study(folder).trials
-    show_counts(config, outcome, trials, console)
+    show_counts(outcome, trials, console)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
     columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
@@ -203,9 +204,10 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    resume = f"python -m study.run --resume {folder}" + (f" --address {address}" if address else "")
-    more = f"{resume} --num-samples {2 * config.num_samples}"
-    show_next(folder, resume, outcome, (f"python -m analysis.report {folder}", more), console)
+    resume = resume_arguments(args, folder)
+    more = command_line("study.run", *resume, "--num-samples", 2 * config.num_samples)
+    then = (command_line("analysis.report", folder), more)
+    show_next(folder, command_line("study.run", *resume), outcome, then, console)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,10 @@ def make_sampler(
             # Sobol' points for lr and gamma; choices are drawn independently. One
             # scramble for all sessions: the study remembers its place in the sequence.
             return samplers.QMCSampler(
-                qmc_type="sobol", scramble=True, seed=config.seed, warn_independent_sampling=False
+                qmc_type="sobol",
+                scramble=True,
+                seed=config.seed % 2**32,  # it takes no larger ones
+                warn_independent_sampling=False,
             )
         case "random":
             return samplers.RandomSampler(seed=seed)

@@ -39,6 +39,7 @@ from study.searcher import (
 from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
+from study.study_file import resume_command
 from study.trainable import TrialTrainable
 
 # Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
@@ -89,6 +90,12 @@ class Outcome:
         """Trials that have ended."""
         return self.counts.total()
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether all trials have ended and none has a result."""
+        results = self.counts["complete"] + self.counts["pruned"]
+        return self.ended >= self.planned and not results
+
 
 def run_study(
     storage: Storage, config: AnyConfig, options: RunOptions, console: Console, *, resume: bool
@@ -98,7 +105,7 @@ def run_study(
     Nothing is written to its folder before data and cluster are known to be there.
 
     Raises:
-        UserError: Something the user can mend.
+        UserError: Something the user can fix.
     """
     with ExitStack() as stack:
         if resume:  # at once: what is wrong with the study's files is to be known before Ray starts
@@ -142,15 +149,14 @@ def _run_session(
         console.print(note, soft_wrap=True)
     repair(storage, recovered)
     write_study_json(folder, config, options.address, slots, storage=storage.uri, resume=resume)
-    study = open_optuna_study(folder, config, storage_uri=storage.uri)
+    study = open_optuna_study(folder, config)
     if options.retry_failed:
         console.print(f"{retry_failed(study)} failed trials run again.")
-    console.print(f"{folder}: {slots.describe()}", highlight=False)
-    if not (slots.gpus_per_trial or options.address or kernels.compiler()):
-        console.print(
-            "No C compiler here (cc, or $CC): trials train at about half the speed they "
-            "could. Your system's package gcc mends it."
-        )
+    console.print(f"{folder}: {slots.describe()}")
+    again = resume_command({"config": config.to_json()}, storage.uri or folder, options.address)
+    console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
+    if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
+        console.print(f"{problem}. Trials train at about half the speed they could.")
     train, evaluated = _load_images(folder, config, options.data_dir)
     trainable = tune.with_resources(
         tune.with_parameters(

@@ -49,18 +49,11 @@ CHECKPOINTS = CheckpointConfig(checkpoint_frequency=1, num_to_keep=2)
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
-def open_optuna_study(
-    folder: Path, config: StudyConfig | ComparisonConfig, *, storage_uri: str | None = None
-) -> optuna.Study:
+def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
     """The study's journal in `folder`, to be written; made where there is none.
 
     The caller holds the study's lock and knows from `study.recovery.recover` that the journal
     is this study's.
-
-    Args:
-        folder: The study's.
-        config: What is run.
-        storage_uri: Where its trials write, if not to `folder`; part of the study's identity.
     """
     storage = open_journal(folder)
     with journal_damage_told(folder / JOURNAL_FILE):
@@ -80,8 +73,7 @@ def open_optuna_study(
         for origin, point in first_points(config, planned):
             study.enqueue_trial(point, user_attrs={"origin": origin})
     if "config" not in study.user_attrs:  # last: a study is begun once its first points are there
-        fixed = {**fixed_part(config), "storage": storage_uri}
-        study.set_user_attr("config", json.dumps(fixed))
+        study.set_user_attr("config", json.dumps(fixed_part(config)))
     return study
 
 
@@ -309,8 +301,11 @@ class StudySearch(SearchAlgorithm):
     def _end(self, trial: optuna.Trial, status: str, history: History, *, error: str = "") -> None:
         """Keep what a trial measured, then tell that it has ended."""
         trial_id = trial_name(trial.number)
+        earlier = self._recovered.partial.get(trial_id, NOTHING)
+        if len(earlier.epochs) > len(history.epochs):  # this time it did not come as far
+            history = earlier
         history = replace(history, status=status, error=error)
-        self._storage.end(trial_id, history)
+        self._storage.keep(trial_id, history)
         self._recovered.ended[trial_id] = history
         state = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED}.get(
             status, TrialState.FAIL

@@ -40,12 +40,12 @@ def on_first_signal(action: Callable[[signal.Signals], None]) -> Iterator[None]:
 class StopRequest(tune.Stopper):
     """Stops a whole study on request or when its time is over; trials stay resumable."""
 
-    # Of the class, since Ray works on a copy of the instance.
+    # Why; of the class, since Ray works on a copy of the instance. It may be asked before the
+    # first trial: a command that runs one study after another clears it itself.
     asked: str | None = None
 
     def __init__(self, time_budget_s: float | None) -> None:
         self._deadline = time.monotonic() + time_budget_s if time_budget_s else None
-        StopRequest.asked = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never stops a single trial."""

@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from optuna.trial import FrozenTrial
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 
-from study.cli import Parser, guarded
-from study.files import is_uri
-from study.journal import JOURNAL_FILE, read_trials, trial_name, trial_status
+from study.cli import Parser, guarded, place_or_uri
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, UserError
+from study.files import is_uri, require_plain, require_uri
+from study.journal import JOURNAL_FILE, LOCK_FILE, is_retry, read_journal, trial_name, trial_status
 from study.progress import format_duration, format_params
-from study.results import is_comparison, load_study_json, resume_command
+from study.study_file import is_comparison, load_study_json, resume_command
+from study.terminal import Terminal
+from study.text import escape
 
 REFRESH_S = 5.0
 EPILOG = """examples:
@@ -85,19 +89,33 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
         uri: Where they were brought from, if they are copies.
 
     Raises:
-        UserError: There is no study, or its files are damaged.
+        UserError: There is no study, or its files are damaged or cannot be read.
     """
+    try:
+        return _read_status(folder, uri)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
+
+
+def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = load_study_json(folder)
     config, session = study["config"], study["sessions"][-1]
-    trials = read_trials(folder)
+    known = read_journal(folder).trials
+    trials = [trial for trial in known if trial.params]
     ended = [trial for trial in trials if trial.state.is_finished()]
     complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
     alive = None if uri else _is_locked(folder / ".lock")
+    if alive is False:  # what the command that continues it would refuse is not to be advised
+        from study.recovery import recover
+        from study.storage import Storage
+
+        require_plain(folder, besides=LOCK_FILE)
+        kind = ComparisonConfig if is_comparison(study) else StudyConfig
+        recover(Storage(folder, study["storage"]), kind(**config))
     arms = len(config.get("arms", ()))
     planned = arms * config["replicates"] if arms else config["num_samples"]
-    resume = resume_command(study, uri or folder)
-    if session["address"]:
-        resume += f" --address {session['address']}"
+    planned += sum(map(is_retry, known))
+    resume = resume_command(study, uri or folder, session["address"])
     return StudyStatus(
         name=config["name"],
         planned=planned,
@@ -118,7 +136,7 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
 
 def _is_locked(path: Path) -> bool:
     """Whether a driver holds the lock; a shared one, taken for a moment, does not hinder it."""
-    if not path.exists():
+    if not path.is_file():
         return False
     with path.open("rb") as file:
         try:
@@ -181,7 +199,7 @@ def render(status: StudyStatus, now: float) -> Group:
         lines.append(
             f"best {best.value:.2%} ({trial_name(best.number)})  {format_params(best.params)}"
         )
-    parts: list[Any] = ["\n".join(lines)]
+    parts: list[Any] = [escape(line, keep="") for line in lines]
     if status.running and not status.finished:
         parts.append(_running_table(status))
     for trial in status.failed:
@@ -189,7 +207,7 @@ def render(status: StudyStatus, now: float) -> Group:
         log = (
             f" (see {status.trials_at}/{name}/error.txt)" if trial_status(trial) == "failed" else ""
         )
-        parts.append(f"{name} {trial_status(trial)}: {error}{log}")
+        parts.append(escape(f"{name} {trial_status(trial)}: {error}{log}", keep=""))
     return Group(*parts)
 
 
@@ -218,7 +236,12 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("results", metavar="DIR", help="a folder like results/NAME, or s3://…/NAME")
+    parser.add_argument(
+        "results",
+        type=place_or_uri,
+        metavar="DIR",
+        help="a folder like results/NAME, or s3://…/NAME",
+    )
     parser.add_argument("--watch", action="store_true", help="show it anew until the study ends")
     return parser
 
@@ -232,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as copies:
         read = _reader(args.results, Path(copies))
-        console = Console(soft_wrap=True, highlight=False)
+        console = Terminal(soft_wrap=True)
         status = read()
         if not args.watch:
             console.print(render(status, time.time()))
@@ -251,6 +274,7 @@ def _reader(results: str, copies: Path) -> Any:
         return lambda: read_status(Path(results))
     from study.storage import Storage
 
+    require_uri("DIR", results)
     storage = Storage(copies, results.rstrip("/"))
 
     def read() -> StudyStatus:

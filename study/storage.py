@@ -116,11 +116,8 @@ class Storage:
                 except OSError as error:
                     raise self._unusable("written", error) from None
 
-    def end(self, trial_id: str, history: History) -> None:
-        """Keep what an ended trial measured; once this returns it survives a power cut.
-
-        Of its checkpoints the last one of a complete trial stays: the final model.
-        """
+    def keep(self, trial_id: str, history: History) -> None:
+        """Keep what a trial measured in ``histories/``, where it survives a power cut."""
         buffer = io.BytesIO()
         history.write(buffer)
         place = self.folder / HISTORIES
@@ -146,7 +143,7 @@ class Storage:
         return {match[1] for match in found if match}
 
     def kept(self, trial_id: str) -> History | None:
-        """What an ended trial measured; None where it is damaged or missing."""
+        """What ``histories/`` has of a trial; None where that is damaged or missing."""
         path = self.folder / HISTORIES / f"{trial_id}.npz"
         try:
             if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for

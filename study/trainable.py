@@ -39,7 +39,7 @@ class TrialTrainable(tune.Trainable):
         """
         self.keep = keep
         # One thread a trial on a CPU: several trials at once beat one with several threads.
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+        torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
         keep_freed_memory()
         self.__dict__.pop("trainer", None)  # the former trial's, and its memory
         self.trainer = Trainer(
@@ -101,6 +101,15 @@ class TrialTrainable(tune.Trainable):
             log_p=trainer.log_probabilities().half().numpy() if final else None,
             config=asdict(trainer.config),
         )
+
+
+def omp_threads(value: str) -> int:
+    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
+
+    OpenMP allows a list, one number for each level of nesting: ``4,2``.
+    """
+    first = value.partition(",")[0].strip()
+    return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
 
 
 def cpu_name() -> str:

@@ -10,15 +10,33 @@ from analysis.evidence import Compared
 from study.comparison import ComparisonConfig
 from study.history import History
 from study.results import (
-    FORMAT_VERSION,
     load_predictions,
     load_study,
     write_json,
     write_predictions,
     write_tables,
 )
+from study.study_file import FORMAT_VERSION
 
 NUM_TRAIN, NUM_IMAGES, EPOCHS = 10_000, 200, 6
+
+
+SPLIT = {"train": 1000, "validation": 200, "evaluated": "validation"}
+
+
+def study_content(config, split=None):
+    """What ``study.json`` holds of a study with one session."""
+    session = {
+        "started": "2026-01-01T00:00:00+00:00", "command": "-m study.compare made-up",
+        "address": None, "nodes": 1, "concurrent_trials": 2, "gpus_per_trial": 0.0,
+        "host": "a-host", "python": "3.11.2", "versions": {"ray": "2.60.0"}, "git": None,
+    }  # fmt: skip
+    return {
+        "format_version": FORMAT_VERSION,
+        "config": config.to_json(),
+        "data": {"dataset": "mnist", "split": split or SPLIT},
+        "sessions": [session],
+    }
 
 
 def accuracy_of(settings, replicate):
@@ -59,19 +77,9 @@ def write_comparison(folder: Path, arms, *, replicates=4, failed=(), protocol="p
         histories[trial_id] = history(trial, final, rng)
         wrong = hard[: round((1 - final) * NUM_IMAGES)]
         log_p[trial_id] = made_up_predictions(labels, wrong, rng)
-    session = {
-        "started": "2026-01-01T00:00:00+00:00", "python": "3.11.2", "versions": {"ray": "2.60.0"},
-        "git": None, "nodes": 1, "concurrent_trials": 2, "command": "-m study.compare made-up",
-    }  # fmt: skip
     evaluated = "test" if protocol == "paper" else "validation"
     split = {"train": NUM_TRAIN, "validation": NUM_IMAGES, "evaluated": evaluated}
-    study = {
-        "format_version": FORMAT_VERSION,
-        "config": config.to_json(),
-        "data": {"dataset": "mnist", "split": split},
-        "sessions": [session],
-    }
-    write_json(folder / "study.json", study)
+    write_json(folder / "study.json", study_content(config, split))
     write_tables(folder, rows, histories)
     write_predictions(folder, np.arange(NUM_IMAGES), labels, log_p)
     return Compared(load_study(folder), load_predictions(folder))

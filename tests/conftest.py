@@ -12,14 +12,9 @@ from moto.server import ThreadedMotoServer
 from study.config import StudyConfig
 from study.data import ImageData, default_data_dir, load_splits
 from study.history import History
-from study.results import (
-    FORMAT_VERSION,
-    StudyResults,
-    load_study,
-    write_json,
-    write_tables,
-)
+from study.results import StudyResults, load_study, write_json, write_tables
 from study.space import DEFAULT_SPACE, space_to_json
+from tests.compared import study_content
 
 
 @pytest.fixture(scope="session")
@@ -112,21 +107,7 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
             }
         )  # fmt: skip
     config = StudyConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=len(trials), epochs=3)
-    session = {
-        "started": "2026-01-01T00:00:00+00:00", "python": "3.11.2", "versions": {"ray": "2.60.0"},
-        "git": None, "nodes": 1, "concurrent_trials": 2,
-    }  # fmt: skip
-    split = {"train": 1000, "validation": 200, "seed": 1}
-    write_json(
-        folder / "study.json",
-        {
-            "format_version": FORMAT_VERSION,
-            "config": config.to_json(),
-            "objective": "val_accuracy of a trial's last epoch",
-            "data": {"dataset": "mnist", "split": split},
-            "sessions": [session],
-        },
-    )
+    write_json(folder / "study.json", study_content(config))
     write_tables(folder, rows, histories)
     return load_study(folder)
 

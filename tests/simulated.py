@@ -8,6 +8,7 @@ cuts and damages can be tried.
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import zipfile
 from contextlib import contextmanager
@@ -220,6 +221,7 @@ def without_ray(monkeypatch):
     """What a session needs of Ray's processes and of this machine is left out."""
     monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
     monkeypatch.setattr("study.record._git_state", lambda: None)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
     versions = record.installed_versions()
     monkeypatch.setattr("study.record.installed_versions", lambda: versions)
     yield
@@ -265,3 +267,33 @@ def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None
 
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def assert_nothing_lost(before, after, acknowledged) -> None:
+    """Every value that the tables held, and every trial told as ended, is in the new tables.
+
+    Args:
+        before: The tables as they were loaded before, or None.
+        after: As they were written since.
+        acknowledged: What was told as ended.
+    """
+    trials = after.trials.set_index("trial_id")
+    epochs = after.epochs.set_index(["trial_id", "epoch"])
+    for trial_id, history in acknowledged.items():
+        assert trials.loc[trial_id, "status"] == history.status
+        assert trials.loc[trial_id, "epochs_run"] == len(history.epochs)
+        for told in history.epochs:
+            np.testing.assert_array_equal(
+                epochs.loc[(trial_id, told["epoch"]), "val_accuracy"], told["val_accuracy"]
+            )
+    if before is None:
+        return
+    for name, keys in (
+        ("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"]), ("steps", ["trial_id", "step"])
+    ):  # fmt: skip
+        old = getattr(before, name).set_index(keys)
+        new = getattr(after, name).set_index(keys).reindex(old.index)
+        if name == "trials":  # an interrupted trial goes on
+            old = old[old["status"] != "interrupted"]
+            new = new.loc[old.index]
+        assert old.equals(new), f"{name}:\n{old.compare(new)}"

@@ -22,48 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]
 
 
-# Put before all other modules: makes every epoch fail while the file `fault` is there, with an
-# error text that a terminal might take for markup.
-FAULTY = """
-import importlib.util, pathlib, sys
-
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name != "study.train":
-            return None
-        sys.meta_path.remove(Finder)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-
-        def exec_module(module):
-            load(module)
-            run_epoch = module.Trainer.run_epoch
-
-            def faulty(self):
-                if pathlib.Path(__file__).with_name("fault").exists():
-                    raise RuntimeError("[/pytorch/gloo/pair.cc:534] Connection closed by peer")
-                return run_epoch(self)
-
-            module.Trainer.run_epoch = faulty
-
-        spec.loader.exec_module = exec_module
-        return spec
-
-sys.meta_path.insert(0, Finder)
-"""
-
-
-def make_faulty(here):
-    """Have every epoch of studies started in `here` fail; returns the file that is the fault."""
-    (here / "sitecustomize.py").write_text(FAULTY)
-    (here / "fault").touch()
-    return here / "fault"
-
-
 def start(here, *argv):
-    paths = os.pathsep.join([str(ROOT), str(here)])
-    environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, "-m", "study.run", *argv],
         cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ from playwright.sync_api import sync_playwright
 from analysis.report import main
 from study.comparison import COMPARISONS
 from tests.compared import write_comparison
+from tests.test_hostile_page import hostile_folders
 
 pytestmark = pytest.mark.slow
 
@@ -169,3 +170,30 @@ def test_what_a_screen_reader_gets(open_page):
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in pairwise(levels))
     assert page.get_by_role("columnheader", name="Verdict").count() == 1
+
+
+def test_no_text_from_outside_becomes_script_or_element(browser, tmp_path):
+    """Markup in titles, folders, arms' trials, errors, devices, versions and commands."""
+    folders = hostile_folders(tmp_path / "results")
+    out = tmp_path / "out"
+    assert main([*map(str, folders), "--output", str(out)]) == 0
+    context = browser.new_context(offline=True)
+    page, said = context.new_page(), []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: said.append(request.url))
+    drawings = sorted((out / "figures").glob("*.svg"))
+    assert len(drawings) > 10
+    for file in (out / "report.html", *drawings):
+        said.clear()
+        page.goto(file.as_uri())
+        page.wait_for_load_state()
+        assert [text for text in said if text != file.as_uri() and text != "data:,"] == []
+        attributes = page.evaluate(
+            "[...document.querySelectorAll('*')].flatMap(e => [...e.attributes])"
+            ".filter(a => a.name.startsWith('on') || /^\\s*javascript:/i.test(a.value))"
+            ".map(a => a.name + '=' + a.value)"
+        )
+        assert attributes == []
+        assert page.locator("img, iframe, object, embed, foreignObject").count() == 0
+        assert page.locator("script").count() == (file.suffix == ".html")  # the ledger's own
+    context.close()

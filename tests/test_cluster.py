@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -109,7 +114,9 @@ def test_more_trials_than_fit_make_a_cluster_grow(nodes):
     assert (slots.count, slots.grows) == (8, True)
 
 
-@pytest.mark.parametrize("address", ["localhost", "ray://", "host:port", "ray://:10001"])
+@pytest.mark.parametrize(
+    "address", ["localhost", "ray://", "host:port", "ray://:10001", "ray://[::1", ""]
+)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UserError, match="is not an address"):
         cluster.connect(address)
@@ -140,3 +147,60 @@ def test_a_local_ray_listens_on_loopback_only(monkeypatch):
     cluster.connect(None)
     assert asked["_node_ip_address"] == "127.0.0.1"
     assert asked["include_dashboard"] is False
+    assert asked["address"] == "local", "not what somebody's ray_current_cluster names"
+
+
+@pytest.fixture
+def temporary(monkeypatch):
+    """The system's folder for temporary files, with a path as short as it is."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(cluster.sys, "platform", "linux")
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_local_ray_has_a_folder_that_nobody_else_can_enter(temporary):
+    found = cluster.private_folder()
+    assert found == temporary / f"ray-{os.getuid()}" == cluster.private_folder()
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "dangling", "file"])
+def test_a_folder_that_is_not_ours_alone_is_left_for_another(temporary, kind):
+    planted, other = temporary / f"ray-{os.getuid()}", temporary / "other"
+    if kind == "open":
+        planted.mkdir()
+        planted.chmod(0o777)
+    elif kind == "file":
+        planted.touch()
+    else:
+        planted.symlink_to(other)
+        if kind == "link":
+            other.mkdir(mode=0o700)
+    found = cluster.private_folder()
+    assert found not in (planted, other)
+    assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_somebody_else_is_left_for_another(temporary, monkeypatch):
+    planted = cluster.private_folder()
+    real = Path.lstat
+    nobody = lambda path: os.stat_result([*real(path)[:4], 65534, *real(path)[5:]])  # noqa: E731
+    monkeypatch.setattr(Path, "lstat", nobody)
+    assert cluster.private_folder() != planted
+
+
+def test_a_path_too_long_for_sockets_is_refused(temporary, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary / ("x" * 30)))
+    with pytest.raises(UserError, match=r"TMPDIR: .* is too long a path"):
+        cluster.private_folder()
+
+
+def test_a_ray_that_does_not_start_is_one_line(temporary, monkeypatch):
+    def fails(**options):
+        raise RuntimeError("no\nway")
+
+    monkeypatch.setattr(cluster.ray, "init", fails)
+    with pytest.raises(UserError, match=r"Ray does not start on this machine \(no way\)"):
+        cluster.connect(None)

@@ -19,13 +19,13 @@ from study.compare import make_parser, new_config
 from study.config import TrialConfig
 from study.data import default_data_dir, load_training_images, open_test_set
 from study.results import (
-    FORMAT_VERSION,
     LOG_P_COLUMNS,
     PREDICTION_COLUMNS,
     load_predictions,
     load_study,
 )
 from study.train import Trainer
+from tests.compared import study_content
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -63,8 +63,14 @@ def refused(capsys, *argv):
         (["batch-size", "--name", "a/b"], ["--name", "a/b"]),
         (["batch-size", "--max-concurrent", "0"], ["--max-concurrent", "0"]),
         (["--resume", "results/none"], ["results/none", "not a study"]),
+        (["."], ["'.' is no comparison"]),
+        ([""], ["''", "empty"]),
+        (["a\n\x1b[31m.toml"], [r"a\n\x1b[31m.toml"]),
+        (["x" * 5000], ["is no comparison"]),
+        (["batch-size", "--arms", "a\tb"], [r"'a\tb'"]),
+        (["batch-size", "--replicates", "9" * 400], ["--replicates", "large"]),
     ],
-    ids=" ".join,
+    ids=lambda words: " ".join(words)[:40],
 )
 def test_bad_options_are_refused_and_nothing_is_written(here, capsys, argv, words):
     line = refused(capsys, *argv)
@@ -77,8 +83,7 @@ def made(here):
     config = new_config(make_parser().parse_args(["schedule", "--name", "a", "--replicates", "2"]))
     folder = here / "results" / "a"
     folder.mkdir(parents=True)
-    content = {"format_version": FORMAT_VERSION, "config": config.to_json(), "sessions": []}
-    (folder / "study.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps(study_content(config)))
     return config
 
 

@@ -76,6 +76,32 @@ def test_impossible_comparisons_are_refused(arms, kwargs, reason):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("arms", arms) for arms in (
+            None, {}, [], 3, {"a": None}, {"a": 3}, {"a": []}, {"": {}}, {"a b": {}},
+            {"<img>": {}}, {"a\n": {}}, {"\x1b[31m": {}}, {"a": {"epochs": 3}},
+            {"a": {"lr": "1"}}, {"a": {"lr": 10**400}}, {"a": {"model": []}},
+            {"a": {"dropout": 1}}, {"a": {"train_examples": "x"}},
+            {"a": {}, "b": {"train_examples": "x"}},
+        )),
+        *(("title", title) for title in (3, None, ["?"], "a\nb", "\x1b]0;x\x07")),
+        *(("name", name) for name in ("", "..", "../x", "a/b", "x" * 256, 3)),
+        *(("replicates", count) for count in (True, "2", 10**400)),
+        *(("seed", seed) for seed in (-1, "1", True)),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_somebody_else_says_is_checked(field, value):
+    with pytest.raises(UserError) as error:
+        ComparisonConfig(**{"name": "c", "title": "?", "arms": {"a": {}}, field: value})
+    assert str(error.value).isprintable()
+
+
+def test_an_arm_may_say_that_it_takes_what_there_is():
+    assert config({"a": {"train_examples": None}}).num_train == 50_000
+
+
 def test_arms_are_chosen_by_name_or_pattern():
     batch = COMPARISONS["batch-size"]
     assert list(batch.select(None)) == ["32", "64", "512"]
@@ -111,10 +137,25 @@ def test_a_toml_file_is_a_comparison(tmp_path):
         ("title = ", "not a readable TOML file"),
         (FILE.replace("optimizer", "optimiser"), "'optimiser' (did you mean 'optimizer'?)"),
         (FILE.replace("[arms.", "[arm."), "unknown key 'arm' (did you mean 'arms'?)"),
-        (FILE.replace("batch_size", "epochs"), "[defaults]: unknown key 'epochs'"),
+        (FILE.replace("batch_size", "epochs"), "defaults: unknown key 'epochs'"),
         ("[arms.one]\n", "1 arms; a comparison needs [arms.A] and [arms.B]"),
-        ("[arms]\na = 1\nb = 2\n", "[arms.a]: 1 is not a table"),
-        ('[arms."a b"]\n[arms.c]\n', "[arms.a b]: use letters"),
+        ("[arms]\na = 1\nb = 2\n", "arms: a: 1 is not a table"),
+        ('[arms."a b"]\n[arms.c]\n', "arms: 'a b': use letters"),
+        ('[arms."a\\u001b[31m\\nb"]\n[arms.c]\n', r"arms: 'a\x1b[31m\nb': use letters"),
+        *(
+            (f"arms = {odd}", "is not a table of arms")
+            for odd in ("3", "[1, 2]", '"ab"', "true", "1.5", "1979-05-27", "[]")
+        ),
+        ("[[arms]]", "is not a table of arms"),
+        *(
+            (f"title = {odd}\n[arms.a]\n[arms.b]", "is not text")
+            for odd in ("3", "[1]", "1979-05-27")
+        ),
+        (f"title = {'9' * 5000}", "not a readable TOML file"),
+        (f"title = 0x{'f' * 5000}", "<int> too large to show is not text"),
+        (f"title = {'[' * 500}{']' * 500}", "mine.toml: "),
+        (f"title = {'[' * 2000}{']' * 2000}", "not a readable TOML file"),
+        (f"defaults = {'{a=' * 300}1{'}' * 300}", "unknown key 'a'"),
     ],
 )
 def test_a_file_with_a_mistake_is_refused(tmp_path, text, reason):
@@ -124,6 +165,7 @@ def test_a_file_with_a_mistake_is_refused(tmp_path, text, reason):
         find_comparison(str(path))
     assert reason in str(error.value)
     assert str(path) in str(error.value)
+    assert str(error.value).isprintable()
 
 
 @pytest.mark.parametrize(
@@ -131,6 +173,9 @@ def test_a_file_with_a_mistake_is_refused(tmp_path, text, reason):
     [
         ("batchsize", "did you mean 'batch-size'?"),
         ("none.toml", "no such file"),
+        (".toml", "no such file"),
+        ("x" * 300 + ".toml", "File name too long"),
+        ("/x" * 3000 + ".toml", "File name too long"),
         ("xyz", "choose one of batch-size, models"),
     ],
 )
@@ -138,3 +183,9 @@ def test_an_unknown_comparison_is_refused(name, reason):
     with pytest.raises(UserError) as error:
         find_comparison(name)
     assert reason in str(error.value)
+
+
+def test_a_folder_is_no_comparison_file(tmp_path):
+    (tmp_path / "x.toml").mkdir()
+    with pytest.raises(UserError, match="no such file"):
+        find_comparison(str(tmp_path / "x.toml"))

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from study.config import NUM_TRAIN_EXAMPLES, StudyConfig, TrialConfig, UserError, trial_seed
+from study.record import load_config
+from study.space import DEFAULT_SPACE, space_to_json
+from study.text import shown
+
+SPACE = space_to_json(DEFAULT_SPACE)
 
 
 def test_defaults_are_the_reports_preset():
@@ -28,6 +35,13 @@ def test_configs_are_frozen():
         ("lr", 0.0, "above zero"),
         ("lr", float("nan"), "not a finite number"),
         ("lr", float("inf"), "not a finite number"),
+        ("lr", 10**400, "out of range; use 1e-08 to 1e\\+20"),
+        ("lr", 5e-324, "out of range"),
+        ("batch_size", 10**400, "too large"),
+        ("epochs", 10**400, "too large; use at most 1000000000"),
+        ("width_mult", 1e308, "out of range; use 0.05 to 32"),
+        ("width_mult", 1e-9, "out of range"),
+        ("gamma", 10**5000, "<int> too large to show"),
         ("gamma", 0.0, "above zero"),
         ("gamma", 1.5, "raise the learning rate"),
         ("width_mult", -1.0, "above zero"),
@@ -42,11 +56,12 @@ def test_configs_are_frozen():
         ("train_examples", 0, "above zero"),
         ("train_examples", 60_001, "more than the 60000 training images"),
     ],
+    ids=shown,
 )
 def test_impossible_trials_are_refused(field, value, reason):
     with pytest.raises(UserError, match=reason) as error:
         TrialConfig(**{field: value})
-    assert str(value) in str(error.value)
+    assert shown(value).removesuffix("...") in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -55,7 +70,7 @@ def test_the_whole_training_split_is_a_possible_batch():
 
 
 def test_study_makes_its_trials():
-    study = StudyConfig("s", {}, model="resnet18", epochs=3, optimizer="sgd", precision="fp32")
+    study = StudyConfig("s", SPACE, model="resnet18", epochs=3, optimizer="sgd", precision="fp32")
     params = {"batch_size": 64, "lr": 0.5, "gamma": 0.9, "width_mult": 2.0}
     trial = study.trial_config(params, 7)
     assert trial == TrialConfig(
@@ -67,3 +82,51 @@ def test_study_makes_its_trials():
         **params,
     )
     assert StudyConfig(**study.to_json()) == study
+
+
+def choice(*values: Any) -> dict[str, Any]:
+    return {"name": "CategoricalDistribution", "attributes": {"choices": [*values]}}
+
+
+def between(low: Any, high: Any, **more: Any) -> dict[str, Any]:
+    attributes = {"step": None, "low": low, "high": high, "log": False, **more}
+    return {"name": "FloatDistribution", "attributes": attributes}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("name", name) for name in (
+            "", "..", "../../ESCAPED/x", "/tmp/x", "$(touch x)", "a b", "a\nb", "\x1b[31m", "-",
+            "é" * 128, 3, None, ["a"], True,
+        )),
+        *(("seed", seed) for seed in (-1, 1.0, True, None, "1")),
+        *(("num_samples", count) for count in (0, True, 2.0, "40", None, 10**400)),
+        *(("epochs", count) for count in (0, True, [3])),
+        *(("model", model) for model in (["cnn"], None, {}, "vgg")),
+        *(("space", space) for space in (
+            None, [], "lr", {}, {**SPACE, "depth": choice(1)}, {"lr": SPACE["lr"]},
+        )),
+        *(("space", {**SPACE, "lr": lr}) for lr in (
+            None, 0.1, [], {}, choice(0.1), {"name": "FloatDistribution"}, between(0.1, "1"),
+            between(1, 0.1), between(0.0, 1), between(0.1, float("nan")), between(0.1, 10**400),
+            between(0.1, 1, log="yes"), between(0.1, 1, step=0.1), between(0.1, 1, more=1),
+            {**between(0.1, 1), "more": 1},
+        )),
+        *(("space", {**SPACE, "batch_size": sizes}) for sizes in (
+            between(32, 64), choice(), choice(64, 64), choice("64"), choice(64.5), choice([64]),
+            choice(True), choice(0), {"name": "CategoricalDistribution", "attributes": []},
+        )),
+    ],
+)  # fmt: skip
+def test_what_a_file_of_somebody_else_says_is_checked(field, value):
+    with pytest.raises(UserError) as error:
+        StudyConfig(**{"name": "s", "space": SPACE, field: value})
+    assert str(error.value).isprintable()
+
+
+def test_the_committed_studies_are_read():
+    folders = sorted((Path(__file__).parents[1] / "results" / "paper").iterdir())
+    assert len(folders) >= 6
+    for folder in folders:
+        assert load_config(folder).name == folder.name

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import multiprocessing
+import os
 import shutil
 import struct
 import subprocess
@@ -33,6 +34,13 @@ def raw(mnist, tmp_path):
     folder = tmp_path / "MNIST" / "raw"
     shutil.copytree(source, folder)
     return tmp_path, folder
+
+
+@pytest.fixture
+def cache(raw, monkeypatch):
+    """The same, as the tool's own cache."""
+    monkeypatch.setattr(data, "default_data_dir", lambda: raw[0])
+    return raw
 
 
 @pytest.fixture
@@ -111,22 +119,82 @@ def test_opening_the_test_set_is_recorded(raw, tmp_path):
     ]  # fmt: skip
 
 
+def test_an_opening_is_durable_before_the_images_are_read(raw, tmp_path, monkeypatch):
+    record = tmp_path / "openings.jsonl"
+    done = []
+    fsync, read_idx = os.fsync, data._read_idx
+    monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.fstat(fd).st_ino) or fsync(fd))
+    monkeypatch.setattr(data, "_read_idx", lambda path: done.append(path.name) or read_idx(path))
+    data.open_test_set("mnist", raw[0], record=record, reason="a test")
+    assert done == [
+        record.stat().st_ino, tmp_path.stat().st_ino, data.TEST_IMAGES, data.TEST_LABELS,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
+def test_an_opening_is_noted_in_a_file_of_its_own_or_refused(raw, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(data, "_read_idx", lambda path: pytest.fail("read"))
+    record, target = tmp_path / "openings.jsonl", tmp_path / "profile"
+    if "link" in kind:
+        record.symlink_to(target)
+    if kind == "link":
+        target.write_text("precious")
+    elif kind == "folder":
+        record.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(record)
+    with pytest.raises(UserError, match="cannot be noted there") as error:
+        data.open_test_set("mnist", raw[0], record=record, reason="a test")
+    assert str(error.value).startswith(f"{record}: ")
+    assert ("it is a symbolic link" in str(error.value)) == ("link" in kind)
+    assert "\n" not in str(error.value)
+    assert (target.read_text() if target.exists() else None) == (
+        "precious" if kind == "link" else None
+    )
+
+
 def damage(path, how):
     content = path.read_bytes()
+    path.unlink()
     if how == "truncated":
         path.write_bytes(content[:-1])
     elif how == "wrong byte":
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif how == "empty":
         path.write_bytes(b"")
-    else:
-        path.unlink()
+    elif how == "folder":
+        path.mkdir()
+    elif how == "dangling link":
+        path.symlink_to("nowhere")
+    elif how == "looping link":
+        path.symlink_to(path.name)
+    elif how == "link to a folder":
+        path.symlink_to(path.parent)
+    elif how == "pipe":
+        os.mkfifo(path)
 
 
-@pytest.mark.parametrize("how", ["truncated", "wrong byte", "empty", "missing"])
-def test_a_bad_file_is_fetched_again(raw, how, monkeypatch):
-    data_dir, folder = raw
-    good = (folder / data.TRAIN_LABELS).read_bytes()
+WRONG_FILES = {
+    "truncated": "is not the original; its SHA-256 is ",
+    "wrong byte": "is not the original; its SHA-256 is ",
+    "empty": "is not the original; its SHA-256 is e3b0c44298fc1c149afb",
+    "dangling link": "is a symbolic link to nowhere",
+    "looping link": "is a symbolic link to nowhere",
+    "link to a folder": "is a folder",
+    "pipe": "is not a regular file",
+}
+
+
+def state(folder):
+    """What lies there, without following links or opening pipes."""
+    paths = sorted(folder.rglob("*"))
+    return [(path, path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths]
+
+
+@pytest.fixture
+def labels_at_hand(raw, monkeypatch):
+    """Have the mirror deliver the training labels; returns them and what it has been asked for."""
+    good = (raw[1] / data.TRAIN_LABELS).read_bytes()
     asked = []
 
     def mirror(names, dataset):
@@ -134,10 +202,120 @@ def test_a_bad_file_is_fetched_again(raw, how, monkeypatch):
         yield data.TRAIN_LABELS, good
 
     monkeypatch.setattr(data, "_from_mirrors", mirror)
+    return good, asked
+
+
+@pytest.mark.parametrize("how", [*WRONG_FILES, "missing"])
+def test_in_its_own_cache_a_bad_file_is_fetched_again(cache, labels_at_hand, how):
+    data_dir, folder = cache
+    good, asked = labels_at_hand
     damage(folder / data.TRAIN_LABELS, how)
     data.load_splits("mnist", data_dir)
     assert asked == [data.TRAIN_LABELS]  # and not the three good ones
+    assert not (folder / data.TRAIN_LABELS).is_symlink()
     assert (folder / data.TRAIN_LABELS).read_bytes() == good
+
+
+@pytest.mark.parametrize("how", [*WRONG_FILES, "folder"])
+def test_in_the_users_folder_a_file_is_never_replaced(raw, labels_at_hand, how):
+    data_dir, folder = raw
+    _, asked = labels_at_hand
+    damage(folder / data.TRAIN_LABELS, how)
+    damage(folder / data.TRAIN_IMAGES, "missing")
+    before = state(folder)
+    with pytest.raises(UserError, match=r"^--data-dir: .*; move it away, or give another") as error:
+        data.load_splits("mnist", data_dir)
+    expected = WRONG_FILES.get(how, "is a folder")
+    assert f"{folder / data.TRAIN_LABELS} {expected}" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not asked
+    assert state(folder) == before
+
+
+def test_in_the_users_folder_a_missing_file_is_fetched(raw, labels_at_hand):
+    data_dir, folder = raw
+    good, asked = labels_at_hand
+    damage(folder / data.TRAIN_LABELS, "missing")
+    data.load_splits("mnist", data_dir)
+    assert asked == [data.TRAIN_LABELS]
+    assert (folder / data.TRAIN_LABELS).read_bytes() == good
+    assert not list(folder.glob(".part-*"))
+
+
+def no_links(source, target):
+    """`os.link` where the file system knows none."""
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("what", ["good", "wrong", "dangling link"])
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_while_fetching_stays(raw, monkeypatch, what, links):
+    data_dir, folder = raw
+    path = folder / data.TRAIN_LABELS
+    good = path.read_bytes()
+    path.unlink()
+    before = []
+
+    def mirror(names, dataset):
+        if what == "dangling link":
+            path.symlink_to(folder / "nowhere")
+        else:
+            path.write_bytes(good if what == "good" else b"mine")
+        before.append(path.lstat().st_ino)
+        yield data.TRAIN_LABELS, good
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(data, "_from_mirrors", mirror)
+    if what == "good":
+        data.fetch("mnist", data_dir)
+    else:
+        with pytest.raises(UserError, match="move it away"):
+            data.fetch("mnist", data_dir)
+    assert path.lstat().st_ino == before[0]
+    assert not (folder / "nowhere").exists()
+    assert not list(folder.glob(".part-*"))
+
+
+def test_a_file_system_without_hard_links_will_do(raw, labels_at_hand, monkeypatch):
+    data_dir, folder = raw
+    damage(folder / data.TRAIN_LABELS, "missing")
+    monkeypatch.setattr(os, "link", no_links)
+    data.fetch("mnist", data_dir)
+    assert (folder / data.TRAIN_LABELS).read_bytes() == labels_at_hand[0]
+
+
+def test_even_in_its_own_cache_a_folder_stays(cache, labels_at_hand):
+    data_dir, folder = cache
+    damage(folder / data.TRAIN_LABELS, "folder")
+    with pytest.raises(UserError, match=r"train-labels-idx1-ubyte is a folder; move it away"):
+        data.fetch("mnist", data_dir)
+
+
+def test_in_its_own_cache_the_target_of_a_link_stays(cache, labels_at_hand, tmp_path):
+    data_dir, folder = cache
+    good, _ = labels_at_hand
+    target = tmp_path / "mine"
+    target.write_text("precious")
+    damage(folder / data.TRAIN_LABELS, "missing")
+    (folder / data.TRAIN_LABELS).symlink_to(target)
+    data.fetch("mnist", data_dir)
+    assert target.read_text() == "precious"
+    assert (folder / data.TRAIN_LABELS).read_bytes() == good
+
+
+def test_a_users_folder_linked_into_the_cache_is_still_the_users(
+    raw, labels_at_hand, tmp_path, monkeypatch
+):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "MNIST").symlink_to(raw[0] / "MNIST")
+    monkeypatch.setattr(data, "default_data_dir", lambda: cache)
+    damage(raw[1] / data.TRAIN_LABELS, "truncated")
+    before = state(raw[1])
+    with pytest.raises(UserError, match="move it away"):
+        data.fetch("mnist", cache)
+    assert state(raw[1]) == before
 
 
 def test_a_source_with_wrong_content_is_passed_over(raw, monkeypatch):
@@ -172,15 +350,15 @@ def test_mirrors_deliver_gzip(raw, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["truncated", "missing"])
-def test_where_nothing_works_the_message_says_what_to_put_where(raw, no_source, how):
-    data_dir, folder = raw
+def test_where_nothing_works_the_message_says_what_to_put_where(cache, no_source, how):
+    data_dir, folder = cache
     damage(folder / data.TRAIN_IMAGES, how)
     with pytest.raises(UserError, match=r"^--data-dir: mnist could not be had") as error:
         data.load_splits("mnist", data_dir)
     text = str(error.value)
-    assert str(folder / data.TRAIN_IMAGES) in text
+    fault = "is missing" if how == "missing" else "is not the original"
+    assert f"{folder / data.TRAIN_IMAGES}  ({fault}" in text
     assert data.DATASET_SPECS["mnist"].sha256[data.TRAIN_IMAGES] in text
-    assert ("wrong or truncated" in text) == (how == "truncated")
     assert str(folder / data.TRAIN_LABELS) not in text
     assert "cut off by the test" in text
     assert "npm is not installed" in text
@@ -189,7 +367,7 @@ def test_where_nothing_works_the_message_says_what_to_put_where(raw, no_source, 
 
 def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="--data-dir: cannot write"):
+    with pytest.raises(UserError, match="--data-dir: cannot use"):
         data.fetch("mnist", tmp_path / "file")
 
 
@@ -236,5 +414,5 @@ def test_two_processes_at_once_fetch_once_and_leave_good_files(mnist, tmp_path):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert counter.value == 1
-    assert not data._bad_files(tmp_path / "MNIST" / "raw", data.DATASET_SPECS["mnist"])
+    assert not data._unusable("mnist", tmp_path)
     assert not list((tmp_path / "MNIST" / "raw").glob("*part*"))

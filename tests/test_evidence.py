@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from analysis import exhibits
+from analysis.arms import loss_curves, loss_noise, noise_slope, to_target
+from analysis.claims import ledger
 from analysis.evidence import kind_of, load_evidence
+from analysis.noise import critical_batch_size
+from analysis.predicted import mcnemar_by_seed
+from analysis.render import write
+from analysis.report import main
 from study.comparison import COMPARISONS
 from study.config import UserError
 from tests.compared import write_comparison
@@ -48,3 +57,80 @@ def test_two_answers_to_one_question_are_refused(tmp_path):
     folders = [write_comparison(tmp_path / name, arms).results.path for name in "ab"]
     with pytest.raises(UserError, match=r"compares the same as .*a \(batch-size\); give one"):
         load_evidence(folders)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("arm", "who", "'trial_00000' is of no arm"),
+        ("arm", None, "'trial_00000' is of no arm"),
+        ("replicate", None, "'trial_00000' is of no arm"),
+        ("replicate", 2, "'trial_00002' repeats a replicate"),
+        ("batch_size", 64, "has batch_size 64, not 32 as its arm"),
+        ("model", "resnet18", "has model resnet18"),
+    ],
+)
+def test_trials_of_another_comparison_are_refused(tmp_path, column, value, reason):
+    compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=2)
+    file = compared.results.path / "trials.parquet"
+    frame = pd.read_parquet(file)
+    frame.loc[0, column] = value
+    frame.to_parquet(file, index=False)
+    with pytest.raises(UserError, match=reason):
+        load_evidence([compared.results.path])
+
+
+def test_two_arms_may_have_one_batch_size(tmp_path):
+    arms = {"a": {"batch_size": 512}, "b": {}, "c": {"batch_size": 64}, "d": {"batch_size": 32}}
+    compared = write_comparison(tmp_path / "c", arms, replicates=2)
+    reached = to_target(compared, 0.85)
+    assert critical_batch_size(reached, np.random.default_rng(1)) is not None
+    assert len(noise_slope(loss_noise(compared))) == 2
+
+
+def test_what_was_lost_of_a_complete_trial_leaves_it_out(tmp_path):
+    arms = {"32": {"batch_size": 32}, "512": {}}
+    path = write_comparison(tmp_path / "c", arms, replicates=3).results.path
+    for name, lost in (("steps", "trial_00000"), ("predictions", "trial_00001")):
+        frame = pd.read_parquet(path / f"{name}.parquet")
+        frame[frame["trial_id"] != lost].to_parquet(path / f"{name}.parquet", index=False)
+    epochs = pd.read_parquet(path / "epochs.parquet")
+    epochs.loc[epochs["trial_id"] == "trial_00000", ["train_loss", "val_loss"]] = np.nan
+    epochs.to_parquet(path / "epochs.parquet", index=False)
+    trials = pd.read_parquet(path / "trials.parquet")
+    trials.loc[2, "last_val_accuracy"] = np.nan
+    trials.to_parquet(path / "trials.parquet", index=False)
+    evidence = load_evidence([path])
+    found = evidence.comparisons["batch-size"]
+    assert "trial_00002" not in set(found.trials["trial_id"])
+    curves = loss_curves(found)
+    assert curves.groupby("arm")["replicate"].unique().map(list).to_dict() == {
+        "32": [3], "512": [1, 2, 3]
+    }  # fmt: skip
+    assert mcnemar_by_seed(found, "32", "512")["replicate"].tolist() == [3]
+    assert [f.claim for f in ledger(evidence)] == [f"C{n}" for n in range(1, 22)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "table", "column", "value"),
+    [
+        ("training-size", "trials", "train_examples", pd.NA),
+        ("training-size", "trials", "last_val_accuracy", 1.0),
+        ("regularization", "trials", "dropout", pd.NA),
+    ],
+)
+def test_a_page_is_made_of_what_was_not_lost(tmp_path, kind, table, column, value):
+    path = write_comparison(tmp_path / kind, COMPARISONS[kind].select(None), replicates=1)
+    file = path.results.path / f"{table}.parquet"
+    frame = pd.read_parquet(file)
+    kinds = frame.dtypes.to_dict()
+    frame.assign(**{column: value}).astype(kinds).to_parquet(file, index=False)
+    assert main([str(path.results.path), "--output", str(tmp_path / "out")]) == 0
+
+
+def test_without_seconds_the_headline_is_drawn(tmp_path):
+    compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=1)
+    compared.results.epochs["seconds"] = np.nan
+    headline = exhibits.loss_by_batch(compared)
+    assert headline
+    write(headline, tmp_path)

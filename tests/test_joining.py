@@ -111,3 +111,20 @@ def test_ctrl_c_reaches_the_head(cluster, tmp_path):
     assert "Traceback" not in out
     assert "Ended early: stopped by SIGTERM" in out
     assert f"--resume {folder} --address {address}\n" in out
+
+
+def test_a_closed_output_reaches_the_head(cluster, tmp_path):
+    address = f"ray://127.0.0.1:{cluster[1]}"
+    arguments = ["--address", address, "--name", "o", "--epochs", "50", *SMALL[:-4]]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "study.run", *arguments, "--num-samples", "40"], cwd=tmp_path,
+        env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait(200) == 0, err
+    assert "Traceback" not in err
+    assert "Ended early: stopped by SIGTERM" in err
+    assert f"--resume {tmp_path / 'results' / 'o'} --address {address}\n" in err

@@ -57,7 +57,7 @@ def check(folder):
         for suffix in ("svg", "csv"):
             assert (folder / "figures" / f"{name}.{suffix}").is_file()
     text = (folder / "report.md").read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target in re.findall(r"(?<!\\)\]\(([^)#]+)\)", text):
         assert (folder / target).is_file(), target
     return page
 
@@ -116,7 +116,7 @@ def test_all_comparisons_and_a_search_in_one_page(folders, made_up, tmp_path, ca
     assert "no evidence yet" not in set(ledger["verdict"])
     shown = {path.stem for path in (out / "figures").iterdir()}
     assert set(ledger["figure"].dropna()) <= shown | set(page.ids)
-    assert {"loss_by_batch", "gallery_confident", "made-up_trial_map", "learning_curve"} <= shown
+    assert {"loss_by_batch", "gallery_confident", "made-up.trial_map", "learning_curve"} <= shown
     assert "After 6 epochs batch 64 reaches" in page.text
     assert "117,772,832" in page.text  # the ResNet's multiply-adds
     openings = (out / "test_set_openings.jsonl").read_text()
@@ -156,7 +156,7 @@ def test_an_own_comparison_with_lost_trials(tmp_path):
     assert main([str(compared.results.path)]) == 0
     page = check(compared.results.path / "report")
     assert "Of 6 trials 1 did not complete" in page.text
-    assert (compared.results.path / "report" / "figures" / "mine_by_epoch.svg").is_file()
+    assert (compared.results.path / "report" / "figures" / "mine.by_epoch.svg").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import UserError
+from study.config import StudyConfig, UserError
 from study.history import History
 from study.results import (
     EPOCH_COLUMNS,
-    FORMAT_VERSION,
     STEP_COLUMNS,
     TRIAL_COLUMNS,
+    load_predictions,
     load_study,
     rank_trials,
     write_json,
     write_tables,
 )
+from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import open_plain
+from tests.compared import study_content, write_comparison
+
+CONTENT = study_content(StudyConfig("a", space_to_json(DEFAULT_SPACE)))
 
 
 def history(accuracies, losses_per_epoch=3):
@@ -60,7 +66,7 @@ def written(tmp_path):
         row(2, "diverged", error="loss not finite in epoch 2"),
         row(3, "failed", error="MemoryError", precision="auto"),
     ]
-    write_json(tmp_path / "study.json", {"format_version": FORMAT_VERSION, "config": {}})
+    write_json(tmp_path / "study.json", CONTENT)
     write_tables(tmp_path, rows, histories)
     return tmp_path, histories
 
@@ -119,7 +125,7 @@ def test_ranking_puts_complete_trials_first(written):
 
 
 def test_a_study_without_any_epoch_has_empty_tables(tmp_path):
-    write_json(tmp_path / "study.json", {"format_version": FORMAT_VERSION})
+    write_json(tmp_path / "study.json", CONTENT)
     write_tables(tmp_path, [row(0, "failed")], {})
     results = load_study(tmp_path)
     assert (len(results.trials), len(results.epochs), len(results.steps)) == (1, 0, 0)
@@ -155,6 +161,193 @@ def test_broken_studies_are_refused_in_one_line(written, damage, reason):
     with pytest.raises(UserError, match=reason) as error:
         load_study(written[0])
     assert "\n" not in str(error.value)
+
+
+def change(name, edit):
+    """What rewrites a table, changed by `edit`."""
+
+    def damage(folder):
+        frame = pd.read_parquet(folder / f"{name}.parquet")
+        edit(frame).to_parquet(folder / f"{name}.parquet", index=False)
+
+    return damage
+
+
+def put(column, row, value):
+    def edit(frame):
+        frame.loc[row, column] = value
+        return frame
+
+    return edit
+
+
+def twice(frame):
+    return pd.concat([frame, frame.tail(1)])
+
+
+def instead(make):
+    """What puts something else in the place of epochs.parquet."""
+
+    def damage(folder):
+        (folder / "epochs.parquet").rename(folder / "elsewhere")
+        make(folder / "epochs.parquet")
+
+    return damage
+
+
+DAMAGED_TABLES = {
+    "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' is of"),
+    "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' is of int64"),
+    "ids as numbers": (change("epochs", lambda t: t.assign(trial_id=1)), "'trial_id' is of int64"),
+    "a trial twice": (change("trials", twice), "twice: 'trial_id trial_00003"),
+    "an epoch twice": (change("epochs", twice), "twice: 'trial_id trial_00002, epoch 2"),
+    "a step twice": (change("steps", twice), "twice: 'trial_id trial_00002, step 6"),
+    "a trial without id": (change("trials", put("trial_id", 0, None)), r"damaged \(trial_id"),
+    "an unknown status": (change("trials", put("status", 0, "<b>done\n")), r"status '<b>done\\n'"),
+    "an unknown model": (change("trials", put("model", 0, "vgg")), "model 'vgg'"),
+    "accuracy above 1": (change("epochs", put("val_accuracy", 0, 1.01)), "val_accuracy '1.01'"),
+    "accuracy below 0": (change("trials", put("last_val_accuracy", 0, -0.5)), "accuracy '-0.5'"),
+    "infinite accuracy": (change("trials", put("best_val_accuracy", 0, np.inf)), "'inf'"),
+    "batch of nothing": (change("trials", put("batch_size", 0, 0)), "batch_size '0'"),
+    "no lr": (change("trials", put("lr", 0, np.nan)), "lr 'nan'"),
+    "epoch 0": (change("epochs", put("epoch", 0, 0)), "epoch '0'"),
+    "no trials": (change("trials", lambda t: t.head(0)), "unknown trial 'trial_00000'"),
+    "no epochs": (change("epochs", lambda t: t.head(0)), "0 rows of 'trial_00000', not 3"),
+    "an epoch less": (change("epochs", lambda t: t.tail(5)), "2 rows of 'trial_00000', not 3"),
+    "a step less": (change("steps", lambda t: t.tail(17)), "8 rows of 'trial_00000', not 9"),
+    "steps of another": (
+        change("steps", lambda t: t.assign(trial_id="who " + t["trial_id"])),
+        "unknown trial 'who trial_00000'",
+    ),
+    "a folder": (instead(lambda path: path.mkdir()), "is not a file"),
+    "a pipe": (instead(os.mkfifo), "is not a file"),
+    "a link": (instead(lambda path: path.symlink_to("elsewhere")), "is a link"),
+    "a link to nowhere": (instead(lambda path: path.symlink_to("nowhere")), "is a link"),
+    "nothing in it": (instead(lambda path: path.write_bytes(b"")), "not a readable table"),
+    "zeros": (instead(lambda path: path.write_bytes(b"\0" * 5000)), "not a readable table"),
+}
+
+
+@pytest.mark.parametrize("which", DAMAGED_TABLES)
+def test_damaged_tables_are_refused_in_one_line(written, which, monkeypatch):
+    monkeypatch.setattr("study.results.BETWEEN_READS_S", 0)
+    damage, reason = DAMAGED_TABLES[which]
+    damage(written[0])
+    with pytest.raises(UserError, match=reason) as error:
+        load_study(written[0])
+    assert str(error.value).startswith(str(written[0]))
+    assert "\n" not in str(error.value)
+
+
+def test_a_table_of_which_any_byte_is_wrong_is_read_or_refused(written):
+    file = written[0] / "trials.parquet"
+    good = file.read_bytes()
+    for at in range(0, len(good), 131):
+        file.write_bytes(good[:at] + bytes([good[at] ^ 0xFF]) + good[at + 1 :])
+        try:
+            load_study(written[0])
+        except UserError as error:
+            assert "\n" not in str(error)  # noqa: PT017 -- whole or refused, both are right
+
+
+def test_lost_losses_are_no_damage(written, monkeypatch):
+    monkeypatch.setattr("study.results.BETWEEN_READS_S", 0)
+    lost = "trial_00001"
+    change("steps", lambda t: t[t["trial_id"] != lost])(written[0])
+    change("epochs", put("train_loss", 3, np.nan))(written[0])
+    results = load_study(written[0])
+    assert results.epochs.loc[results.epochs["trial_id"] == lost, "train_loss"].isna().all()
+    assert lost not in set(results.steps["trial_id"])
+
+
+def test_tables_of_two_generations_are_read_again(written, monkeypatch):
+    """A reader that comes while they are replaced gets the old ones or the new ones."""
+    folder, histories = written
+    grown = {**histories, "trial_00001": history([0.8, 0.85])}
+    rows = [row(n, status) for n, status in enumerate(("complete", "complete", "diverged"))]
+    other = folder / "newer"
+    other.mkdir()
+    write_tables(other, rows, grown)
+    (other / "trials.parquet").replace(folder / "trials.parquet")
+    read = []
+
+    def meanwhile(_):
+        read.append(load_study)
+        for name in ("epochs", "steps"):
+            (other / f"{name}.parquet").replace(folder / f"{name}.parquet")
+
+    monkeypatch.setattr("study.results.time.sleep", meanwhile)
+    results = load_study(folder)
+    assert len(read) == 1
+    assert results.trials.set_index("trial_id").loc["trial_00001", "epochs_run"] == 2
+    assert (results.epochs["trial_id"] == "trial_00001").sum() == 2
+
+
+def test_old_tables_that_do_not_fit_are_not_waited_for(written, monkeypatch):
+    change("epochs", lambda t: t.head(0))(written[0])
+    for file in written[0].glob("*.parquet"):
+        os.utime(file, (0, 0))
+    monkeypatch.setattr("study.results.time.sleep", lambda _: pytest.fail("it waited"))
+    with pytest.raises(UserError, match=r"write them anew with: python -m study\.run --resume"):
+        load_study(written[0])
+
+
+def test_a_table_that_is_replaced_while_it_is_read_is_read_whole(written, monkeypatch):
+    """It is opened once: the reader keeps what it has opened."""
+    folder = written[0]
+    opened = []
+
+    def open_then_remove(file):
+        handle = open_plain(file)
+        opened.append(file.name)
+        file.unlink()
+        return handle
+
+    monkeypatch.setattr("study.results.open_plain", open_then_remove)
+    assert len(load_study(folder).trials) == 4
+    assert sorted(opened) == ["epochs.parquet", "steps.parquet", "trials.parquet"]
+
+
+@pytest.fixture
+def predicted(tmp_path):
+    arms = {"a": {"batch_size": 64}, "b": {"batch_size": 512}}
+    return write_comparison(tmp_path / "c", arms, replicates=2).results.path
+
+
+def first(column, value):
+    return change("predictions", put(column, 0, value))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (first("label", 10), "label '10'"),
+        (first("predicted", -1), "predicted '-1'"),
+        (first("log_p3", np.nan), "log_p"),
+        (first("log_p3", 5.0), "log_p"),
+        (first("index", 7777), "images differ"),
+        (first("label", 8), "images differ"),
+        (change("predictions", lambda t: t.iloc[1:]), "images differ"),
+        (change("predictions", twice), "twice: 'trial_id"),
+        (change("predictions", lambda t: t.assign(label=1.0)), "'label' is of float64"),
+        (
+            change("predictions", lambda t: t.assign(trial_id=pd.Categorical(["who"] * len(t)))),
+            "trial_id 'who'",
+        ),
+        (lambda folder: (folder / "predictions.parquet").unlink(), "missing"),
+        (lambda folder: (folder / "predictions.parquet").write_text("no"), "not a readable table"),
+    ],
+)
+def test_damaged_predictions_are_refused_in_one_line(predicted, damage, reason):
+    damage(predicted)
+    with pytest.raises(UserError, match=reason) as error:
+        load_predictions(predicted)
+    assert "\n" not in str(error.value)
+
+
+def test_lost_predictions_are_no_damage(predicted):
+    change("predictions", lambda t: t[t["trial_id"] != "trial_00002"])(predicted)
+    assert load_predictions(predicted)["trial_id"].nunique() == 3
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from study import run
+from study.cli import command_line
 from study.config import UserError
 from study.record import check_new_folder, load_config
-from study.results import FORMAT_VERSION
 from study.run import make_parser, new_config, resumed_config
+from study.text import shown
+from tests.compared import study_content
 
 
 def refused(capsys, *argv):
@@ -73,13 +75,104 @@ def here(tmp_path, monkeypatch):
         (["--gpus-per-trial", "-1"], ["--gpus-per-trial", "-1"]),
         (["--resume", "results/none"], ["results/none", "not a study"]),
         (["--frobnicate"], ["--frobnicate", "--help"]),
+        *(
+            ([option, "9" * 400], [option, "large"])
+            for option in ("--num-samples", "--epochs", "--batch-size", "--max-concurrent")
+        ),
+        (["--seed", "9" * 5000], ["--seed"]),
+        (["--lr", "5e-324"], ["--lr", "5e-324", "1e-08 to 1e+20"]),
+        (["--width-mult", "1e308"], ["--width-mult", "1e+308", "0.05 to 32"]),
+        (["--width-mult", "1e-9"], ["--width-mult", "1e-09"]),
+        (["--time-budget", "9" * 400], ["--time-budget"]),
+        (["--name", "x" * 256], ["--name", "255 bytes"]),
+        (["--name", "é" * 128], ["--name", "255 bytes"]),
+        (["--name="], ["--name", "''"]),
+        *(
+            ([option, "x" * 256], [option, "255 bytes"])
+            for option in ("--results-dir", "--data-dir", "--resume")
+        ),
+        *(
+            ([option, "x/" * 3000], [option, "too long"])
+            for option in ("--results-dir", "--data-dir", "--resume")
+        ),
+        *(
+            ([f"{option}="], [option, "empty"])
+            for option in ("--results-dir", "--data-dir", "--resume")
+        ),
+        *(
+            ([option, ""], ["''", "empty"])
+            for option in (
+                "--results-dir",
+                "--data-dir",
+                "--resume",
+                "--name",
+                "--address",
+                "--storage-path",
+            )
+        ),
+        *(
+            ([option, "a\n\x1b[31mb"], [r"'a\n\x1b[31mb'"])
+            for option in (
+                "--results-dir",
+                "--data-dir",
+                "--resume",
+                "--name",
+                "--address",
+                "--storage-path",
+            )
+        ),
+        (["--results-dir", "bad-\udcff"], [r"bad-\udcff"]),
+        *(
+            ([option, uri], [option, uri, "s3://BUCKET/FOLDER"])
+            for uri in ("s3:///", "s3:///x", "s3://b/x?endpoint_override=localhost")
+            for option in ("--storage-path", "--resume")
+        ),
+        (["--storage-path", "s3://"], ["s3://", "s3://BUCKET/FOLDER"]),
+        (["--resume", "s3://b/.."], ["--resume", "'..'"]),
+        (["--address", "ray://[::1"], ["ray://[::1", "is not an address"]),
+        (["--address", "ray://" + "a" * 300 + ":1"], ["nothing answers"]),
     ],
-    ids=" ".join,
+    ids=lambda words: shown(" ".join(words)),
 )
 def test_bad_options_are_refused_and_nothing_is_written(here, capsys, argv, words):
     line = refused(capsys, *argv)
     assert all(word in line for word in words)
     assert not list(here.iterdir())
+
+
+def test_a_loop_of_links_is_refused(here, capsys):
+    (here / "loop").symlink_to("loop")
+    for option in ("--results-dir", "--data-dir", "--resume"):
+        assert "Too many levels" in refused(capsys, option, "loop")
+        assert "Too many levels" in refused(capsys, option, "loop/below")
+
+
+def test_an_empty_address_is_none(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "")
+    assert args().address is None
+
+
+def test_a_study_that_says_it_lies_elsewhere_is_refused(made, here, capsys):
+    """Its folder is the one that was named; a file in it does not lead to another."""
+    file = here / "results" / "a" / "study.json"
+    content = json.loads(file.read_text())
+    for elsewhere in (str(here / "precious"), "file:///x", "s3://b/x?endpoint_override=y:1", 3):
+        file.write_text(json.dumps({**content, "storage": elsewhere}))
+        assert "study.json: damaged (storage: " in refused(capsys, "--resume", "results/a")
+    assert not (here / "precious").exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["r dir ü #1 100%", "it's", 'a"b', "a;touch x", "$(touch x)", "`x`", "~", "-x", "a\\b"]
+)
+def test_a_printed_command_works_when_pasted(here, path):
+    command = command_line("json.tool", Path(path), "--indent", 4).replace(
+        "python", sys.executable, 1
+    )
+    (here / path).write_text("[1]")
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, cwd=here)
+    assert done.stdout == "[\n    1\n]\n"
+    assert [p.name for p in here.iterdir()] == [path]
 
 
 def test_no_traceback_in_a_real_process(here):
@@ -140,8 +233,7 @@ def made(here):
     config = new_config(args("--name", "a", "--lr", "0.1", "1", "--epochs", "3"))
     folder = here / "results" / "a"
     folder.mkdir(parents=True)
-    content = {"format_version": FORMAT_VERSION, "config": config.to_json(), "sessions": []}
-    (folder / "study.json").write_text(json.dumps(content))
+    (folder / "study.json").write_text(json.dumps(study_content(config)))
     return config
 
 
@@ -175,8 +267,7 @@ def test_resuming_with_something_else_is_refused(made, argv, reason):
 
 def test_a_damaged_configuration_is_refused(made, here, capsys):
     file = here / "results" / "a" / "study.json"
-    content = {"format_version": FORMAT_VERSION, "config": {"unknown": 1}}
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "config": {"unknown": 1}}))
     assert "damaged" in refused(capsys, "--resume", "results/a")
 
 

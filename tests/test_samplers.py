@@ -72,6 +72,15 @@ def test_every_sampler_searches_the_whole_space(name, recwarn):
     assert len({t.params["batch_size"] for t in study.trials}) > 1
 
 
+def test_sobol_points_of_a_large_seed():
+    def draw(seed):
+        sampler = make_sampler(config(sampler="qmc", seed=seed), 0)
+        study = optuna.create_study(sampler=sampler)
+        return [study.ask(dict(DEFAULT_SPACE)).params["gamma"] for _ in range(3)]
+
+    assert draw(2**32 + 5) == draw(5) != draw(6)
+
+
 def test_another_session_draws_other_points():
     def draw(num_earlier):
         study = optuna.create_study(sampler=make_sampler(config(), num_earlier))

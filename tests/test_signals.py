@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from study.signals import on_first_signal
+from study.signals import StopRequest, on_first_signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -41,3 +41,9 @@ def test_outside_the_main_thread_nothing_is_done():
     thread.start()
     thread.join()
     assert entered == [signal.getsignal(signal.SIGINT)]
+
+
+def test_a_study_that_was_asked_to_stop_before_it_began_stops(monkeypatch):
+    """Its output may be closed while Ray starts."""
+    monkeypatch.setattr(StopRequest, "asked", "its output was closed")
+    assert StopRequest(None).stop_all()

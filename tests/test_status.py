@@ -6,19 +6,20 @@ import time
 
 import pytest
 from optuna.trial import TrialState
-from rich.console import Console
 
 from study import status
-from study.config import StudyConfig
-from study.results import load_study_json, write_json
+from study.config import StudyConfig, UserError
+from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import load_study_json
+from study.terminal import Terminal
 from tests.compared import write_comparison
 from tests.studies import SMALL, count_epochs, run, start, wait_until
 
 
 def shown(folder, uri=None):
-    console = Console(width=300)
+    console = Terminal(width=300)
     with console.capture() as capture:
         console.print(status.render(status.read_status(folder, uri), time.time()))
     return capture.get()
@@ -32,6 +33,8 @@ def folder(made_up):
     study["config"] = config.to_json()
     study["sessions"][-1].update(host="a-host", address=None)
     write_json(made_up.path / "study.json", study)
+    for table in made_up.path.glob("*.parquet"):  # of other trials than the journal's
+        table.unlink()
     journal = open_optuna_study(made_up.path, config)
     ended = [("complete", 0.97), ("complete", 0.99), ("pruned", 0.5), ("diverged", None),
              ("failed", None)]  # fmt: skip
@@ -120,12 +123,20 @@ def test_a_comparison_and_one_before_its_first_trial(tmp_path):
 
     folder = tmp_path / "c"
     write_comparison(folder, COMPARISONS["batch-size"].select(None))
+    for table in folder.glob("*.parquet"):
+        table.unlink()
     study = load_study_json(folder)
     study["sessions"][-1].update(host="h", address=None)
     write_json(folder / "study.json", study)
     out = shown(folder)
     assert "0/" in out
     assert "python -m study.compare --resume" in out
+
+
+def test_what_resuming_would_refuse_is_refused(made_up, capsys):
+    """A lost journal is not a study whose trials have yet to begin."""
+    assert status.main([str(made_up.path)]) == 2
+    assert "optuna.log: missing or empty, but the study has results" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(folder, tmp_path, capsys):
@@ -135,6 +146,51 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys):
     damaged, missing = capsys.readouterr().err.splitlines()
     assert "optuna.log: damaged" in damaged
     assert "not a study (no study.json)" in missing
+
+
+@pytest.mark.parametrize("name", ["optuna.log", "study.json"])
+def test_a_folder_in_place_of_a_file_is_one_line(folder, capsys, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert status.main([str(folder)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {folder}")
+
+
+def test_a_lock_that_is_a_folder_is_refused(folder):
+    (folder / ".lock").mkdir()
+    with pytest.raises(UserError, match="is a folder, not a file"):
+        status.read_status(folder)
+
+
+@pytest.mark.parametrize("place", ["x" * 256, "x/" * 3000, "", "a\nb"])
+def test_an_impossible_folder_is_one_line(place, capsys):
+    with pytest.raises(SystemExit) as end:
+        status.main([place])
+    assert end.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///x", "s3://b/x?endpoint_override=y"])
+def test_an_impossible_uri_is_one_line(uri, capsys):
+    assert status.main([uri]) == 2
+    assert f"error: DIR: {uri!r} is not like s3://BUCKET/FOLDER" in capsys.readouterr().err
+
+
+def test_what_the_files_say_is_shown_and_not_obeyed(folder):
+    study = load_study_json(folder)
+    study["sessions"][-1].update(host="\x1b[31mh[/b]\nmade-up: finished", address="a; touch x #")
+    write_json(folder / "study.json", study)
+    journal = folder / "optuna.log"
+    text = journal.read_text()
+    hostile = r"[/pytorch/pair.cc:534] \u001b]0;title\u0007 \nmade-up: finished"
+    assert "why it failed" in text
+    journal.write_text(text.replace("why it failed", hostile))
+    out = shown(folder)
+    assert r"trial_00004 failed: [/pytorch/pair.cc:534] \x1b]0;title\x07 \nmade-up: finished" in out
+    assert f"--resume {folder} --address 'a; touch x #'" in out
+    assert out.replace("\n", "").isprintable()
+    assert "\nmade-up: finished" not in shown(folder, "s3://b/made-up")
 
 
 def test_a_lock_of_nobody_is_no_driver(folder):

@@ -142,14 +142,14 @@ def test_what_an_ended_trial_measured_is_kept(storage):
     assert storage.kept(TRIAL) is None
     assert storage.kept_ids() == set()
     for expected in (measured(2), measured(15, error="a\nb \N{SNOWMAN}"), history([0.9])):
-        storage.end(TRIAL, expected)
+        storage.keep(TRIAL, expected)
         assert_same_history(storage.kept(TRIAL), expected)
         assert storage.kept_ids() == {TRIAL}
     assert [path.name for path in (storage.folder / "histories").iterdir()] == [f"{TRIAL}.npz"]
 
 
 def test_a_history_is_replaced_whole_or_not_at_all(storage, monkeypatch):
-    storage.end(TRIAL, measured(1))
+    storage.keep(TRIAL, measured(1))
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
@@ -157,14 +157,14 @@ def test_a_history_is_replaced_whole_or_not_at_all(storage, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
         with pytest.raises(OSError, match="No space"):
-            storage.end(TRIAL, measured(2))
+            storage.keep(TRIAL, measured(2))
     assert len(storage.kept(TRIAL).epochs) == 1
     assert [path.name for path in (storage.folder / "histories").iterdir()] == [f"{TRIAL}.npz"]
 
 
 @pytest.mark.parametrize("how", ["emptied", "halved", "flipped", "folder", "pipe", "link"])
 def test_a_damaged_history_is_none(storage, how):
-    storage.end(TRIAL, measured())
+    storage.keep(TRIAL, measured())
     path = storage.folder / "histories" / f"{TRIAL}.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
@@ -180,7 +180,7 @@ def test_a_damaged_history_is_none(storage, how):
 
 
 def test_names_that_are_no_history_are_ignored(storage):
-    storage.end(TRIAL, measured())
+    storage.keep(TRIAL, measured())
     names = ["x", "trial_1.npz", f".part-{TRIAL}.npz", f"{TRIAL}.npz.bak", f"{TRIAL}.npz\n", "..x"]
     for name in names:
         (storage.folder / "histories" / name).write_bytes(b"x")
@@ -251,7 +251,7 @@ def test_a_checkpoint_that_cannot_be_removed(storage, tmp_path):
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "I/O")])
 def test_a_history_that_cannot_be_read_is_not_lost(storage, monkeypatch, error):
-    storage.end(TRIAL, measured())
+    storage.keep(TRIAL, measured())
 
     def fail(path):
         raise error
@@ -326,7 +326,7 @@ def test_records_outlive_the_machine(remote):
 def test_what_ended_trials_measured_outlives_the_machine(remote):
     first, second = remote("first"), remote("second")
     write(first, "1\n")
-    first.end(TRIAL, measured())
+    first.keep(TRIAL, measured())
     first.push()
     second.pull()
     assert_same_history(second.kept(TRIAL), measured())
@@ -344,7 +344,7 @@ def test_what_ended_trials_measured_outlives_the_machine(remote):
 def test_hostile_names_in_the_store_are_ignored(remote, tmp_path):
     here, there = remote("here"), remote("there")
     write(there, "1\n")
-    there.end(TRIAL, measured())
+    there.keep(TRIAL, measured())
     there.push()
     bucket, _, prefix = there._root.partition("/")
     names = ["histories/../../../out.npz", "histories/trial_1.npz", "histories//trial_00009.npz",

@@ -15,6 +15,7 @@ from study.config import TrialConfig, UserError
 from study.data import DATASET_SPECS, ImageData
 from study.models import MaskDropout
 from study.train import DeviceImages, GraphedStep, Trainer, learning_state, resolve_precision
+from study.trainable import omp_threads
 
 CPU = torch.device("cpu")
 CONFIGS = [
@@ -309,3 +310,12 @@ def test_log_probabilities_are_what_is_evaluated(digits):
     record = trainer.epochs[-1]
     assert F.nll_loss(log_p, labels).item() == pytest.approx(record.val_loss, rel=1e-5)
     assert (log_p.argmax(1) == labels).double().mean() == record.val_accuracy
+
+
+@pytest.mark.parametrize(
+    ("value", "threads"),
+    [("", 1), ("1", 1), ("4", 4), ("4,2", 4), (" 3 , 2", 3), ("0", 1), ("abc", 1), ("-2", 1),
+     ("9" * 400, 1), ("\u0664", 1)],
+)  # fmt: skip
+def test_threads_as_openmp_allows_them(value, threads):
+    assert omp_threads(value) == threads

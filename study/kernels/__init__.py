@@ -2,8 +2,9 @@
 
 Each module is a C file and what calls it. The machine's C compiler makes a library for
 this very processor (and, of `conv_stage.c`, for each pair of channel counts) in about
-half a second, once: libraries are kept in the user's cache folder. Where there is no
-compiler, callers take their plain torch path.
+half a second, once: libraries are kept in the user's cache folder, in a private folder,
+each with its own digest at its end. One that is torn, damaged or another user's is not
+loaded but made anew. Where there is no compiler, callers take their plain torch path.
 """
 
 from __future__ import annotations
@@ -13,22 +14,43 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import shutil
+import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 import torch
 from torch import Tensor
 
+from study.files import replacing
+
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-shared", "-fPIC")
 COMPILE_TIMEOUT_S = 60
 
 
-def compiler() -> str | None:
-    """The C compiler: ``$CC``, else ``cc``; None where there is none."""
-    return shutil.which(os.environ.get("CC", "cc"))
+def problem() -> str | None:
+    """Why the kernels cannot be used here and what to do, in one line; None where they can.
+
+    Makes the smallest one, where it is not yet kept.
+    """
+    try:
+        _find_or_make("adadelta")
+    except FileNotFoundError as error:
+        return f"{error}; install a C compiler (your system's package gcc)"
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
+        reason = next((line for line in reversed(lines) if "error" in line), lines[-1])
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        reason = str(error)
+    else:
+        return None
+    command = os.environ.get("CC") or "cc"
+    return f"The C compiler {command!r} fails ({reason.strip()}); set CC to one that works"
 
 
 @functools.cache
@@ -39,34 +61,88 @@ def library(name: str, **macros: int) -> ctypes.CDLL | None:
         name: A C file of this folder.
         **macros: What to define for it.
     """
-    cc = compiler()
-    if cc is None:
+    try:
+        return _find_or_make(name, **macros)
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def _find_or_make(name: str, **macros: int) -> ctypes.CDLL:
+    """The library from the cache, else compiled and, if possible, kept there."""
     source = Path(__file__).with_name(f"{name}.c")
-    command = [cc, *FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
+    command = [*_compiler(), *FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
     # The processor is part of the name: machines of several kinds may share a home folder.
     identity = [source.read_text(), command, dict(torch.cpu.get_capabilities())]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(platformdirs.user_cache_dir("mnist-study")) / "kernels" / f"{name}-{digest}.so"
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _compile([*command, str(source)], path)
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    file = f"{name}-{digest}.so"
+    if (kept := _load_kept(file)) is not None:
+        return kept
+    with tempfile.TemporaryDirectory(prefix="mnist-study-") as scratch:
+        made = Path(scratch) / file
+        _compile([*command, str(source)], made)
+        with suppress(OSError), _cache() as folder, replacing(folder / file) as copy:
+            copy.write(made.read_bytes())
+        return _load_kept(file) or ctypes.CDLL(str(made))
+
+
+def _compiler() -> list[str]:
+    """The command of the C compiler: ``$CC``, which may have several words, else ``cc``."""
+    command = os.environ.get("CC") or "cc"
+    words = shlex.split(command)
+    if not words or (path := shutil.which(words[0])) is None:
+        raise FileNotFoundError(f"No C compiler here ({command!r} is not found)")
+    return [path, *words[1:]]
 
 
 def _compile(command: list[str], path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-        made = Path(scratch) / path.name  # renamed when whole: others may be loading it
-        subprocess.run(
-            [*command, "-o", str(made), "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=COMPILE_TIMEOUT_S,
-        )
-        made.replace(path)
+    """Make the library, with the SHA-256 of its bytes at its end, which loaders do not read."""
+    subprocess.run(
+        [*command, "-o", str(path), "-lm"],
+        check=True,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=COMPILE_TIMEOUT_S,
+    )
+    if not path.is_file():
+        raise OSError("it exits with 0 but makes no library")
+    content = path.read_bytes()
+    path.write_bytes(content + hashlib.sha256(content).digest())
+
+
+@contextmanager
+def _cache() -> Iterator[Path]:
+    """The private folder where libraries are kept.
+
+    Raises:
+        OSError: It cannot be used, or is another user's.
+    """
+    folder = Path(platformdirs.user_cache_dir("mnist-study")) / "kernels"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        info = os.fstat(descriptor)
+        if info.st_uid != os.geteuid():
+            raise PermissionError(f"{folder} is another user's")
+        if info.st_mode & 0o077:
+            os.fchmod(descriptor, 0o700)
+        # By its descriptor, where that can be had: whoever may write above cannot swap it.
+        pinned = Path(f"/proc/self/fd/{descriptor}")
+        yield pinned if pinned.exists() else folder
+    finally:
+        os.close(descriptor)
+
+
+def _load_kept(file: str) -> ctypes.CDLL | None:
+    """The library from the cache; None unless it is whole and nobody else can have written it."""
+    with suppress(OSError), _cache() as folder:
+        info = (folder / file).lstat()
+        private = info.st_uid == os.geteuid() and not info.st_mode & 0o022
+        if private and stat.S_ISREG(info.st_mode):
+            content = (folder / file).read_bytes()
+            if hashlib.sha256(content[:-32]).digest() == content[-32:]:
+                return ctypes.CDLL(str(folder / file))
+    return None
 
 
 def keep_freed_memory() -> None:

@@ -1,0 +1,58 @@
+"""The folder that a report is written to: new, or of an earlier report; never another's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from study.config import UserError
+from study.files import replacing
+from study.study_file import open_plain
+
+GENERATOR = '<meta name="generator" content="mnist-study">'
+# The first reports had no generator; they had this heading.
+MARKS = (GENERATOR, '<h2 id="made-title">How it was made</h2>')
+FILES = ("report.html", "report.md", "ledger.csv", "test_set_openings.jsonl")
+FOLDERS = ("figures", "tables")
+UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>An unfinished report</title>Write it again.\n"
+
+
+def prepare(folder: Path, *, follow: bool) -> None:
+    """Make the folder of a report.
+
+    Args:
+        folder: Where it goes.
+        follow: Whether `folder` itself may be a link: where the user named it.
+
+    Raises:
+        UserError: It holds a file that no report of ours has written, or a link.
+        OSError: It cannot be written.
+    """
+    ours = [folder / name for name in (*FILES, *FOLDERS)]
+    inside = [path for name in FOLDERS for path in (folder / name).glob("*")]
+    for path in [*ours, *inside, *([] if follow else [folder])]:
+        if path.is_symlink():
+            raise UserError(f"{path}: is a link to another place; remove it or choose --output")
+    if not _is_report(folder / "report.html"):
+        for path in ours:
+            if os.path.lexists(path):
+                raise UserError(f"{path}: not of an earlier report; choose another --output")
+    for path in ours:
+        fits = path.is_dir() if path.name in FOLDERS else path.is_file()
+        if path.exists() and not fits:
+            raise UserError(f"{path}: not of an earlier report; choose another --output")
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    if not (folder / "report.html").exists():
+        # So that a report that was killed can be written again.
+        with replacing(folder / "report.html") as file:
+            file.write(UNFINISHED.encode())
+
+
+def _is_report(page: Path) -> bool:
+    try:
+        with open_plain(page) as file:
+            content = file.read()
+    except (OSError, UserError):
+        return False
+    return any(mark.encode() in content for mark in MARKS)

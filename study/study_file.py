@@ -1,0 +1,153 @@
+"""Reads ``study.json``, which says what a study is and how it was made.
+
+A results folder may be damaged, or come from someone else. What any reader relies on is checked
+here, once: a file that lacks it is refused in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, UserError
+from study.files import require_uri
+from study.text import shown
+
+FORMAT_VERSION = 2
+
+
+def load_study_json(path: Path) -> dict[str, Any]:
+    """The content of ``study.json`` in the study folder `path`.
+
+    Raises:
+        UserError: There is none, or it is damaged or of another format.
+    """
+    file = path / "study.json"
+    try:
+        with open_plain(file) as opened:
+            study = json.loads(opened.read())
+        json.dumps(study, ensure_ascii=False).encode()  # no half characters, which none can write
+    except (FileNotFoundError, NotADirectoryError):
+        if (path / "optuna.log").exists():
+            raise UserError(
+                f"{file}: missing, though the study's journal is there; restore it from a copy"
+            ) from None
+        raise UserError(
+            f"{path}: not a study (no study.json); give a folder like results/NAME"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
+    try:
+        version = _field(_field({"it": study}, "it", dict), "format_version", object)
+        if version != FORMAT_VERSION:
+            raise UserError(
+                f"{file}: results format {shown(version)}, this version reads format "
+                f"{FORMAT_VERSION}; use the version of mnist-study that made it"
+            )
+        _check(study)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file}: damaged ({reason}); restore it from a copy") from None
+    return study
+
+
+def open_plain(file: Path) -> IO[bytes]:
+    """Open a file for reading; not a folder, not a pipe that blocks, and no link to elsewhere.
+
+    Raises:
+        UserError: It is one of these.
+        OSError: It cannot be opened.
+    """
+    if file.is_symlink():
+        raise UserError(f"{file}: is a link to another place; put the file itself there")
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{file}: is not a file; restore it from a copy")
+    return os.fdopen(descriptor, "rb")
+
+
+def is_comparison(study: dict[str, Any]) -> bool:
+    """Whether ``study.json``'s content is of a comparison, not of a search."""
+    return "arms" in study["config"]
+
+
+def resume_command(study: dict[str, Any], path: Path | str, address: str | None = None) -> str:
+    """The command that continues the study, to be pasted into a shell.
+
+    Args:
+        study: The content of its ``study.json``.
+        path: Its folder or URI.
+        address: Of the Ray cluster that it joins, if any.
+    """
+    module = "study.compare" if is_comparison(study) else "study.run"
+    command = ["python", "-m", module, "--resume", str(path)]
+    return shlex.join([*command, "--address", address] if address else command)
+
+
+def _check(study: dict[str, Any]) -> None:
+    """Raise `ValueError` for what is missing or of another kind than readers rely on."""
+    config = _field(study, "config", dict)
+    comparison = is_comparison(study)
+    try:
+        made = (ComparisonConfig if comparison else StudyConfig)(**config)
+        study["config"] = made.to_json()  # with the defaults of what it lacks
+        if study.setdefault("storage", None) is not None:
+            require_uri("storage", study["storage"])
+    except UserError as error:
+        raise ValueError(error) from None
+    data = _field(study, "data", dict)
+    _field(data, "dataset", str)
+    split = _field(data, "split", dict)
+    _count(split, "train")
+    _count(split, "validation")
+    if split.setdefault("evaluated", None if comparison else "validation") not in (
+        "test", "validation",
+    ):  # fmt: skip
+        raise ValueError("data.split.evaluated is neither test nor validation")
+    if not (sessions := _field(study, "sessions", list)):
+        raise ValueError("sessions is empty")
+    for session in sessions:
+        _check_session(_field({"a session": session}, "a session", dict))
+
+
+def _check_session(session: dict[str, Any]) -> None:
+    try:
+        zone = datetime.fromisoformat(_field(session, "started", str)).tzinfo
+    except ValueError:
+        zone = None
+    if zone is None:
+        raise ValueError("a session's started is not a time with its zone")
+    for name in ("host", "command", "python"):
+        _field(session, name, str)
+    for name in ("nodes", "concurrent_trials"):
+        _count(session, name, at_least=0)
+    _field(session, "address", (str, type(None)))
+    _field(session, "versions", dict)
+    git = _field(session, "git", (dict, type(None)))
+    if git is not None:
+        _field(git, "commit", str)
+        _field(git, "dirty", bool)
+
+
+def _field(content: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in content:
+        raise ValueError(f"{name} is missing")
+    value = content[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}")
+    return value
+
+
+def _count(content: dict[str, Any], name: str, at_least: int = 1) -> None:
+    value = _field(content, name, int)
+    if isinstance(value, bool) or not at_least <= value < 2**63:
+        raise ValueError(f"{name} is {shown(value)}")

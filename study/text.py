@@ -1,0 +1,31 @@
+"""Text from outside, made fit to be shown: names, paths, errors, what a file says."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def escape(text: str, keep: str = "\n\t") -> str:
+    r"""`text` with what a terminal obeys, or cannot show, written out (``\x1b``).
+
+    Args:
+        text: Whatever it is.
+        keep: Characters that are left as they are; "" makes one line of it.
+    """
+    return "".join(
+        c if c in keep or _is_visible(c) else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def shown(value: object, most: int = 80) -> str:
+    """`value` as an error names it: on one line, and not longer than `most` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+        return f"<{type(value).__name__}> too large to show"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _is_visible(c: str) -> bool:
+    # Joiners and wide spaces, which Python does not count as printable, are parts of words.
+    return c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs"

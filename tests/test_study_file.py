@@ -1,0 +1,218 @@
+"""study.json as any reader meets it: whole, damaged, or made by someone who means harm."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from study.comparison import COMPARISONS, ComparisonConfig
+from study.config import StudyConfig, UserError
+from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import (
+    FORMAT_VERSION,
+    is_comparison,
+    load_study_json,
+    resume_command,
+)
+from tests.compared import study_content
+
+SEARCH = study_content(StudyConfig("a-search", space_to_json(DEFAULT_SPACE)))
+COMPARISON = study_content(
+    ComparisonConfig("a.comparison", "Which?", COMPARISONS["models"].select(None))
+)
+PAPER = sorted((Path(__file__).resolve().parents[1] / "results" / "paper").iterdir())
+
+
+def read(folder, content):
+    text = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    (folder / "study.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return load_study_json(folder)
+
+
+def refused(folder, content=None):
+    """Assert one clear line that names the file; return it."""
+    with pytest.raises(UserError) as error:
+        load_study_json(folder) if content is None else read(folder, content)
+    line = str(error.value)
+    assert line.startswith(f"{folder}")
+    assert "\n" not in line
+    assert len(line) < 300 + len(str(folder))
+    return line
+
+
+def changed(content, path, value):
+    """`content` with another value at `path`; without it where `value` is `KeyError`."""
+    content = copy.deepcopy(content)
+    *above, last = path
+    at = content
+    for key in above:
+        at = at[key]
+    if value is KeyError:
+        del at[last]
+    else:
+        at[last] = value
+    return content
+
+
+@pytest.mark.parametrize("folder", PAPER, ids=lambda folder: folder.name)
+def test_the_results_that_lie_here_are_read(folder):
+    study = load_study_json(folder)
+    assert study["config"]["name"] == folder.name
+    assert is_comparison(study) == (folder.name != "search")
+    assert study["storage"] is None
+
+
+@pytest.mark.parametrize("content", [SEARCH, COMPARISON], ids=["search", "comparison"])
+def test_what_was_written_is_read(tmp_path, content):
+    assert read(tmp_path, content) == {**content, "storage": None}
+
+
+# What readers take from the file. Each is left out, and replaced by other kinds of values.
+RELIED_ON = [
+    ("config",), ("config", "name"), ("config", "seed"), ("config", "epochs"),
+    ("data",), ("data", "dataset"), ("data", "split"), ("data", "split", "train"),
+    ("data", "split", "validation"), ("sessions",), ("sessions", 0),
+    *(("sessions", 0, key) for key in ("started", "host", "python", "command", "nodes",
+                                       "concurrent_trials", "address", "versions", "git")),
+]  # fmt: skip
+OF_SEARCH = [("config", "space"), ("config", "num_samples"), ("config", "space", "lr"),
+             ("config", "space", "lr", "name"), ("config", "space", "lr", "attributes"),
+             ("config", "space", "lr", "attributes", "low"),
+             ("config", "space", "batch_size", "attributes", "choices")]  # fmt: skip
+OF_COMPARISON = [("config", "arms"), ("config", "arms", "cnn"), ("config", "replicates"),
+                 ("config", "title"), ("data", "split", "evaluated")]  # fmt: skip
+# The configuration has defaults; a comparison without arms is a search; one arm is enough.
+MAY_BE_MISSING = {"epochs", "replicates", "num_samples", "arms", "cnn", "seed"}
+WRONG = [None, [], {}, "x", -1, 1.5, True, 10**400, [[]], {"a": {"b": []}}]
+
+
+@pytest.mark.parametrize(
+    ("content", "path"),
+    [
+        *((SEARCH, path) for path in RELIED_ON + OF_SEARCH),
+        *((COMPARISON, path) for path in RELIED_ON + OF_COMPARISON),
+    ],
+    ids=lambda x: ".".join(map(str, x)) if isinstance(x, tuple) else x["config"]["name"],
+)
+def test_what_is_missing_or_of_another_kind_is_refused(tmp_path, content, path):
+    good = content
+    for key in path:
+        good = good[key]
+    if path[-1] not in MAY_BE_MISSING:
+        refused(tmp_path, changed(content, path, KeyError))
+    for value in WRONG:
+        if type(value) is type(good) and not isinstance(value, (dict, list)):
+            continue
+        try:
+            study = read(tmp_path, changed(content, path, value))
+        except UserError:
+            refused(tmp_path)
+            continue
+        # What is let through is of a kind that fits.
+        allowed = {
+            "seed": (bool,), "address": (str, type(None)), "git": (dict, type(None)),
+            "versions": (dict,), "cnn": (dict,),
+        }  # fmt: skip
+        assert isinstance(value, allowed.get(path[-1], ())), (value, study)
+
+
+def test_the_line_says_what_is_wrong(tmp_path):
+    assert "study.json: damaged (sessions is missing); restore" in refused(
+        tmp_path, changed(SEARCH, ("sessions",), KeyError)
+    )
+    assert "(sessions is empty)" in refused(tmp_path, changed(SEARCH, ("sessions",), []))
+    assert "(train is 0)" in refused(tmp_path, changed(SEARCH, ("data", "split", "train"), 0))
+    assert "--epochs: 0 is not a whole number" in refused(
+        tmp_path, changed(SEARCH, ("config", "epochs"), 0)
+    )
+    assert "space: lr: the smallest is above the largest" in refused(
+        tmp_path, changed(SEARCH, ("config", "space", "lr", "attributes", "low"), 5.0)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "null", "3", '"text"', "NaN", "{}", "[" * 100_000, '{"a":' * 5_000,
+        b"\xff\xfe\x00", b"\x00" * 500, b"PAR1",
+        '{"format_version": ' + "9" * 5_000 + "}",
+        changed(COMPARISON, ("config", "title"), "half a character: \ud800"),
+    ],
+    ids=lambda content: str(content)[:12],
+)  # fmt: skip
+def test_what_is_no_study_json_is_refused(tmp_path, content):
+    assert "damaged" in refused(tmp_path, content)
+
+
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_is_refused(tmp_path, version):
+    line = refused(tmp_path, {**SEARCH, "format_version": version})
+    assert f"reads format {FORMAT_VERSION}" in line
+
+
+def test_what_is_not_a_file_is_refused(tmp_path):
+    assert "not a study (no study.json)" in refused(tmp_path / "nowhere")
+    file = tmp_path / "study.json"
+    file.mkdir()
+    assert "is not a file" in refused(tmp_path)
+    file.rmdir()
+    os.mkfifo(file)  # which would block whoever opens it plainly
+    assert "is not a file" in refused(tmp_path)
+    file.unlink()
+    (tmp_path / "other.json").write_text(json.dumps(SEARCH))
+    file.symlink_to("other.json")
+    assert "is a link" in refused(tmp_path)
+    file.unlink()
+    file.symlink_to("nowhere")
+    assert "is a link" in refused(tmp_path)
+    (tmp_path / "a-file").write_text("")
+    assert "not a study" in refused(tmp_path / "a-file")
+    assert "cannot be read" in refused(tmp_path / ("x" * 300))
+
+
+NAMES = [
+    "", ".", "..", "../x", "a/b", "/abs", "a b", "a\n", "a\x00b", "$(touch x)", "`x`", "a;b",
+    'x"><img src=x onerror=alert(1)>', "a\\1", "$a_$", "<b>", "&amp;", "a|b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_are_more_than_names_are_refused(tmp_path, name):
+    for content in (SEARCH, COMPARISON):
+        assert "name: " in refused(tmp_path, changed(content, ("config", "name"), name))
+    if name not in (".", ".."):  # neither file nor place is named after an arm alone
+        arms = {"cnn": {}, name: {}}
+        assert "arms: " in refused(tmp_path, changed(COMPARISON, ("config", "arms"), arms))
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/any/folder", "folder", "", "..", "file:///any/folder", "local://x", "mock://x", "s3://",
+     "s3://a-bucket/a?endpoint_override=http://elsewhere", "s3://me:secret@a-bucket/a",
+     "s3:///x", "s3://a b", "S3://../x\n", 3, [], {}, True],
+)  # fmt: skip
+def test_a_place_that_is_no_object_store_is_refused(tmp_path, place):
+    assert "storage" in refused(tmp_path, {**SEARCH, "storage": place})
+
+
+def test_an_object_store_is_taken(tmp_path):
+    uri = "s3://a-bucket/folder/a-search"
+    assert read(tmp_path, {**SEARCH, "storage": uri})["storage"] == uri
+
+
+@pytest.mark.parametrize("started", ["", "yesterday", "2026-01-01", "2026-01-01T00:00:00", "12:00"])
+def test_a_start_without_its_zone_is_refused(tmp_path, started):
+    assert "started" in refused(tmp_path, changed(SEARCH, ("sessions", 0, "started"), started))
+
+
+def test_the_command_that_resumes_survives_a_shell():
+    assert resume_command(SEARCH, "results/a") == "python -m study.run --resume results/a"
+    for path in ("r dir \u00fc #1 100%", "$(touch x)", "a'b", "s3://b/c?d=e&f=g"):
+        command = resume_command(COMPARISON, Path(path), "auto; touch x #")
+        expected = ["python", "-m", "study.compare", "--resume", str(Path(path))]
+        assert shlex.split(command) == [*expected, "--address", "auto; touch x #"]
