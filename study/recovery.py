@@ -194,8 +194,7 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
     else:
         with journal_damage_told(folder / JOURNAL_FILE):
             earlier = dict(json.loads(told))
-        now = json.loads(json.dumps(fixed_part(config)))
-        changed = _changes(earlier, now)
+            changed = _changes(earlier, json.loads(json.dumps(fixed_part(config))))
     if changed:
         raise UserError(
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
