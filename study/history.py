@@ -1,4 +1,4 @@
-"""What one trial has measured: in its checkpoints, in ``histories/``, and from the tables."""
+"""What one trial has measured: in its checkpoints and in ``histories/``."""
 
 from __future__ import annotations
 
@@ -177,54 +177,6 @@ def _is_epoch(record: dict[str, Any]) -> bool:
 
 
 NOTHING = History([], [], [], {})
-
-
-def history_from_tables(
-    row: Mapping[str, Any],
-    epochs: pd.DataFrame | None,
-    steps: pd.DataFrame | None,
-    log_p: np.ndarray | None,
-) -> History | None:
-    """What the tables hold of one trial; None where its rows are incomplete.
-
-    Args:
-        row: Its row of ``trials``.
-        epochs: Its rows of ``epochs``; None where there are none.
-        steps: Its rows of ``steps``; None where there are none or the table is lost.
-        log_p: The final model's log-probabilities, if they are kept.
-    """
-    records = [
-        {str(name): value for name, value in record.items() if name != "trial_id"}
-        for record in ([] if epochs is None else epochs.sort_values("epoch").to_dict("records"))
-    ]
-    # A kill between two tables leaves one older than the other: as far as all of them go.
-    known = [row["epochs_run"], len(records)]
-    if steps is not None:
-        known.append(steps["epoch"].nunique())
-        steps = steps[steps["epoch"] <= min(known)]
-    records = records[: min(known)]
-    losses, sizes = step_losses(steps, len(records))
-    ended = row["status"] != "interrupted" and len(records) == row["epochs_run"]
-    return History(
-        epochs=records,
-        step_losses=losses,
-        batch_sizes=sizes,
-        facts={name: row[name] for name in FACTS if not pd.isna(row[name])},
-        log_p=log_p,
-        status=row["status"] if ended else None,
-        error="" if pd.isna(row["error"]) else row["error"],
-    )
-
-
-def step_losses(steps: pd.DataFrame | None, epochs: int) -> tuple[list[np.ndarray], list[int]]:
-    """Each epoch's losses and the batch sizes of an epoch; empty where the steps are not whole."""
-    if steps is None:
-        return [], []
-    by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]
-    if len(by_epoch) != epochs or len({len(part) for part in by_epoch}) != 1:
-        return [], []
-    losses = [part["loss"].to_numpy(np.float32) for part in by_epoch]
-    return losses, by_epoch[0]["num_examples"].tolist()
 
 
 def history_from_values(

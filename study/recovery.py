@@ -9,27 +9,17 @@ after one of them was replaced by an older copy, are refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
 from study.files import remove_unfinished
-from study.history import (
-    FACTS,
-    NOTHING,
-    History,
-    history_from_tables,
-    history_from_values,
-    step_losses,
-)
+from study.history import NOTHING, History, history_from_values
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
@@ -40,9 +30,9 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 from study.space import describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
+from study.tables import Tables
 from study.text import escape, shown
 
 AnyConfig = StudyConfig | ComparisonConfig
@@ -108,15 +98,15 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
             for trial in asked(journal.trials, config)
         }
     kept = {trial_id: storage.kept(trial_id) for trial_id in storage.kept_ids()}
-    tables = _Tables(folder)
+    tables = Tables(folder)
     _require_agreement(folder, config, known, kept, tables)
     found = Recovered(journal)
     sources: dict[str, list[str]] = {}
     for trial_id, (trial, made_with) in known.items():
         if trial.state.is_finished():
             history, source = _history_of(storage, config, known[trial_id], kept, tables)
-        elif (untold := _end_untold(trial_id, kept, tables)) is not None:
-            history, source = untold
+        elif (unrecorded := _end_unrecorded(trial_id, kept, tables)) is not None:
+            history, source = unrecorded
         else:
             _note_lost_epochs(found, storage, known[trial_id], kept, tables)
             continue
@@ -209,7 +199,7 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
 
 
 def _require_agreement(
-    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: _Tables
+    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: Tables
 ) -> None:
     """Refuse a journal that is older than the results beside it, or not theirs."""
 
@@ -249,30 +239,24 @@ def _require_agreement(
 
 
 def _history_of(
-    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: _Tables
+    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: Tables
 ) -> tuple[History, str]:
     """What an ended trial measured, and where that was found."""
     trial, made_with = known
     trial_id, status = trial_name(trial.number), trial_status(trial)
 
-    def from_checkpoint() -> History | None:
+    def candidates() -> Iterator[tuple[History | None, str]]:
+        yield kept.get(trial_id), HISTORIES
         newest = storage.newest_checkpoint(trial_id, made_with, resumable=False)
-        return newest[1] if newest else None
+        yield newest and newest[1], RAY_FOLDER
+        yield tables.history(trial_id), FROM_TABLES
 
-    sources: list[tuple[str, Callable[[], History | None]]] = [
-        (HISTORIES, lambda: kept.get(trial_id)),
-        (RAY_FOLDER, from_checkpoint),
-        (FROM_TABLES, lambda: tables.history(trial_id)),
-    ]
-    values = history_from_values(trial.intermediate_values, made_with, config.num_train)
-    history, source = tables.completed(values, trial_id), JOURNAL_FILE
-    for name, look in sources:
-        found = look()
-        if found is not None and _fits(found, trial, config):
-            history, source = found, name
-            break
-    else:
-        if not trial.intermediate_values and status == "failed":  # before its first epoch
+    whole = ((h, source) for h, source in candidates() if h and _fits(h, trial, config))
+    history, source = next(whole, (None, JOURNAL_FILE))
+    if history is None:
+        values = history_from_values(trial.intermediate_values, made_with, config.num_train)
+        history = tables.completed(values, trial_id)
+        if status == "failed" and not values.epochs:  # before its first epoch: nothing is lost
             source = HISTORIES
     return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
 
@@ -293,24 +277,30 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
     return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)
 
 
-def _end_untold(trial_id: str, kept: Kept, tables: _Tables) -> tuple[History, str] | None:
-    """What a trial measured that has ended, though the journal was not told before a kill."""
-    for found, source in ((kept.get(trial_id), HISTORIES), (tables.history(trial_id), FROM_TABLES)):
+def _end_unrecorded(trial_id: str, kept: Kept, tables: Tables) -> tuple[History, str] | None:
+    """What a trial measured that has ended, though a kill kept that from the journal."""
+    found = kept.get(trial_id)
+    if found is not None and found.status is not None:
+        return found, HISTORIES
+    if tables.status(trial_id) != "interrupted":
+        found = tables.history(trial_id)
         if found is not None and found.status is not None:
-            return found, source
+            return found, FROM_TABLES
     return None
 
 
 def _note_lost_epochs(
-    found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: _Tables
+    found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: Tables
 ) -> None:
     """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
     trial, made_with = known
     trial_id = trial_name(trial.number)
     newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
-    left = [h for h in (kept.get(trial_id), tables.history(trial_id)) if h is not None]
-    longest = max(left, key=lambda history: len(history.epochs), default=NOTHING)
-    if len(longest.epochs) > (len(newest[1].epochs) if newest else 0):
+    reached, longest = newest[1] if newest else NOTHING, kept.get(trial_id) or NOTHING
+    if tables.epochs_run(trial_id) > max(len(reached.epochs), len(longest.epochs)):
+        tabled = tables.history(trial_id) or NOTHING
+        longest = max(longest, tabled, key=lambda history: len(history.epochs))
+    if len(longest.epochs) > len(reached.epochs):
         found.partial[trial_id] = replace(longest, config=asdict(made_with))
     if trial.intermediate_values and newest is None:
         found.notes.append(f"{trial_id}: no intact checkpoint; trained from the start again")
@@ -318,64 +308,3 @@ def _note_lost_epochs(
 
 def _names(ids: list[str]) -> str:
     return ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-
-
-class _Tables:
-    """A study's tables, as far as they can be read; each is read when it is asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._parts: dict[str, dict[Any, pd.DataFrame]] = {}
-
-    @cached_property
-    def rows(self) -> dict[str, dict[Any, Any]]:
-        """By trial id, the rows of ``trials.parquet``."""
-        frame = self._read("trials")
-        return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
-
-    def history(self, trial_id: str) -> History | None:
-        """What the tables hold of a trial."""
-        if (row := self.rows.get(trial_id)) is None:
-            return None
-        return history_from_tables(
-            row,
-            self._of_trials("epochs").get(trial_id),
-            self._of_trials("steps").get(trial_id),
-            self._log_p(trial_id),
-        )
-
-    def completed(self, values: History, trial_id: str) -> History:
-        """What the journal knows of a trial, with what the tables that are left know beside it."""
-        row, steps = self.rows.get(trial_id, {}), self._of_trials("steps").get(trial_id)
-        epochs = [dict(epoch) for epoch in values.epochs]
-        if epochs and row.get("epochs_run") == len(epochs):
-            epochs[-1]["train_loss"] = row["last_train_loss"]
-            epochs[-1]["val_loss"] = row["last_val_loss"]
-        losses, sizes = step_losses(steps, len(epochs))
-        for epoch in epochs if sizes else ():
-            epoch["step"] = epoch["epoch"] * len(sizes)
-            epoch["examples_seen"] = epoch["epoch"] * sum(sizes)
-        facts = {name: row[name] for name in FACTS if not pd.isna(row.get(name))}
-        return replace(
-            values, epochs=epochs, step_losses=losses, batch_sizes=sizes, facts=facts,
-            log_p=self._log_p(trial_id),
-        )  # fmt: skip
-
-    def _log_p(self, trial_id: str) -> np.ndarray | None:
-        predictions = self._of_trials("predictions").get(trial_id)
-        return None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
-
-    def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
-        """The rows of a table by trial id."""
-        if name not in self._parts:
-            frame = self._read(name)
-            grouped = () if frame is None else frame.groupby("trial_id", observed=True)
-            self._parts[name] = dict(iter(grouped))
-        return self._parts[name]
-
-    def _read(self, name: str) -> pd.DataFrame | None:
-        columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
-        try:
-            return read_table(self._folder / f"{name}.parquet", columns)
-        except (FileNotFoundError, UserError):  # damaged: it will be written anew
-            return None
