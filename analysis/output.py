@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from study.config import UserError
-from study.files import replacing
-from study.study_file import open_plain
+from study.files import open_plain, replacing
 
 GENERATOR = '<meta name="generator" content="mnist-study">'
 # The first reports had no generator; they had this heading.

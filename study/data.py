@@ -28,7 +28,7 @@ import platformdirs
 from filelock import FileLock
 
 from study.config import NUM_TRAIN_EXAMPLES, UserError
-from study.files import replacing, sync_folder
+from study.files import UNFINISHED, replacing, sync
 
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation
@@ -185,7 +185,7 @@ def _append_line(path: Path, line: str) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-    sync_folder(path.parent)  # the file may be new
+    sync(path.parent)  # the file may be new
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +265,7 @@ def _put(path: Path, content: bytes, *, replace: bool) -> None:
         with replacing(path) as file:
             file.write(content)
         return
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".part-") as scratch:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=UNFINISHED) as scratch:
         whole = Path(scratch) / path.name
         with replacing(whole) as file:
             file.write(content)

@@ -40,20 +40,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             os.unlink(file.name)
             raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def sync_file(path: Path) -> None:
-    """Make a file that someone else wrote survive a power cut."""
+def sync(path: Path) -> None:
+    """Make a file's content, or a folder's names, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -66,7 +57,23 @@ def make_folder(folder: Path) -> None:
     missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        sync_folder(path.absolute().parent)
+        sync(path.absolute().parent)
+
+
+def open_plain(file: Path) -> IO[bytes]:
+    """Open a file for reading; not a folder, not a pipe that blocks, and no link to elsewhere.
+
+    Raises:
+        UserError: It is one of these.
+        OSError: It cannot be opened.
+    """
+    if file.is_symlink():
+        raise UserError(f"{file}: is a link to another place; put the file itself there")
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UserError(f"{file}: is not a file; restore it from a copy")
+    return os.fdopen(descriptor, "rb")
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -7,7 +7,6 @@ value, ``diverged`` and ``failed`` are FAIL.
 from __future__ import annotations
 
 import json
-import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import UserError
-from study.files import sync_folder
+from study.files import open_plain, sync
 
 JOURNAL_FILE = "optuna.log"
 LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
@@ -76,9 +75,8 @@ def read_journal(folder: Path) -> JournalContent:
     """
     path = folder / JOURNAL_FILE
     try:
-        if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
-            raise UserError(f"{path}: is not a file; restore it from a copy")
-        content = path.read_bytes()
+        with open_plain(path) as file:
+            content = file.read()
     except FileNotFoundError:
         return JournalContent()
     except OSError as error:
@@ -141,5 +139,5 @@ def open_journal(folder: Path) -> JournalStorage:
             file.truncate(content.rfind(b"\n") + 1)
     with journal_damage_told(path):
         storage = JournalStorage(JournalFileBackend(str(path)))
-    sync_folder(folder)
+    sync(folder)
     return storage

@@ -27,9 +27,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config import MODELS, UserError
-from study.files import replacing
+from study.files import open_plain, replacing
 from study.history import NOTHING, History
-from study.study_file import load_study_json, open_plain, resume_command
+from study.study_file import load_study_json, resume_command
 
 STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
 NUM_CLASSES = 10

@@ -15,7 +15,6 @@ import hashlib
 import io
 import re
 import shutil
-import stat
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from typing import Any
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from study.config import TrialConfig, UserError
-from study.files import is_uri, make_folder, replacing, sync_file, sync_folder
+from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.history import HISTORY_FILE, STATE_FILE, History
 
 RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
@@ -131,9 +130,8 @@ class Storage:
         """Remove what an ended trial's checkpoints are not needed for; keep the final model."""
         newest = max(self._checkpoints(trial_id), default=None) if status == "complete" else None
         if newest is not None and self.uri is None:
-            for file in Path(newest).iterdir():
-                sync_file(file)
-            sync_folder(Path(newest))
+            for path in (*Path(newest).iterdir(), Path(newest)):
+                sync(path)
         self.keep_only(trial_id, newest)
 
     def kept_ids(self) -> set[str]:
@@ -146,10 +144,9 @@ class Storage:
         """What ``histories/`` has of a trial; None where that is damaged or missing."""
         path = self.folder / HISTORIES / f"{trial_id}.npz"
         try:
-            if not stat.S_ISREG(path.lstat().st_mode):  # a pipe would be waited for
-                return None
-            return History.read(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+            with open_plain(path) as file:
+                return History.read(file.read())
+        except (FileNotFoundError, NotADirectoryError, UserError, ValueError):
             return None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None

@@ -7,16 +7,14 @@ here, once: a file that lacks it is refused in one line.
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import stat
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
-from study.files import require_uri
+from study.files import open_plain, require_uri
 from study.text import shown
 
 FORMAT_VERSION = 2
@@ -57,22 +55,6 @@ def load_study_json(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise UserError(f"{file}: damaged ({reason}); restore it from a copy") from None
     return study
-
-
-def open_plain(file: Path) -> IO[bytes]:
-    """Open a file for reading; not a folder, not a pipe that blocks, and no link to elsewhere.
-
-    Raises:
-        UserError: It is one of these.
-        OSError: It cannot be opened.
-    """
-    if file.is_symlink():
-        raise UserError(f"{file}: is a link to another place; put the file itself there")
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UserError(f"{file}: is not a file; restore it from a copy")
-    return os.fdopen(descriptor, "rb")
 
 
 def is_comparison(study: dict[str, Any]) -> bool:

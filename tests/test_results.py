@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from study.config import StudyConfig, UserError
+from study.files import open_plain
 from study.history import History
 from study.results import (
     EPOCH_COLUMNS,
@@ -20,7 +21,6 @@ from study.results import (
     write_tables,
 )
 from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import open_plain
 from tests.compared import study_content, write_comparison
 
 CONTENT = study_content(StudyConfig("a", space_to_json(DEFAULT_SPACE)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import boto3
 import numpy as np
@@ -257,7 +256,7 @@ def test_a_history_that_cannot_be_read_is_not_lost(storage, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "read_bytes", fail)
+        patched.setattr("study.storage.open_plain", fail)
         with pytest.raises(UserError, match="cannot be read"):
             storage.kept(TRIAL)
     assert storage.kept(TRIAL) is not None
