@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.comparison import ComparisonConfig
 from study.config import HYPERPARAMETERS, UserError
 from study.results import StudyResults, load_predictions, load_study
-from study.study_file import is_comparison
+from study.study_file import config_of, is_comparison
 
 # What the arms of a comparison differ in, and so what it is about.
 KINDS = {
@@ -177,7 +176,7 @@ def _check_arms(results: StudyResults) -> None:
     if (doubled := trials.duplicated(["arm", "replicate"])).any():
         trial = trials.loc[doubled, "trial_id"].iloc[0]
         raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
-    config = ComparisonConfig(**results.study["config"])
+    config = config_of(results.study)
     for trial in trials.to_dict("records"):
         planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):

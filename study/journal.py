@@ -19,7 +19,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import UserError
+from study.comparison import ComparisonConfig
+from study.config import StudyConfig, UserError
 from study.files import open_plain, sync
 
 JOURNAL_FILE = "optuna.log"
@@ -50,6 +51,11 @@ def seed_number(trial: FrozenTrial | optuna.Trial) -> int:
 def is_retry(trial: FrozenTrial) -> bool:
     """Whether the trial runs a failed one again; it then comes on top of those planned."""
     return "retry_of" in trial.user_attrs
+
+
+def num_planned(config: StudyConfig | ComparisonConfig, trials: Iterable[FrozenTrial]) -> int:
+    """Trials in all: those asked for, and those that run a failed one again."""
+    return config.num_samples + sum(is_retry(trial) for trial in trials)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from study.results import (
     write_tables,
 )
 from study.storage import Storage
-from study.study_file import FORMAT_VERSION, is_comparison, load_study_json
+from study.study_file import FORMAT_VERSION, config_of, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -162,9 +162,7 @@ def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
     Raises:
         UserError: There is no study, or its configuration is damaged.
     """
-    content = load_study_json(folder)
-    kind = ComparisonConfig if is_comparison(content) else StudyConfig
-    return kind(**content["config"])
+    return config_of(load_study_json(folder))
 
 
 def installed_versions() -> dict[str, str | None]:

@@ -25,13 +25,12 @@ from rich.console import Console
 from study import cluster, data, kernels, preflight
 from study.comparison import ComparisonConfig
 from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig, UserError
-from study.journal import trial_name, trial_status
+from study.journal import num_planned, trial_name, trial_status
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
-from study.recovery import Recovered, recover, repair
+from study.recovery import AnyConfig, Recovered, recover, repair
 from study.searcher import (
     StudySearch,
-    num_planned,
     open_optuna_study,
     replay,
     retry_failed,
@@ -44,8 +43,6 @@ from study.trainable import TrialTrainable
 
 # Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
 SNAPSHOT_EVERY_S = 300
-
-AnyConfig = StudyConfig | ComparisonConfig
 
 
 @dataclass(frozen=True)

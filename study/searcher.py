@@ -34,6 +34,7 @@ from study.journal import (
     JOURNAL_FILE,
     is_retry,
     journal_damage_told,
+    num_planned,
     open_journal,
     seed_number,
     trial_name,
@@ -87,11 +88,6 @@ def retry_failed(study: optuna.Study) -> int:
         attrs = {"origin": "retry", "retry_of": seed_number(trial)}
         study.enqueue_trial(trial.params, user_attrs=attrs)
     return len(again)
-
-
-def num_planned(config: StudyConfig | ComparisonConfig, trials: Iterable[FrozenTrial]) -> int:
-    """Trials in all: those asked for, and those that run a failed one again."""
-    return config.num_samples + sum(is_retry(trial) for trial in trials)
 
 
 class StudySearch(SearchAlgorithm):

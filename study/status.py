@@ -20,12 +20,18 @@ from rich.live import Live
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.comparison import ComparisonConfig
-from study.config import StudyConfig, UserError
+from study.config import UserError
 from study.files import is_uri, require_plain, require_uri
-from study.journal import JOURNAL_FILE, LOCK_FILE, is_retry, read_journal, trial_name, trial_status
+from study.journal import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    num_planned,
+    read_journal,
+    trial_name,
+    trial_status,
+)
 from study.progress import format_duration, format_params
-from study.study_file import is_comparison, load_study_json, resume_command
+from study.study_file import config_of, is_comparison, load_study_json, resume_command
 from study.terminal import Terminal
 from study.text import escape
 
@@ -99,38 +105,36 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
 
 def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = load_study_json(folder)
-    config, session = study["config"], study["sessions"][-1]
-    known = read_journal(folder).trials
-    trials = [trial for trial in known if trial.params]
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
+    config, session = config_of(study), study["sessions"][-1]
     alive = None if uri else _is_locked(folder / ".lock")
     if alive is False:  # what the command that continues it would refuse is not to be advised
         from study.recovery import recover
         from study.storage import Storage
 
         require_plain(folder, besides=LOCK_FILE)
-        kind = ComparisonConfig if is_comparison(study) else StudyConfig
-        recover(Storage(folder, study["storage"]), kind(**config))
-    arms = len(config.get("arms", ()))
-    planned = arms * config["replicates"] if arms else config["num_samples"]
-    planned += sum(map(is_retry, known))
+        journal = recover(Storage(folder, study["storage"]), config).journal
+    else:
+        journal = read_journal(folder)
+    trials = [trial for trial in journal.trials if trial.params]
+    ended = [trial for trial in trials if trial.state.is_finished()]
+    complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
+    planned = num_planned(config, journal.trials)
     resume = resume_command(study, uri or folder, session["address"])
     return StudyStatus(
-        name=config["name"],
+        name=config.name,
         planned=planned,
-        epochs=config["epochs"],
+        epochs=config.epochs,
         counts=Counter(trial_status(trial) for trial in ended),
         running=[trial for trial in trials if not trial.state.is_finished()],
         failed=[trial for trial in ended if trial_status(trial) in ("failed", "diverged")],
         best=max(complete, key=lambda trial: trial.value or 0.0, default=None),
         alive=alive,
         last_sign=_last_sign(folder),
-        eta_s=_eta(trials, planned, config["epochs"], session) if alive else None,
+        eta_s=_eta(trials, planned, config.epochs, session) if alive else None,
         session=session,
         sessions=len(study["sessions"]),
         resume=resume,
-        trials_at=f"{study.get('storage') or folder}/ray",
+        trials_at=f"{study['storage'] or folder}/ray",
     )
 
 

@@ -57,6 +57,15 @@ def load_study_json(path: Path) -> dict[str, Any]:
     return study
 
 
+def config_of(study: dict[str, Any]) -> StudyConfig | ComparisonConfig:
+    """The configuration in ``study.json``'s content.
+
+    Raises:
+        UserError: It is not a possible one.
+    """
+    return (ComparisonConfig if is_comparison(study) else StudyConfig)(**study["config"])
+
+
 def is_comparison(study: dict[str, Any]) -> bool:
     """Whether ``study.json``'s content is of a comparison, not of a search."""
     return "arms" in study["config"]
@@ -77,11 +86,10 @@ def resume_command(study: dict[str, Any], path: Path | str, address: str | None 
 
 def _check(study: dict[str, Any]) -> None:
     """Raise `ValueError` for what is missing or of another kind than readers rely on."""
-    config = _field(study, "config", dict)
+    _field(study, "config", dict)
     comparison = is_comparison(study)
     try:
-        made = (ComparisonConfig if comparison else StudyConfig)(**config)
-        study["config"] = made.to_json()  # with the defaults of what it lacks
+        study["config"] = config_of(study).to_json()  # with the defaults of what it lacks
         if study.setdefault("storage", None) is not None:
             require_uri("storage", study["storage"])
     except UserError as error:

@@ -27,10 +27,10 @@ from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig
 from study.data import ImageData
 from study.history import HISTORY_FILE, STATE_FILE, History
-from study.journal import trial_status
+from study.journal import num_planned, trial_status
 from study.recovery import Recovered, recover, repair
 from study.results import load_study
-from study.searcher import StudySearch, num_planned, open_optuna_study, retry_failed
+from study.searcher import StudySearch, open_optuna_study, retry_failed
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import Storage
 
