@@ -20,6 +20,7 @@ from study.config import LONGEST_NAME, StudyConfig, UserError, require_name, req
 from study.data import default_data_dir
 from study.files import is_uri, require_uri
 from study.progress import format_duration
+from study.study_file import load_study_json, resume_command
 from study.terminal import Terminal, accept_all_text
 from study.text import escape, shown
 
@@ -90,13 +91,6 @@ def place(text: str) -> Path:
 def place_or_uri(text: str) -> str:
     """A folder, or s3://BUCKET/FOLDER, as argparse type."""
     return text if is_uri(text) else str(place(text))
-
-
-def command_line(module: str, *arguments: object) -> str:
-    """``python -m MODULE ARGUMENT …``, quoted so that a shell takes it as it is meant."""
-    # A path that begins with a dash would be taken for an option.
-    words = [f"./{a}" if isinstance(a, Path) and str(a)[0] == "-" else str(a) for a in arguments]
-    return shlex.join(["python", "-m", module, *words])
 
 
 def add_running_options(parser: Parser) -> None:
@@ -174,7 +168,7 @@ def launch(
     args: argparse.Namespace,
     argv: Sequence[str],
     make_config: Callable[[StudyConfig | ComparisonConfig | None], Any],
-    show: Callable[[Path, Any, Any, Console], None],
+    show: Callable[[str, Path, Any, Any, Console], None],
     module: str,
 ) -> int:
     """Run, or continue, what the command line asks for; the exit status.
@@ -183,7 +177,8 @@ def launch(
         args: The parsed command line.
         argv: The same, unparsed.
         make_config: From the configuration that is resumed, or None, to that which runs.
-        show: Prints the results of (folder, configuration, outcome, console).
+        show: Prints results and next commands, of (command that resumes, folder, configuration,
+            outcome, console).
         module: The command's.
     """
     if args.max_concurrent is not None:
@@ -223,20 +218,15 @@ def launch(
         retry_failed=args.retry_failed,
     )
     outcome = search.run_study(storage, config, options, console, resume=resume)
-    show(folder, config, outcome, console)
+    again = resume_command({"config": config.to_json()}, folder, args.address)
+    show(again, folder, config, outcome, console)
     if outcome.counts["failed"]:
-        again = command_line(module, *resume_arguments(args, folder), "--retry-failed")
         console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
-        console.print(f"  {again}", soft_wrap=True)
+        console.print(f"  {again} --retry-failed", soft_wrap=True)
     if outcome.all_failed:
         console.print("All trials failed or diverged: exit status 1.")
         return 1
     return 0
-
-
-def resume_arguments(args: argparse.Namespace, folder: Path) -> list[object]:
-    """What continues the study in `folder` where this session ran."""
-    return ["--resume", folder, *(["--address", args.address] if args.address else [])]
 
 
 def show_counts(outcome: Any, trials: Any, console: Console) -> None:
@@ -295,7 +285,6 @@ def _storage_to_resume(args: argparse.Namespace) -> Storage:
     """The files of the study to be continued, brought here where they are kept elsewhere."""
     from study import record
     from study.storage import Storage
-    from study.study_file import load_study_json
 
     if is_uri(args.resume):
         require_uri("--resume", args.resume)

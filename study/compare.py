@@ -17,16 +17,15 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
-    command_line,
     folder_name,
     guarded,
     launch,
-    resume_arguments,
     show_counts,
     show_next,
 )
 from study.comparison import COMPARISONS, ComparisonConfig, find_comparison
 from study.config import StudyConfig, UserError
+from study.text import command_line
 
 EPILOG = """examples:
   python -m study.compare batch-size --replicates 10
@@ -144,12 +143,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    show = partial(show_outcome, args)
-    return guarded(lambda: launch(args, argv, partial(make_config, args), show, "study.compare"))
+    return guarded(
+        lambda: launch(args, argv, partial(make_config, args), show_outcome, "study.compare")
+    )
 
 
 def show_outcome(
-    args: argparse.Namespace, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
+    resume: str, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
 ) -> None:
     """Print each arm's results, the files written and the next commands."""
     from study.results import load_study
@@ -174,10 +174,11 @@ def show_outcome(
     images = "test" if config.protocol == "paper" else "validation"
     console.print(f"On the {images} images, after the last epoch:")
     console.print(table)
-    resume = resume_arguments(args, folder)
-    more = command_line("study.compare", *resume, "--replicates", 2 * config.replicates)
-    then = (command_line("analysis.report", folder), more)
-    show_next(folder, command_line("study.compare", *resume), outcome, then, console)
+    then = (
+        command_line("analysis.report", folder),
+        f"{resume} --replicates {2 * config.replicates}",
+    )
+    show_next(folder, resume, outcome, then, console)
 
 
 if __name__ == "__main__":

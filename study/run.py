@@ -17,12 +17,10 @@ from study.cli import (
     Parser,
     add_running_options,
     check_unchanged,
-    command_line,
     folder_name,
     guarded,
     launch,
     number,
-    resume_arguments,
     show_counts,
     show_next,
 )
@@ -38,6 +36,7 @@ from study.space import (
     space_from_json,
     space_to_json,
 )
+from study.text import command_line
 
 EPILOG = """examples:
   python -m study.run --num-samples 40
@@ -176,12 +175,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
     if args.num_samples is not None:
         require_positive("--num-samples", args.num_samples, integer=True)
-    show = partial(show_outcome, args)
-    return launch(args, argv, partial(make_config, args), show, "study.run")
+    return launch(args, argv, partial(make_config, args), show_outcome, "study.run")
 
 
 def show_outcome(
-    args: argparse.Namespace, folder: Path, config: StudyConfig, outcome: Any, console: Console
+    resume: str, folder: Path, config: StudyConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials
@@ -204,10 +202,11 @@ def show_outcome(
         )
     console.print("Best trials, by validation accuracy after the last epoch:")
     console.print(table)
-    resume = resume_arguments(args, folder)
-    more = command_line("study.run", *resume, "--num-samples", 2 * config.num_samples)
-    then = (command_line("analysis.report", folder), more)
-    show_next(folder, command_line("study.run", *resume), outcome, then, console)
+    then = (
+        command_line("analysis.report", folder),
+        f"{resume} --num-samples {2 * config.num_samples}",
+    )
+    show_next(folder, resume, outcome, then, console)
 
 
 if __name__ == "__main__":

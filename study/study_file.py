@@ -7,7 +7,6 @@ here, once: a file that lacks it is refused in one line.
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
 from study.files import open_plain, require_uri
-from study.text import shown
+from study.text import command_line, shown
 
 FORMAT_VERSION = 2
 
@@ -80,8 +79,7 @@ def resume_command(study: dict[str, Any], path: Path | str, address: str | None 
         address: Of the Ray cluster that it joins, if any.
     """
     module = "study.compare" if is_comparison(study) else "study.run"
-    command = ["python", "-m", module, "--resume", str(path)]
-    return shlex.join([*command, "--address", address] if address else command)
+    return command_line(module, "--resume", path, *(["--address", address] if address else []))
 
 
 def _check(study: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
-"""Text from outside, made fit to be shown: names, paths, errors, what a file says."""
+"""Text from outside, made fit to be shown or pasted: names, paths, errors, what a file says."""
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
+from pathlib import Path
 
 
 def escape(text: str, keep: str = "\n\t") -> str:
@@ -24,6 +26,13 @@ def shown(value: object, most: int = 80) -> str:
     except (ValueError, RecursionError):  # thousands of digits, or of brackets
         return f"<{type(value).__name__}> too large to show"
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def command_line(module: str, *arguments: object) -> str:
+    """``python -m MODULE ARGUMENT …``, quoted so that a shell takes it as it is meant."""
+    # A path that begins with a dash would be taken for an option.
+    words = [f"./{a}" if isinstance(a, Path) and str(a)[0] == "-" else str(a) for a in arguments]
+    return shlex.join(["python", "-m", module, *words])
 
 
 def _is_visible(c: str) -> bool:

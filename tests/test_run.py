@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.cli import command_line
 from study.config import UserError
 from study.record import check_new_folder, load_config
 from study.run import make_parser, new_config, resumed_config
-from study.text import shown
+from study.text import command_line, shown
 from tests.compared import study_content
 
 
