@@ -21,7 +21,7 @@ import yaml
 from ray._private import ray_constants
 
 from study.config import UserError, require_positive
-from study.text import shown
+from study.text import one_line, shown
 
 CONNECT_TIMEOUT_S = 5
 CLIENT_ATTEMPTS = 3
@@ -85,7 +85,7 @@ def connect(address: str | None) -> None:
             )
         except Exception as error:  # Ray raises many kinds here
             raise UserError(
-                f"Ray does not start on this machine ({' '.join(str(error).split())[:300]}); look "
+                f"Ray does not start on this machine ({one_line(error)}); look "
                 f"at its logs in {folder}/session_latest/logs"
             ) from None
         return

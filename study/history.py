@@ -28,6 +28,7 @@ FACTS = {
 COUNTS = ("epoch", "step", "examples_seen")  # of an epoch
 VALUES = ("lr", "train_loss", "val_loss", "val_accuracy", "seconds", "eval_seconds")
 NOISE = ("grad_sq_small", "grad_sq_big")  # of a comparison's epoch
+NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 
 
@@ -119,7 +120,7 @@ class History:
             "batch_sizes": all(type(size) is int and size > 0 for size in self.batch_sizes),
             "facts": all(type(value) is FACTS[name] for name, value in self.facts.items()),
             "log_p": self.log_p is None
-            or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (10,)),
+            or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (NUM_CLASSES,)),
             "config": isinstance(self.config, dict | NoneType),
             "status": self.status in (None, *ENDS),
             "error": isinstance(self.error, str),

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
 from study.files import open_plain, sync
+from study.text import one_line
 
 JOURNAL_FILE = "optuna.log"
 LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
@@ -124,9 +125,9 @@ def journal_damage_told(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # Optuna checks nothing that it reads
-        reason = " ".join(repr(error).split())[:200]
         raise UserError(
-            f"{path}: damaged ({reason}); restore it from a copy, or start a new study"
+            f"{path}: damaged ({one_line(repr(error), 200)}); restore it from a copy, or start a "
+            "new study"
         ) from None
 
 

@@ -28,11 +28,11 @@ import pyarrow.parquet as pq
 
 from study.config import MODELS, UserError
 from study.files import open_plain, replacing
-from study.history import NOTHING, History
+from study.history import COUNTS, ENDS, NOISE, NOTHING, NUM_CLASSES, VALUES, History
 from study.study_file import load_study_json, resume_command
+from study.text import one_line
 
-STATUSES = ("complete", "pruned", "diverged", "failed", "interrupted")
-NUM_CLASSES = 10
+STATUSES = (*ENDS, "interrupted")
 MORE_READS = 8  # of tables that are being replaced
 BETWEEN_READS_S = 0.25
 STILL_WRITING_S = 10.0  # since their last change; older tables are not read again
@@ -74,17 +74,8 @@ TRIAL_COLUMNS = {
 }
 EPOCH_COLUMNS = {
     "trial_id": "string",
-    "epoch": "int64",
-    "step": "int64",
-    "examples_seen": "int64",
-    "lr": "float64",
-    "train_loss": "float64",
-    "val_loss": "float64",
-    "val_accuracy": "float64",
-    "seconds": "float64",
-    "eval_seconds": "float64",
-    "grad_sq_small": "float64",
-    "grad_sq_big": "float64",
+    **dict.fromkeys(COUNTS, "int64"),
+    **dict.fromkeys((*VALUES, *NOISE), "float64"),
 }
 STEP_COLUMNS = {
     "trial_id": "string",
@@ -315,10 +306,9 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     except (UserError, FileNotFoundError):
         raise
     except Exception as error:  # damage gives errors of any kind
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{file}: not a readable table ({reason}); restore it from a copy, or have it written "
-            "anew with --resume"
+            f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
+            "have it written again with --resume"
         ) from None
     for column, kind in columns.items():
         if list(frame.columns).count(column) != 1:

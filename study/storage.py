@@ -27,6 +27,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 from study.config import TrialConfig, UserError
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.history import HISTORY_FILE, STATE_FILE, History
+from study.text import one_line
 
 RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
 RECORDS = (
@@ -198,9 +199,8 @@ class Storage:
             with self._filesystem.open_output_stream(path) as file:
                 file.write(b"seen\n")
         except OSError as error:
-            reason = " ".join(str(error).split())[:300]
             raise UserError(
-                f"{where}: cannot be written ({reason}); choose another place"
+                f"{where}: cannot be written ({one_line(error)}); choose another place"
             ) from None
         try:
             yield where
@@ -296,10 +296,9 @@ class Storage:
 
     def _unusable(self, done: str, error: OSError) -> UserError:
         """Not the same as a damaged file: what cannot be read now must not be given up."""
-        reason = " ".join(str(error).split())[:300]
         return UserError(
-            f"{self.location}: cannot be {done} ({reason}); what has ended is kept, continue "
-            "when the storage is back"
+            f"{self.location}: cannot be {done} ({one_line(error)}); what has ended is kept, "
+            "continue when the storage is back"
         )
 
 
@@ -311,10 +310,9 @@ def _filesystem(location: str) -> tuple[FileSystem, str]:
         if is_uri(location) and filesystem.get_file_info(bucket).type == FileType.NotFound:
             raise ValueError(f"no bucket {bucket}")
     except (OSError, ValueError) as error:  # pyarrow's errors are among them
-        reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"--storage-path: {location!r} cannot be used ({reason}); give s3://BUCKET/FOLDER of "
-            "an existing bucket, with credentials in the environment"
+            f"--storage-path: {location!r} cannot be used ({one_line(error)}); give "
+            "s3://BUCKET/FOLDER of an existing bucket, with credentials in the environment"
         ) from None
     return filesystem, root
 

@@ -14,7 +14,7 @@ from typing import Any
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
 from study.files import open_plain, require_uri
-from study.text import command_line, shown
+from study.text import command_line, one_line, shown
 
 FORMAT_VERSION = 2
 
@@ -51,8 +51,7 @@ def load_study_json(path: Path) -> dict[str, Any]:
             )
         _check(study)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{file}: damaged ({reason}); restore it from a copy") from None
+        raise UserError(f"{file}: damaged ({one_line(error)}); restore it from a copy") from None
     return study
 
 

@@ -28,6 +28,11 @@ def shown(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def one_line(error: object, most: int = 300) -> str:
+    """What a library says in several lines, as a reason within a line."""
+    return " ".join(str(error).split())[:most]
+
+
 def command_line(module: str, *arguments: object) -> str:
     """``python -m MODULE ARGUMENT …``, quoted so that a shell takes it as it is meant."""
     # A path that begins with a dash would be taken for an option.
