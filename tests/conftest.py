@@ -128,6 +128,16 @@ def fruitless(tmp_path) -> StudyResults:
     return write_study(folder, [("failed", 64, 1.0, 1.0, []), ("diverged", 32, 3.0, 1.0, [np.nan])])
 
 
+@pytest.fixture(scope="module")
+def without_ray():
+    """Studies of `tests.simulated` run in this process."""
+    from tests.simulated import leave_out_ray
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        leave_out_ray(monkeypatch)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """As in a trial; results may differ in the last bits with several threads."""

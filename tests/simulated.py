@@ -11,7 +11,6 @@ import functools
 import os
 import shutil
 import zipfile
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -216,15 +215,13 @@ class Session:
         self.close()
 
 
-@contextmanager
-def without_ray(monkeypatch):
+def leave_out_ray(monkeypatch) -> None:
     """What a session needs of Ray's processes and of this machine is left out."""
     monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
     monkeypatch.setattr("study.record._git_state", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
     versions = record.installed_versions()
     monkeypatch.setattr("study.record.installed_versions", lambda: versions)
-    yield
 
 
 def run_study(folder: Path, config, *, resume: bool = False, retry: bool = False):

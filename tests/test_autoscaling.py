@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from study.data import default_data_dir
+from tests import studies
 from tests.nodes import NO_TRIALS, Cluster
 from tests.studies import ROOT, assert_each_trial_once, finish
 
 pytestmark = pytest.mark.slow
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "8", "--num-samples", "4"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "8", "--num-samples", "4"]
 
 
 def fake_cluster(port):

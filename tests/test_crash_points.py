@@ -21,16 +21,10 @@ from tests.simulated import (
     comparison_config,
     run_study,
     search_config,
-    without_ray,
 )
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 EVERY = 19  # of the operations, in the default tier; a prime, so that all kinds are met
-
-
-@pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
-    with without_ray(monkeypatch):
-        yield
 
 
 def live(root, config, acknowledged, *, die_at=None, resume=False):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 from collections import Counter
@@ -25,8 +24,9 @@ from study.journal import trial_status
 from study.record import load_config
 from study.results import load_predictions, load_study
 from study.status import read_status
-from tests.simulated import Session, assert_sound, comparison_config, search_config, without_ray
+from tests.simulated import Session, assert_sound, comparison_config, search_config
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 KEYS = {"trials": "trial_id", "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"],
         "predictions": ["trial_id", "index"]}  # fmt: skip
 # What Ray leaves besides checkpoints; the study reads none of it.
@@ -55,13 +55,6 @@ class Made:
     other: Path
     tables: dict[str, pd.DataFrame]
     after: dict[str, dict[str, pd.DataFrame]] = field(default_factory=dict)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _without_ray():
-    with pytest.MonkeyPatch.context() as monkeypatch, without_ray(monkeypatch):
-        monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
-        yield
 
 
 def tables_of(folder: Path) -> dict[str, pd.DataFrame]:
@@ -125,7 +118,7 @@ def ends_of_trials(journal: bytes) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory) -> dict[str, Made]:
+def studies(tmp_path_factory, without_ray) -> dict[str, Made]:
     made = {}
     for kind, config, other in (
         ("search", search_config(6, **SEARCH), search_config(6, seed=SEARCH["seed"] + 6)),

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from study.results import load_study
+from tests import studies
 from tests.studies import run
 
 pytestmark = pytest.mark.slow
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "2"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "2"]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 
 from study.config import UserError
 from study.results import load_study
+from tests import studies
 from tests.studies import (
     assert_each_trial_once,
     assert_same_measurements,
@@ -24,9 +25,7 @@ from tests.studies import (
 )
 
 pytestmark = pytest.mark.slow
-# The losses follow from the seed alone, however often a trial is continued.
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "4"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "4"]
 TRIALS = 18
 KILLS = 20
 

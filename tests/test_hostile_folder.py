@@ -24,8 +24,9 @@ from study.results import load_study
 from study.status import read_status
 from study.storage import Storage
 from study.trainable import TrialTrainable
-from tests.simulated import Session, assert_sound, run_study, search_config, without_ray
+from tests.simulated import Session, assert_sound, run_study, search_config
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 CONFIG = search_config(5, seed=20)
 TOKEN = b"a token without a newline"
 # What Ray unpickles where it finds it, or might.
@@ -36,23 +37,16 @@ FILES = ("study.json", "optuna.log", "trials.parquet", "epochs.parquet", "steps.
 FOLDERS = ("histories", "ray", "ray/trial_00000", "x")
 
 
-@pytest.fixture(autouse=True)
-def _without_ray(monkeypatch):
-    with without_ray(monkeypatch):
-        yield
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, without_ray):
     """A study with ended trials, and one that has two checkpoints."""
     folder = tmp_path_factory.mktemp("made") / "n"
-    with pytest.MonkeyPatch.context() as monkeypatch, without_ray(monkeypatch):
-        session = Session(folder, CONFIG, resume=False)
-        while len(session.acknowledged) < 2 or all(r.epochs != 2 for r in session.running.values()):
-            if not session.start():
-                session.epoch(0)
-        session.tables.write()
-        session.close()
+    session = Session(folder, CONFIG, resume=False)
+    while len(session.acknowledged) < 2 or all(r.epochs != 2 for r in session.running.values()):
+        if not session.start():
+            session.epoch(0)
+    session.tables.write()
+    session.close()
     return folder
 
 

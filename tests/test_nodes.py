@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from study.results import load_study
+from tests import studies
 from tests.nodes import Cluster, kill_tree
 from tests.studies import (
     ROOT,
@@ -19,9 +20,7 @@ from tests.studies import (
 )
 
 pytestmark = pytest.mark.slow
-# The losses follow from the seed alone, wherever and however often a trial is continued.
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "4", "--num-samples", "4"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "4", "--num-samples", "4"]
 GPU = ["--num-cpus=1", "--num-gpus=1"]  # logical: trials are placed by it and train on the CPU
 # Ends when the head holds one of the three nodes for dead.
 GIVEN_UP = """

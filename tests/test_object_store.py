@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from study.results import load_study
+from tests import studies
 from tests.studies import SMALL, assert_same_measurements, count_epochs, run, start, wait_until
 
 pytestmark = pytest.mark.slow
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "3", "--num-samples", "3"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "3", "--num-samples", "3"]
 
 
 def test_a_study_outlives_its_drivers_machine(tmp_path, mnist, bucket):

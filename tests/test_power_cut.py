@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from study.results import load_study
+from tests import studies
 from tests.forgetful import mounted
 from tests.studies import (
     assert_each_trial_once,
@@ -25,9 +26,7 @@ from tests.studies import (
 )
 
 pytestmark = pytest.mark.slow
-# The losses follow from the seed alone, however often a trial is continued.
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none", "--epochs", "3"]  # fmt: skip
+FIXED = [*studies.FIXED, "--epochs", "3"]
 TRIALS = 6
 NEW = [*FIXED, "--num-samples", str(TRIALS), "--name", "n"]
 RUNNING = ["--max-concurrent", "2"]  # the moments are the same on every machine

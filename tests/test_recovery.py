@@ -23,16 +23,10 @@ from tests.simulated import (
     comparison_config,
     run_study,
     search_config,
-    without_ray,
 )
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 CONFIG = search_config(6, seed=22)  # ends in every way that there is
-
-
-@pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
-    with without_ray(monkeypatch):
-        yield
 
 
 @pytest.fixture
@@ -120,7 +114,8 @@ def test_an_edited_range_is_named(folder):
         recover(Storage(folder), replace(CONFIG, space=space))
 
 
-def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder):
+def stopped_without_checkpoint(folder):
+    """A trial stopped after its second epoch loses its checkpoints; returns the tables, its id."""
     session = Session(folder, CONFIG, resume=False)
     while not any(run.epochs == 2 for run in session.running.values()):
         session.start()
@@ -130,6 +125,11 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
     before = load_study(folder)
     (trial_id,) = before.trials.query("status == 'interrupted' and epochs_run == 2")["trial_id"]
     lose(folder, f"ray/{trial_id}")
+    return before, trial_id
+
+
+def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder):
+    before, trial_id = stopped_without_checkpoint(folder)
     session = Session(folder, CONFIG, resume=True)
     assert session.recovered.notes == [
         f"{trial_id}: no intact checkpoint; trained from the start again"
@@ -141,15 +141,7 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
 
 
 def test_a_trial_that_fails_where_it_had_gone_on_keeps_what_it_had_measured(folder):
-    session = Session(folder, CONFIG, resume=False)
-    while not any(run.epochs == 2 for run in session.running.values()):
-        session.start()
-        session.epoch(0)
-    session.tables.write()
-    session.close()
-    before = load_study(folder)
-    (trial_id,) = before.trials.query("status == 'interrupted' and epochs_run == 2")["trial_id"]
-    lose(folder, f"ray/{trial_id}")
+    before, trial_id = stopped_without_checkpoint(folder)
     session = Session(folder, CONFIG, resume=True)
     while trial_id not in session.running:
         session.start()

@@ -37,9 +37,9 @@ from tests.simulated import (
     assert_sound,
     comparison_config,
     search_config,
-    without_ray,
 )
 
+pytestmark = pytest.mark.usefixtures("without_ray")
 SEED = int(os.environ.get("SCHEDULE_SEED", "20261124"))  # another one: other schedules
 STEPS = 15  # of a schedule, at most
 CONFIGS = [search_config(4, seed=22), search_config(4, seed=34), comparison_config(2, seed=4)]
@@ -246,12 +246,6 @@ def try_schedules(count):
             phases=(Phase.generate, Phase.shrink),
         ),
     )  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
-    with without_ray(monkeypatch):
-        yield
 
 
 def test_some_schedules():
