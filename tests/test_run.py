@@ -18,6 +18,10 @@ from study.text import command_line, shown
 from tests.compared import study_content
 
 
+FOLDERS = ("--results-dir", "--data-dir", "--resume")
+NAMES = ("--name", "--address", "--storage-path")
+
+
 def refused(capsys, *argv):
     """Run; assert exit 2 and one clear line on stderr; return the line."""
     try:
@@ -86,40 +90,11 @@ def here(tmp_path, monkeypatch):
         (["--name", "x" * 256], ["--name", "255 bytes"]),
         (["--name", "é" * 128], ["--name", "255 bytes"]),
         (["--name="], ["--name", "''"]),
-        *(
-            ([option, "x" * 256], [option, "255 bytes"])
-            for option in ("--results-dir", "--data-dir", "--resume")
-        ),
-        *(
-            ([option, "x/" * 3000], [option, "too long"])
-            for option in ("--results-dir", "--data-dir", "--resume")
-        ),
-        *(
-            ([f"{option}="], [option, "empty"])
-            for option in ("--results-dir", "--data-dir", "--resume")
-        ),
-        *(
-            ([option, ""], ["''", "empty"])
-            for option in (
-                "--results-dir",
-                "--data-dir",
-                "--resume",
-                "--name",
-                "--address",
-                "--storage-path",
-            )
-        ),
-        *(
-            ([option, "a\n\x1b[31mb"], [r"'a\n\x1b[31mb'"])
-            for option in (
-                "--results-dir",
-                "--data-dir",
-                "--resume",
-                "--name",
-                "--address",
-                "--storage-path",
-            )
-        ),
+        *(([option, "x" * 256], [option, "255 bytes"]) for option in FOLDERS),
+        *(([option, "x/" * 3000], [option, "too long"]) for option in FOLDERS),
+        *(([f"{option}="], [option, "empty"]) for option in FOLDERS),
+        *(([option, ""], ["''", "empty"]) for option in (*FOLDERS, *NAMES)),
+        *(([option, "a\n\x1b[31mb"], [r"'a\n\x1b[31mb'"]) for option in (*FOLDERS, *NAMES)),
         (["--results-dir", "bad-\udcff"], [r"bad-\udcff"]),
         *(
             ([option, uri], [option, uri, "s3://BUCKET/FOLDER"])
@@ -141,7 +116,7 @@ def test_bad_options_are_refused_and_nothing_is_written(here, capsys, argv, word
 
 def test_a_loop_of_links_is_refused(here, capsys):
     (here / "loop").symlink_to("loop")
-    for option in ("--results-dir", "--data-dir", "--resume"):
+    for option in FOLDERS:
         assert "Too many levels" in refused(capsys, option, "loop")
         assert "Too many levels" in refused(capsys, option, "loop/below")
 
