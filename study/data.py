@@ -160,7 +160,7 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
         reason: Who opens the test set and what for.
 
     Raises:
-        UserError: The files can be had from nowhere, or `record` cannot be written.
+        UserError: No source has the files, or `record` cannot be written.
     """
     raw = fetch(dataset, data_dir)
     opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}

@@ -88,7 +88,7 @@ def read_journal(folder: Path) -> JournalContent:
         return JournalContent()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    with journal_damage_told(path):
+    with reporting_damage(path):
         lines = content.splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):
             lines.pop()
@@ -116,7 +116,7 @@ class _InMemory(BaseJournalBackend):
 
 
 @contextmanager
-def journal_damage_told(path: Path) -> Iterator[None]:
+def reporting_damage(path: Path) -> Iterator[None]:
     """Turn what Optuna raises for a damaged journal into a `UserError`."""
     try:
         with warnings.catch_warnings():
@@ -132,7 +132,7 @@ def journal_damage_told(path: Path) -> Iterator[None]:
 
 
 def open_journal(folder: Path) -> JournalStorage:
-    """The journal in `folder`, to be written; made where there is none.
+    """The journal in `folder`, to be written; created if there is none.
 
     The caller holds the study's lock and has read the journal with `read_journal`: what a
     killed process left, a lock or half a line at the end, is stale and is cleared away.
@@ -144,7 +144,7 @@ def open_journal(folder: Path) -> JournalStorage:
         with path.open("r+b") as file:
             content = file.read()
             file.truncate(content.rfind(b"\n") + 1)
-    with journal_damage_told(path):
+    with reporting_damage(path):
         storage = JournalStorage(JournalFileBackend(str(path)))
     sync(folder)
     return storage

@@ -78,11 +78,10 @@ def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
     if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / "study.json").exists()
-        again = f"continue it with --resume {shlex.quote(str(folder))}, or choose"
-        mend = again if is_study else "choose"
+        resume = f"continue it with --resume {shlex.quote(str(folder))}, or "
         raise UserError(
-            f"{folder}: already holds {'a study' if is_study else 'other files'}; {mend} another "
-            "--name"
+            f"{folder}: already holds {'a study' if is_study else 'other files'}; "
+            f"{resume if is_study else ''}choose another --name"
         )
     above = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):

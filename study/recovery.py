@@ -1,7 +1,7 @@
 """Opening a study: its files are held against each other before anything is changed.
 
 The journal says which trials there are and how they ended; ``histories/`` says what the ended
-ones measured. Where a history is missing or damaged, the trial's last checkpoint is taken, else
+ones measured. If a history is missing or damaged, the trial's last checkpoint is taken, else
 the tables, else the journal's own values; never nothing. Files that contradict each other, as
 after one of them was replaced by an older copy, are refused.
 """
@@ -24,8 +24,8 @@ from study.journal import (
     JOURNAL_FILE,
     JournalContent,
     is_retry,
-    journal_damage_told,
     read_journal,
+    reporting_damage,
     seed_number,
     trial_name,
     trial_status,
@@ -53,7 +53,7 @@ class Recovered:
         ended: By trial id, what each ended trial measured; grows as trials end.
         partial: By id, what interrupted trials measured that lost their newest checkpoints:
             kept until the trial has come as far again.
-        notes: A line for each thing that was missing and how it was made good.
+        notes: A line for each thing that was missing, and what took its place.
         from_elsewhere: Trials of `ended` that ``histories/`` lacks.
     """
 
@@ -92,7 +92,7 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
         _require_no_results(storage)
         return Recovered(journal)
     _require_same_study(folder, config, journal)
-    with journal_damage_told(folder / JOURNAL_FILE):
+    with reporting_damage(folder / JOURNAL_FILE):
         known = {
             trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
             for trial in asked(journal.trials, config)
@@ -122,7 +122,7 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
 
 
 def repair(storage: Storage, recovered: Recovered) -> None:
-    """Make good what `recover` found missing. The caller holds the study's lock."""
+    """Restore what `recover` found missing. The caller holds the study's lock."""
     remove_unfinished(storage.folder)
     remove_unfinished(storage.folder / HISTORIES)
     for trial_id in sorted(recovered.from_elsewhere):
@@ -173,8 +173,8 @@ def _require_no_results(storage: Storage) -> None:
 
 def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent) -> None:
     """Refuse a ``study.json`` that is not the one the journal was begun with."""
-    told = journal.attrs.get("config")
-    if told is None:
+    begun_with = journal.attrs.get("config")
+    if begun_with is None:
         legacy = journal.attrs.get("fingerprint")
         begun = any(trial.params for trial in journal.trials)
         if legacy == json.dumps(config.identity()) or (legacy is None and not begun):
@@ -182,8 +182,8 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
         else:
             changed = ["the space or another setting"]
     else:
-        with journal_damage_told(folder / JOURNAL_FILE):
-            earlier = dict(json.loads(told))
+        with reporting_damage(folder / JOURNAL_FILE):
+            earlier = dict(json.loads(begun_with))
             changed = _changes(earlier, json.loads(json.dumps(fixed_part(config))))
     if changed:
         raise UserError(
@@ -266,7 +266,7 @@ def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
     epochs, reported = len(history.epochs), max(trial.intermediate_values, default=0)
     if "epochs" in trial.user_attrs:
         whole = epochs == trial.user_attrs["epochs"]
-    else:  # told by an earlier version
+    else:  # recorded by an earlier version
         status = trial_status(trial)
         whole = {
             "complete": epochs == config.epochs,

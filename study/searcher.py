@@ -5,7 +5,7 @@ its snapshot and the study then disagree. Here nothing is restored from a
 snapshot. Each Optuna trial has one id, ``trial_00007``, which is also its Ray
 trial id and its folder; a new session reads the journal and the checkpoints and
 hands Ray every earlier trial again: ended ones as ended, unfinished ones to be
-continued. A trial is told as ended once what it measured is on the disk.
+continued. A trial is reported as ended once what it measured is on the disk.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from study.history import NOTHING, History
 from study.journal import (
     JOURNAL_FILE,
     is_retry,
-    journal_damage_told,
     num_planned,
     open_journal,
+    reporting_damage,
     seed_number,
     trial_name,
     trial_status,
@@ -51,13 +51,13 @@ TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
 def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
-    """The study's journal in `folder`, to be written; made where there is none.
+    """The study's journal in `folder`, to be written; created if there is none.
 
     The caller holds the study's lock and knows from `study.recovery.recover` that the journal
     is this study's.
     """
     storage = open_journal(folder)
-    with journal_damage_told(folder / JOURNAL_FILE):
+    with reporting_damage(folder / JOURNAL_FILE):
         study = optuna.create_study(
             storage=storage,
             study_name=config.name,
@@ -204,7 +204,7 @@ class StudySearch(SearchAlgorithm):
             return self._ended(frozen, ended)
         # A public class without a public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        if ended is not None:  # killed before it was told
+        if ended is not None:  # killed before the journal had it
             for epoch in ended.epochs:
                 self._report(optuna_trial, epoch)
             self._end(optuna_trial, ended.status or "failed", ended, error=ended.error)
@@ -295,7 +295,7 @@ class StudySearch(SearchAlgorithm):
             self._end(trial, "complete", history)
 
     def _end(self, trial: optuna.Trial, status: str, history: History, *, error: str = "") -> None:
-        """Keep what a trial measured, then tell that it has ended."""
+        """Keep what a trial measured, then record that it has ended."""
         trial_id = trial_name(trial.number)
         earlier = self._recovered.partial.get(trial_id, NOTHING)
         if len(earlier.epochs) > len(history.epochs):  # this time it did not come as far

@@ -6,7 +6,7 @@ folder, on the driver's machine. The trials' checkpoints are in its subfolder ``
 beside them, so that a study outlives the driver's machine.
 
 What an ended trial measured is in ``histories/``, one file per trial, on the disk before the
-trial is told as ended. Nothing that has ended needs ``ray/``.
+trial is reported as ended. Nothing that has ended needs ``ray/``.
 """
 
 from __future__ import annotations

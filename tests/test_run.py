@@ -17,7 +17,6 @@ from study.run import make_parser, new_config, resumed_config
 from study.text import command_line, shown
 from tests.compared import study_content
 
-
 FOLDERS = ("--results-dir", "--data-dir", "--resume")
 NAMES = ("--name", "--address", "--storage-path")
 

@@ -4,7 +4,7 @@ Each module is a C file and what calls it. The machine's C compiler makes a libr
 this very processor (and, of `conv_stage.c`, for each pair of channel counts) in about
 half a second, once: libraries are kept in the user's cache folder, in a private folder,
 each with its own digest at its end. One that is torn, damaged or another user's is not
-loaded but made anew. Where there is no compiler, callers take their plain torch path.
+loaded but compiled again. If there is no compiler, callers take their plain torch path.
 """
 
 from __future__ import annotations
