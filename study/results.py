@@ -178,12 +178,13 @@ def load_study(path: str | Path) -> StudyResults:
     path = Path(path)
     study = load_study_json(path)
     frames = {name: _load_table(path, name, study) for name in TABLES}
+    misfit, is_lost = _misfit(**frames)
     for _ in range(MORE_READS):
-        if not _misfit(**frames)[0] or not _just_written(path):
+        if not misfit or not _just_written(path):
             break
         time.sleep(BETWEEN_READS_S)
         frames = {name: _load_table(path, name, study) for name in TABLES}
-    misfit, is_lost = _misfit(**frames)
+        misfit, is_lost = _misfit(**frames)
     if misfit and not is_lost:
         raise UserError(
             f"{path}: the tables do not fit together ({misfit}); write them anew with: "
