@@ -42,7 +42,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "ask": [(StudySearch, "next_trial")],
     "report": [(StudySearch, "on_trial_result")],
     "tell": [(StudySearch, "on_trial_complete")],
-    "keep": [(Storage, "keep"), (Storage, "drop_checkpoints"), (StudySearch, "_last_history")],
+    "keep": [(Storage, "keep"), (Storage, "keep_last"), (StudySearch, "_last_history")],
     "tables": [(TableWriter, "write")],
     "view": [(rich.live.Live, "refresh")],
     "callback": [(search.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]

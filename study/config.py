@@ -51,6 +51,10 @@ class UserError(Exception):
     """A mistake the user can mend; its text is one line that says how."""
 
 
+class StorageError(UserError):
+    """Files cannot be read or written now. What they hold is not damaged, and not lost."""
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     if value not in choices:

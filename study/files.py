@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import stat
@@ -11,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from study.config import UserError
+from study.config import StorageError, UserError
 from study.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
@@ -21,6 +23,52 @@ FILE_NAME = re.compile(
     r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
 )
 FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
+# A file system that refuses, for its own reasons, what is right to ask of it.
+REFUSALS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
+    errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
+)  # fmt: skip
+
+
+def is_refusal(error: object) -> bool:
+    """Whether an error, or the text of one, says that a file system refuses."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in REFUSALS
+    return any(os.strerror(number) in str(error) for number in REFUSALS)
+
+
+@contextmanager
+def held(file: Path) -> Iterator[None]:
+    """Hold a file's lock, which no other process gets meanwhile.
+
+    Raises:
+        BlockingIOError: Another process holds it.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_held(file: Path) -> bool:
+    """Whether a process holds a file's lock."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        try:  # a shared one, for a moment, does not hinder a driver
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without locks
+            return False
+        return False
 
 
 @contextmanager
@@ -82,6 +130,14 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):  # a running driver removes folders
+        raise StorageError(
+            f"{escape(str(error.filename), keep='')}: cannot be read ({error.strerror}); make it "
+            "readable"
+        )
+
+
 def require_plain(folder: Path, *, besides: str) -> None:
     """Refuse a study's folder that holds links, pipes or devices, or folders in place of files.
 
@@ -95,7 +151,7 @@ def require_plain(folder: Path, *, besides: str) -> None:
     Raises:
         UserError: Something in the folder is not what its name says.
     """
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in os.walk(folder, onerror=_unless_gone):
         for name in (*folders, *files):
             path = Path(place, name)
             where = escape(str(path), keep="")

@@ -20,7 +20,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
-from study.config import StudyConfig, UserError
+from study.config import StorageError, StudyConfig, UserError
 from study.files import open_plain, sync
 from study.text import one_line
 
@@ -87,7 +87,7 @@ def read_journal(folder: Path) -> JournalContent:
     except FileNotFoundError:
         return JournalContent()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
     with reporting_damage(path):
         lines = content.splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):

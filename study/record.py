@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -36,9 +36,9 @@ from study.config import (
     UserError,
 )
 from study.data import ImageData
-from study.files import UNFINISHED, make_folder, require_plain
+from study.files import UNFINISHED, held, make_folder, require_plain
 from study.history import History
-from study.journal import LOCK_FILE, trial_name, trial_status
+from study.journal import JOURNAL_FILE, LOCK_FILE, trial_name, trial_status
 from study.recovery import Recovered, asked, trial_config_of
 from study.results import (
     write_json,
@@ -55,23 +55,28 @@ PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "n
 @contextmanager
 def locked(folder: Path, *, resume: bool) -> Iterator[None]:
     """The study's folder, made where it is new, for this process alone."""
-    try:
-        make_folder(folder)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{folder}: another process is running this study; wait for it or stop it"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error}); choose another folder") from None
-    try:
+    with ExitStack() as held_files:
+        try:
+            make_folder(folder)
+            held_files.enter_context(FileLock(folder / ".lock", timeout=0))
+            journal = folder / JOURNAL_FILE
+            if not resume and not (folder / "study.json").exists():
+                journal.touch()
+            # The lock file may be removed while a driver runs; the journal may not.
+            if journal.is_file() and not journal.is_symlink():
+                held_files.enter_context(held(journal))
+        except (Timeout, BlockingIOError):
+            raise UserError(
+                f"{folder}: another process is running this study; wait for it or stop it"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error}); choose another folder"
+            ) from None
         if not resume and (folder / "study.json").exists():  # made since it was checked
             raise UserError(f"{folder}: already holds a study; choose another --name")
         require_plain(folder, besides=LOCK_FILE)
         yield
-    finally:
-        lock.release()
 
 
 def check_new_folder(folder: Path) -> None:
@@ -90,7 +95,8 @@ def check_new_folder(folder: Path) -> None:
 
 def _is_leftover(path: Path) -> bool:
     """Whether a study that was killed before it began left this file."""
-    return path.name == ".lock" or path.name.startswith(UNFINISHED)
+    is_empty_journal = path.name == JOURNAL_FILE and path.is_file() and not path.stat().st_size
+    return path.name == ".lock" or path.name.startswith(UNFINISHED) or is_empty_journal
 
 
 def write_study_json(
@@ -241,7 +247,7 @@ class TableWriter:
                 {
                     "trial_id": trial_id,
                     "status": trial_status(trial),
-                    "error": trial.user_attrs.get("error"),
+                    "error": trial.user_attrs.get("error") or None,
                     **asdict(config),
                     **trial.params,
                 }
@@ -259,6 +265,10 @@ class TableWriter:
             index = np.arange(len(labels)) if index is None else index
             write_predictions(folder, index, labels, log_p)
         self._storage.push()
+        for trial_id in self._recovered.untabled:
+            if self._recovered.ended[trial_id].status != "complete":
+                self._storage.keep_only(trial_id, None)
+        self._recovered.untabled.clear()
 
     def _history(self, trial_id: str, config: TrialConfig) -> History | None:
         """What a trial has measured so far."""

@@ -55,6 +55,8 @@ class Recovered:
             kept until the trial has come as far again.
         notes: A line for each thing that was missing, and what took its place.
         from_elsewhere: Trials of `ended` that ``histories/`` lacks.
+        untabled: Trials of `ended` that no table holds yet. Those without a final model keep
+            their last checkpoints until then, so that ``histories/`` is not their only copy.
     """
 
     journal: JournalContent = field(default_factory=JournalContent)
@@ -62,6 +64,7 @@ class Recovered:
     partial: dict[str, History] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     from_elsewhere: set[str] = field(default_factory=set)
+    untabled: set[str] = field(default_factory=set)
 
 
 def fixed_part(config: AnyConfig) -> dict[str, Any]:
@@ -112,6 +115,8 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
             continue
         found.ended[trial_id] = replace(history, config=asdict(made_with))
         sources.setdefault(source, []).append(trial_id)
+        if tables.status(trial_id) == "interrupted":
+            found.untabled.add(trial_id)
     for source, ids in sources.items():
         if source in (RAY_FOLDER, FROM_TABLES):
             found.from_elsewhere.update(ids)
@@ -128,7 +133,7 @@ def repair(storage: Storage, recovered: Recovered) -> None:
     for trial_id in sorted(recovered.from_elsewhere):
         history = recovered.ended[trial_id]
         storage.keep(trial_id, history)
-        storage.drop_checkpoints(trial_id, history.status or "")
+        recovered.untabled.add(trial_id)
     for trial_id, history in recovered.partial.items():  # their only other copy is a table
         storage.keep(trial_id, history)
 
@@ -190,7 +195,7 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
             f"another study ({'; '.join(changed)}); restore it, or start a new study"
         )
-    planned = sum(not is_retry(trial) for trial in asked(journal.trials, config))
+    planned = sum(not is_retry(trial) for trial in journal.trials)  # those that wait, too
     if planned > config.num_samples:
         raise UserError(
             f"{folder / 'study.json'}: plans {config.num_samples} trials, but {JOURNAL_FILE} has "

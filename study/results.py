@@ -26,8 +26,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import MODELS, UserError
-from study.files import open_plain, replacing
+from study.config import MODELS, StorageError, UserError
+from study.files import is_refusal, open_plain, replacing
 from study.history import COUNTS, ENDS, NOISE, NOTHING, NUM_CLASSES, VALUES, History
 from study.study_file import load_study_json, resume_command
 from study.text import one_line
@@ -307,6 +307,8 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     except (UserError, FileNotFoundError):
         raise
     except Exception as error:  # damage gives errors of any kind
+        if isinstance(error, OSError) and is_refusal(error):
+            raise StorageError(f"{file}: cannot be read ({one_line(error)})") from None
         raise UserError(
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
             "have it written again with --resume"

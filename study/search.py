@@ -24,7 +24,16 @@ from rich.console import Console
 
 from study import cluster, data, kernels, preflight
 from study.comparison import ComparisonConfig
-from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig, UserError
+from study.config import (
+    ASHA_GRACE_EPOCHS,
+    ASHA_REDUCTION,
+    METRIC,
+    MODE,
+    StorageError,
+    StudyConfig,
+    UserError,
+)
+from study.files import is_refusal
 from study.journal import num_planned, trial_name, trial_status
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
@@ -39,6 +48,7 @@ from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
 from study.study_file import resume_command
+from study.text import escape, one_line
 from study.trainable import TrialTrainable
 
 # Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
@@ -175,15 +185,17 @@ def _fixable(error: BaseException | None, folder: Path) -> UserError | None:
     while error is not None:
         if isinstance(error, UserError):
             return error
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            return UserError(
-                f"{folder}: {os.strerror(errno.ENOSPC)}; what was done is kept: make room, then "
-                f"continue with --resume {shlex.quote(str(folder))}"
-            )
-        if isinstance(error, OSError) and not (folder / "study.json").exists():
+        if isinstance(error, OSError) and not os.access(folder / "study.json", os.F_OK):
             return UserError(
                 f"{folder}: was moved or removed while the study ran; put it back, then continue "
                 f"with --resume {shlex.quote(str(folder))}"
+            )
+        if isinstance(error, OSError) and is_refusal(error):
+            place = folder if error.filename is None else escape(str(error.filename), keep="")
+            way_out = "make room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that"
+            return StorageError(
+                f"{place}: {one_line(error.strerror or error)}; what was done is kept: {way_out}, "
+                f"then continue with --resume {shlex.quote(str(folder))}"
             )
         error = error.__cause__ or error.__context__
     return None

@@ -10,9 +10,7 @@ continued. A trial is reported as ended once what it measured is on the disk.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -29,6 +27,7 @@ from ray.tune.search import SearchAlgorithm
 
 from study.comparison import ComparisonConfig
 from study.config import METRIC, MODE, StudyConfig, TrialConfig
+from study.files import is_refusal
 from study.history import NOTHING, History
 from study.journal import (
     JOURNAL_FILE,
@@ -164,8 +163,8 @@ class StudySearch(SearchAlgorithm):
         optuna_trial, ray_trial = self._live.pop(trial_id)
         if error or not result:
             reason = _error_line(ray_trial)
-            if os.strerror(errno.ENOSPC) in reason:  # not the trial's fault: it can go on later
-                StopRequest.asked = f"{reason} ({self._storage.location}); make room first"
+            if is_refusal(reason):  # not the trial's fault: it can go on later
+                StopRequest.asked = f"{reason} ({self._storage.location}); put that right first"
                 return
             newest = self._newest_checkpoint(optuna_trial, ray_trial, resumable=False)
             self._end(optuna_trial, "failed", newest[1] if newest else NOTHING, error=reason)
@@ -308,12 +307,14 @@ class StudySearch(SearchAlgorithm):
         )
         trial.set_user_attr("status", status)
         trial.set_user_attr("epochs", len(history.epochs))
-        if error:
+        if error or "error" in trial.user_attrs:  # of an end that was lost
             trial.set_user_attr("error", error)
         value = history.epochs[-1][METRIC] if status == "complete" else None
         self._study.tell(trial, value, state=state)
         self._storage.push()
-        self._storage.drop_checkpoints(trial_id, status)
+        if status == "complete":  # its final model
+            self._storage.keep_last(trial_id)
+        self._recovered.untabled.add(trial_id)
 
 
 class PlainTrial(Trial):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
 from study.config import UserError
-from study.files import is_uri, require_plain, require_uri
+from study.files import is_held, is_uri, require_plain, require_uri
 from study.journal import (
     JOURNAL_FILE,
     LOCK_FILE,
@@ -106,7 +105,7 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
 def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = load_study_json(folder)
     config, session = config_of(study), study["sessions"][-1]
-    alive = None if uri else _is_locked(folder / ".lock")
+    alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
     if alive is False:  # what the command that continues it would refuse is not to be advised
         from study.recovery import recover
         from study.storage import Storage
@@ -136,19 +135,6 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
         resume=resume,
         trials_at=f"{study['storage'] or folder}/ray",
     )
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a driver holds the lock; a shared one, taken for a moment, does not hinder it."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        fcntl.flock(file, fcntl.LOCK_UN)
-        return False
 
 
 def _last_sign(folder: Path) -> float:

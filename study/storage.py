@@ -24,7 +24,7 @@ from typing import Any
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
-from study.config import TrialConfig, UserError
+from study.config import StorageError, TrialConfig, UserError
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.history import HISTORY_FILE, STATE_FILE, History
 from study.text import one_line
@@ -127,9 +127,9 @@ class Storage:
         if self.uri is not None:
             self._put(f"{HISTORIES}/{trial_id}.npz", buffer.getvalue())
 
-    def drop_checkpoints(self, trial_id: str, status: str) -> None:
-        """Remove what an ended trial's checkpoints are not needed for; keep the final model."""
-        newest = max(self._checkpoints(trial_id), default=None) if status == "complete" else None
+    def keep_last(self, trial_id: str) -> None:
+        """Keep an ended trial's last checkpoint alone, where it survives a power cut."""
+        newest = max(self._checkpoints(trial_id), default=None)
         if newest is not None and self.uri is None:
             for path in (*Path(newest).iterdir(), Path(newest)):
                 sync(path)
@@ -138,8 +138,13 @@ class Storage:
     def kept_ids(self) -> set[str]:
         """The trials of which there is a file in ``histories/``."""
         place = self.folder / HISTORIES
-        found = [HISTORY_NAME.fullmatch(path.name) for path in place.glob("*")]
-        return {match[1] for match in found if match}
+        try:
+            names = [path.name for path in place.iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        except OSError as error:
+            raise StorageError(f"{place}: cannot be read ({error.strerror})") from None
+        return {match[1] for name in names if (match := HISTORY_NAME.fullmatch(name))}
 
     def kept(self, trial_id: str) -> History | None:
         """What ``histories/`` has of a trial; None where that is damaged or missing."""
@@ -150,7 +155,7 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError, UserError, ValueError):
             return None
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+            raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
 
     def take(self, trial_id: str, logs: Path) -> None:
         """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
@@ -224,7 +229,7 @@ class Storage:
         """Bring the records from the object store, unless those here are newer.
 
         The journal only ever grows: of two the longer one is newer. Histories that are missing
-        here are brought in any case.
+        here are brought in any case, and others where the store's are of a later session.
 
         Raises:
             UserError: The folder holds another study, or another course of this one.
@@ -240,15 +245,26 @@ class Storage:
                 f"continue with --resume {self.uri}"
             )
         make_folder(self.folder / HISTORIES)
-        here = self.kept_ids()
-        names = [info.base_name for info in self._list(f"{self._root}/{HISTORIES}")]
-        found = [match for name in names if (match := HISTORY_NAME.fullmatch(name))]
-        missing = [f"{HISTORIES}/{match[0]}" for match in found if match[1] not in here]
+        histories = [
+            f"{HISTORIES}/{info.base_name}"
+            for info in self._list(f"{self._root}/{HISTORIES}")
+            if HISTORY_NAME.fullmatch(info.base_name)
+            and (not newer_here or not (self.folder / HISTORIES / info.base_name).exists())
+            and not self._is_same(info)
+        ]
         records = () if newer_here else RECORDS
-        for name in (*missing, *records):  # the journal last: it is what says how far they go
+        for name in (*histories, *records):  # the journal last: it is what says how far they go
             if (content := self._read(name)) is not None:
                 with replacing(self.folder / name) as file:
                     file.write(content)
+
+    def _is_same(self, info: FileInfo) -> bool:
+        """Whether a history here was brought from, or put into, the store as it is there."""
+        try:
+            here = (self.folder / HISTORIES / info.base_name).stat()
+        except FileNotFoundError:
+            return False
+        return here.st_size == info.size and here.st_mtime_ns >= info.mtime_ns
 
     def _checkpoints(self, trial_id: str) -> list[str]:
         return [
@@ -294,9 +310,8 @@ class Storage:
         except OSError as error:
             raise self._unusable("read", error) from None
 
-    def _unusable(self, done: str, error: OSError) -> UserError:
-        """Not the same as a damaged file: what cannot be read now must not be given up."""
-        return UserError(
+    def _unusable(self, done: str, error: OSError) -> StorageError:
+        return StorageError(
             f"{self.location}: cannot be {done} ({one_line(error)}); what has ended is kept, "
             "continue when the storage is back"
         )

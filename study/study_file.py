@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from study.comparison import ComparisonConfig
-from study.config import StudyConfig, UserError
+from study.config import StorageError, StudyConfig, UserError
 from study.files import open_plain, require_uri
 from study.text import command_line, one_line, shown
 
@@ -31,7 +31,7 @@ def load_study_json(path: Path) -> dict[str, Any]:
             study = json.loads(opened.read())
         json.dumps(study, ensure_ascii=False).encode()  # no half characters, which none can write
     except (FileNotFoundError, NotADirectoryError):
-        if (path / "optuna.log").exists():
+        if (journal := path / "optuna.log").is_file() and journal.stat().st_size:
             raise UserError(
                 f"{file}: missing, though the study's journal is there; restore it from a copy"
             ) from None
@@ -39,7 +39,7 @@ def load_study_json(path: Path) -> dict[str, Any]:
             f"{path}: not a study (no study.json); give a folder like results/NAME"
         ) from None
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        raise StorageError(f"{file}: cannot be read ({error.strerror})") from None
     except (ValueError, RecursionError):
         raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.config import UserError
+from study.config import StorageError, UserError
 from study.history import FACTS, History
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 
@@ -106,6 +106,8 @@ class Tables:
         columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
             return read_table(self._folder / f"{name}.parquet", columns)
+        except StorageError:  # may well be whole
+            raise
         except (FileNotFoundError, UserError):  # damaged: it will be written again
             return None
 

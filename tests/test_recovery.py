@@ -159,7 +159,7 @@ def as_an_earlier_version_left_it(folder, config, monkeypatch):
     """No histories, all checkpoints, another mark of identity, no record of the epochs."""
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "keep", lambda *_: None)
-        patch.setattr(Storage, "drop_checkpoints", lambda *_: None)
+        patch.setattr(Storage, "keep_only", lambda *_: None)
         before = run_study(folder, config)
     lines = [json.loads(line) for line in (folder / "optuna.log").read_text().splitlines()]
     for line in lines:
@@ -206,6 +206,15 @@ def test_an_edited_configuration_is_refused_by_name(folder, name, value):
     assert f"({name} was {was!r} and is {value!r})" in str(error.value)
     with pytest.raises(UserError, match="plans 5 trials, but"):
         recover(Storage(folder), replace(CONFIG, num_samples=5))
+
+
+def test_an_older_study_json_is_refused_before_a_new_trial_has_started(folder):
+    """What is planned counts from when the study was extended."""
+    config = comparison_config(2)
+    run_study(folder, config)
+    Session(folder, replace(config, replicates=3), resume=True).close()
+    with pytest.raises(UserError, match=r"plans 4 trials, but optuna\.log has 6"):
+        recover(Storage(folder), config)
 
 
 def test_a_study_that_has_hardly_begun_goes_on(folder):

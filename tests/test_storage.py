@@ -115,11 +115,10 @@ def test_what_is_no_checkpoint_is_no_trials(storage, tmp_path):
     assert storage._read_path(f"{above}/other/checkpoint_000007/x") == b"x"
 
 
-@pytest.mark.parametrize("status", ["complete", "pruned", "diverged", "failed"])
-def test_an_ended_trial_keeps_its_final_model_alone(storage, tmp_path, status):
+def test_an_ended_trial_keeps_its_final_model_alone(storage, tmp_path):
     _, last = [save_checkpoint(storage, i, history([0.9]), tmp_path) for i in (0, 1)]
-    storage.drop_checkpoints(TRIAL, status)
-    assert storage._checkpoints(TRIAL) == ([last] if status == "complete" else [])
+    storage.keep_last(TRIAL)
+    assert storage._checkpoints(TRIAL) == [last]
 
 
 def measured(epochs=3, **more):
@@ -213,7 +212,7 @@ class Away:
     lambda storage: storage.history_in("x/checkpoint_000000"),
     lambda storage: storage.trial_ids(),
     lambda storage: storage.keep_only(TRIAL, None),
-    lambda storage: storage.drop_checkpoints(TRIAL, "failed"),
+    lambda storage: storage.keep_last(TRIAL),
     lambda storage: storage.has_study(),
     lambda storage: storage.marker().__enter__(),
 ])  # fmt: skip
@@ -338,6 +337,12 @@ def test_what_ended_trials_measured_outlives_the_machine(remote):
     path.write_bytes(b"ours")
     first.pull()
     assert path.read_bytes() == b"ours"
+    # But for what a later session there has measured.
+    write(second, "1\n2\n")
+    second.keep(TRIAL, measured(4))
+    second.push()
+    first.pull()
+    assert_same_history(first.kept(TRIAL), measured(4))
 
 
 def test_hostile_names_in_the_store_are_ignored(remote, tmp_path):
