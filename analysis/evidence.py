@@ -13,7 +13,7 @@ import pandas as pd
 
 from study.config import HYPERPARAMETERS, UserError
 from study.results import StudyResults, load_predictions, load_study
-from study.study_file import config_of, is_comparison
+from study.study_file import config_of
 
 # What the arms of a comparison differ in, and so what it is about.
 KINDS = {
@@ -148,7 +148,7 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
         if folder.resolve() in seen:
             raise UserError(f"{folder}: is given twice; give it once")
         seen.add(folder.resolve())
-        if not is_comparison(results.study):
+        if results.study["kind"] == "search":
             searches.append(results)
             continue
         kind = kind_of(results.study["config"])

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.synthetic import SyntheticTrainable
 from study import cluster, search
-from study.config import StudyConfig
+from study.config import SearchConfig
 from study.data import ImageData
 from study.record import TableWriter
 from study.recovery import Recovered
@@ -165,7 +165,7 @@ class Measured:
 def measure(options: Options) -> Measured:
     """Run the study with the code that runs real ones."""
     folder = Path(options.folder)
-    config = StudyConfig(
+    config = SearchConfig(
         name="scale",
         space=space_to_json(DEFAULT_SPACE),
         num_samples=options.trials,

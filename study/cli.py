@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.comparison import ComparisonConfig
 from study.config import LONGEST_NAME, StudyConfig, UserError, require_name, require_positive
 from study.data import default_data_dir
 from study.files import is_uri, require_uri
@@ -136,9 +135,7 @@ def folder_name(args: argparse.Namespace, default: str) -> str:
     return name
 
 
-def check_unchanged(
-    args: argparse.Namespace, config: StudyConfig | ComparisonConfig, options: Sequence[str]
-) -> None:
+def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequence[str]) -> None:
     """Raise `UserError` where one of `options` contradicts the study that is resumed."""
     for name in options:
         if (value := getattr(args, name)) not in (None, getattr(config, name)):
@@ -167,7 +164,7 @@ def guarded(run: Callable[[], int]) -> int:
 def launch(
     args: argparse.Namespace,
     argv: Sequence[str],
-    make_config: Callable[[StudyConfig | ComparisonConfig | None], Any],
+    make_config: Callable[[Any], StudyConfig],
     show: Callable[[str, Path, Any, Any, Console], None],
     module: str,
 ) -> int:
@@ -204,7 +201,13 @@ def launch(
     resume = args.resume is not None
     if resume:
         storage = _storage_to_resume(args)
-        config = make_config(record.load_config(storage.folder))
+        earlier = record.load_config(storage.folder)
+        if earlier.module != module:
+            raise UserError(
+                f"--resume: {args.resume} holds a {earlier.kind}; continue it with: "
+                + resume_command(earlier, args.resume)
+            )
+        config = make_config(earlier)
     else:
         config = make_config(None)
         storage = _new_storage(args, config.name)
@@ -218,7 +221,7 @@ def launch(
         retry_failed=args.retry_failed,
     )
     outcome = search.run_study(storage, config, options, console, resume=resume)
-    again = resume_command({"config": config.to_json()}, folder, args.address)
+    again = resume_command(config, folder, args.address)
     show(again, folder, config, outcome, console)
     if outcome.counts["failed"]:
         console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")

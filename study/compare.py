@@ -24,7 +24,7 @@ from study.cli import (
     show_next,
 )
 from study.comparison import COMPARISONS, ComparisonConfig, find_comparison
-from study.config import StudyConfig, UserError
+from study.config import UserError
 from study.text import command_line
 
 EPILOG = """examples:
@@ -94,9 +94,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def make_config(
-    args: argparse.Namespace, earlier: StudyConfig | ComparisonConfig | None
-) -> ComparisonConfig:
+def make_config(args: argparse.Namespace, earlier: ComparisonConfig | None) -> ComparisonConfig:
     """The configuration of a new comparison, or of one that is continued.
 
     Raises:
@@ -104,11 +102,6 @@ def make_config(
     """
     if earlier is None:
         return new_config(args)
-    if isinstance(earlier, StudyConfig):
-        raise UserError(
-            f"--resume: {args.resume} holds a search; continue it with: "
-            + command_line("study.run", "--resume", args.resume)
-        )
     check_unchanged(args, earlier, FIXED_OPTIONS)
     if args.comparison is not None or args.arms is not None:
         raise UserError(f"--resume: the arms of {args.resume} are fixed; leave NAME and --arms out")

@@ -23,7 +23,7 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from study.config import (
     NUM_TRAIN_EXAMPLES,
     NUM_TRAINING_IMAGES,
     PRECISIONS,
+    StudyConfig,
     TrialConfig,
     UserError,
     require_choice,
@@ -126,21 +127,22 @@ COMPARISONS: Mapping[str, Comparison] = {
 
 
 @dataclass(frozen=True)
-class ComparisonConfig:
-    """One comparison. Everything but `replicates` is fixed for its life.
+class ComparisonConfig(StudyConfig):
+    """One comparison: each arm is trained with the same seeds.
 
     Attributes:
-        name: Folder name under the results directory.
         title: The question.
         arms: Each arm's settings.
         replicates: Seeds of each arm; resuming may raise it.
-        epochs: Of every trial.
-        dataset: One of `study.config.DATASETS`.
-        protocol: ``split``: train on the training split, evaluate on the validation split;
-            ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
-        precision: One of `study.config.PRECISIONS`.
-        seed: Root of the replicates' seeds.
     """
+
+    kind = "comparison"
+    module = "study.compare"
+    grows = "replicates"
+    is_ranked = False
+    keeps_predictions = True
+    sampler = "given"
+    scheduler = "none"
 
     name: str
     title: str
@@ -179,8 +181,8 @@ class ComparisonConfig:
             )
 
     @property
-    def num_samples(self) -> int:
-        """Trials in all."""
+    def num_trials(self) -> int:
+        """Arms times replicates."""
         return len(self.arms) * self.replicates
 
     @property
@@ -213,12 +215,16 @@ class ComparisonConfig:
         except UserError as error:
             raise UserError(f"arm {name}: {error}") from None
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """Which arm, and which replicate."""
+        replicates = {"low": 1, "high": MAX_REPLICATES, "log": False, "step": 1}
+        return {
+            "arm": {"name": "CategoricalDistribution", "attributes": {"choices": list(self.arms)}},
+            "replicate": {"name": "IntDistribution", "attributes": replicates},
+        }
 
     def identity(self) -> list[Any]:
-        """What must not change between two sessions."""
+        """How earlier versions told two comparisons apart."""
         return [self.arms, self.epochs, self.dataset, self.protocol, self.seed]
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from copy import deepcopy
+from dataclasses import dataclass, fields
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 from study.text import escape, shown
 
@@ -204,19 +206,100 @@ class TrialConfig:
                 )
 
 
+class StudyConfig(ABC):
+    """What a study is asked to do: one class per kind of study, each a frozen dataclass.
+
+    Its fields are in study.json, and fixed for the study's life, except the one that `grows`.
+
+    Attributes:
+        kind: What the kind is called.
+        module: The command that runs it.
+        grows: The field that a later session may raise.
+        is_ranked: Whether its trials compete, so that one is the best.
+        keeps_predictions: Whether the final models' predictions are kept, and the gradient's
+            noise after each epoch.
+        name: Folder name under the results directory.
+        dataset: One of `DATASETS`.
+        epochs: Of a trial that is not stopped early.
+        precision: One of `PRECISIONS`.
+        seed: Root of all its random streams.
+        protocol: ``split``: train on the training split, evaluate on the validation split;
+            ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
+        sampler: One of `SAMPLERS`, or ``given``: the trials are `points`.
+        scheduler: One of `SCHEDULERS`.
+    """
+
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    grows: ClassVar[str]
+    is_ranked: ClassVar[bool]
+    keeps_predictions: ClassVar[bool]
+    name: str
+    dataset: str
+    epochs: int
+    precision: str
+    seed: int
+    protocol: str
+    sampler: str
+    scheduler: str
+
+    @property
+    @abstractmethod
+    def num_trials(self) -> int:
+        """Trials in all, without those that run a failed one again."""
+
+    @property
+    @abstractmethod
+    def num_train(self) -> int:
+        """Images that a trial trains on if it does not take fewer."""
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The trials in their order, if they are known in advance."""
+        return []
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether trials that fall behind are stopped."""
+        return self.scheduler != "none"
+
+    @abstractmethod
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """What its trials draw, in Optuna's JSON notation."""
+
+    @abstractmethod
+    def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
+        """The configuration of trial `number`, which drew `params`."""
+
+    @abstractmethod
+    def identity(self) -> list[Any]:
+        """How earlier versions told two studies of a kind apart."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return deepcopy(vars(self))
+
+    def fixed_part(self) -> dict[str, Any]:
+        """All of it that must not change between two sessions."""
+        return {name: value for name, value in self.to_json().items() if name != self.grows}
+
+
 @dataclass(frozen=True)
-class StudyConfig:
-    """One search. Everything but `num_samples` is fixed for the study's life.
+class SearchConfig(StudyConfig):
+    """One search: a sampler proposes trials, of which the best is wanted.
 
     Attributes:
         name: Folder name under the results directory.
         space: Search space as JSON (`study.space.space_to_json`).
         num_samples: Trials in all; resuming may raise it.
-        epochs: Epochs of a trial that is not stopped early.
-        seed: Root of the search's and the trials' seeds.
-        sampler: One of `SAMPLERS`.
-        scheduler: One of `SCHEDULERS`.
     """
+
+    kind = "search"
+    module = "study.run"
+    grows = "num_samples"
+    is_ranked = True
+    keeps_predictions = False
+    protocol = "split"  # a search trains and selects within the training images
 
     name: str
     space: dict[str, dict[str, Any]]
@@ -244,26 +327,26 @@ class StudyConfig:
         require_seed(self.seed)
         check_space(self.space)
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields as plain JSON values."""
-        return asdict(self)
-
     @property
-    def protocol(self) -> str:
-        """A search trains and selects within the training images."""
-        return "split"
+    def num_trials(self) -> int:
+        """`num_samples`."""
+        return self.num_samples
 
     @property
     def num_train(self) -> int:
         """Size of the training split."""
         return NUM_TRAIN_EXAMPLES
 
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """`space`."""
+        return self.space
+
     def identity(self) -> list[Any]:
-        """What must not change between two sessions."""
+        """How earlier versions told two searches apart."""
         return [self.space, self.epochs, self.model, self.dataset]
 
     def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
-        """Trial `number` of this study, with hyperparameters `params`."""
+        """Trial `number` of this search, with hyperparameters `params`."""
         return TrialConfig(
             model=self.model,
             dataset=self.dataset,

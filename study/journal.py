@@ -19,7 +19,6 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.comparison import ComparisonConfig
 from study.config import StorageError, StudyConfig, UserError
 from study.files import open_plain, sync
 from study.text import one_line
@@ -54,9 +53,9 @@ def is_retry(trial: FrozenTrial) -> bool:
     return "retry_of" in trial.user_attrs
 
 
-def num_planned(config: StudyConfig | ComparisonConfig, trials: Iterable[FrozenTrial]) -> int:
+def num_planned(config: StudyConfig, trials: Iterable[FrozenTrial]) -> int:
     """Trials in all: those asked for, and those that run a failed one again."""
-    return config.num_samples + sum(is_retry(trial) for trial in trials)
+    return config.num_trials + sum(is_retry(trial) for trial in trials)
 
 
 @dataclass(frozen=True)

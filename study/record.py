@@ -23,7 +23,6 @@ from filelock import FileLock, Timeout
 
 from study import data
 from study.cluster import Slots
-from study.comparison import ComparisonConfig
 from study.config import (
     ASHA_GRACE_EPOCHS,
     ASHA_REDUCTION,
@@ -101,7 +100,7 @@ def _is_leftover(path: Path) -> bool:
 
 def write_study_json(
     folder: Path,
-    config: StudyConfig | ComparisonConfig,
+    config: StudyConfig,
     address: str | None,
     slots: Slots,
     *,
@@ -124,9 +123,10 @@ def write_study_json(
     earlier = load_study_json(folder)["sessions"] if resume else []
     content = {
         "format_version": FORMAT_VERSION,
+        "kind": config.kind,
         "config": config.to_json(),
         "storage": storage,
-        **(_search_facts(config) if isinstance(config, StudyConfig) else {}),
+        **(_search_facts(config) if config.is_ranked else {}),
         "data": {
             "dataset": config.dataset,
             "sha256": data.DATASET_SPECS[config.dataset].sha256,
@@ -143,12 +143,12 @@ def _search_facts(config: StudyConfig) -> dict[str, Any]:
         "mode": MODE,
         "objective": f"{METRIC} of a trial's last epoch",
         "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
-        if config.scheduler == "asha"
+        if config.stops_early
         else None,
     }
 
 
-def _split_facts(config: StudyConfig | ComparisonConfig) -> dict[str, Any]:
+def _split_facts(config: StudyConfig) -> dict[str, Any]:
     """What is trained on and what is evaluated; `validation` counts the evaluated images."""
     if config.protocol == "paper":
         return {"train": NUM_TRAINING_IMAGES, "validation": NUM_TEST_IMAGES, "evaluated": "test"}
@@ -161,7 +161,7 @@ def _split_facts(config: StudyConfig | ComparisonConfig) -> dict[str, Any]:
     }
 
 
-def load_config(folder: Path) -> StudyConfig | ComparisonConfig:
+def load_config(folder: Path) -> StudyConfig:
     """The configuration of the study in `folder`.
 
     Raises:
@@ -211,7 +211,7 @@ class TableWriter:
     def __init__(
         self,
         storage: Storage,
-        config: StudyConfig | ComparisonConfig,
+        config: StudyConfig,
         study: optuna.Study,
         evaluated: ImageData,
         recovered: Recovered,
@@ -260,7 +260,7 @@ class TableWriter:
                 log_p[trial_id] = found.log_p
         folder = self._storage.folder
         write_tables(folder, rows, histories)
-        if isinstance(self._config, ComparisonConfig):
+        if self._config.keeps_predictions:
             index, labels = self._evaluated.index, self._evaluated.labels
             index = np.arange(len(labels)) if index is None else index
             write_predictions(folder, index, labels, log_p)

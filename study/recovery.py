@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from study.comparison import ComparisonConfig
 from study.config import StudyConfig, TrialConfig, UserError
 from study.files import remove_unfinished
 from study.history import NOTHING, History, history_from_values
@@ -35,10 +34,7 @@ from study.storage import HISTORIES, RAY_FOLDER, Storage
 from study.tables import Tables
 from study.text import escape, shown
 
-AnyConfig = StudyConfig | ComparisonConfig
-
 FROM_TABLES = "the tables"
-GROWS = ("num_samples", "replicates")  # what may change between two sessions, upwards
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
 CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
               "epochs", "seed")  # fmt: skip
@@ -67,23 +63,18 @@ class Recovered:
     untabled: set[str] = field(default_factory=set)
 
 
-def fixed_part(config: AnyConfig) -> dict[str, Any]:
-    """All of a configuration that must not change between two sessions."""
-    return {name: value for name, value in config.to_json().items() if name not in GROWS}
-
-
-def trial_config_of(config: AnyConfig, trial: FrozenTrial) -> TrialConfig:
+def trial_config_of(config: StudyConfig, trial: FrozenTrial) -> TrialConfig:
     """The configuration of a trial in the journal."""
     return config.trial_config(trial.params, seed_number(trial))
 
 
-def asked(trials: Iterable[FrozenTrial], config: AnyConfig) -> list[FrozenTrial]:
+def asked(trials: Iterable[FrozenTrial], config: StudyConfig) -> list[FrozenTrial]:
     """The trials whose hyperparameters are all drawn, which takes a line of the journal each."""
     names = set(space_of(config))
     return [trial for trial in trials if names <= set(trial.params)]
 
 
-def recover(storage: Storage, config: AnyConfig) -> Recovered:
+def recover(storage: Storage, config: StudyConfig) -> Recovered:
     """Read what a study's earlier sessions left; changes nothing.
 
     Raises:
@@ -176,7 +167,7 @@ def _require_no_results(storage: Storage) -> None:
         )
 
 
-def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent) -> None:
+def _require_same_study(folder: Path, config: StudyConfig, journal: JournalContent) -> None:
     """Refuse a ``study.json`` that is not the one the journal was begun with."""
     begun_with = journal.attrs.get("config")
     if begun_with is None:
@@ -189,22 +180,22 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
     else:
         with reporting_damage(folder / JOURNAL_FILE):
             earlier = dict(json.loads(begun_with))
-            changed = _changes(earlier, json.loads(json.dumps(fixed_part(config))))
+            changed = _changes(earlier, json.loads(json.dumps(config.fixed_part())))
     if changed:
         raise UserError(
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
             f"another study ({'; '.join(changed)}); restore it, or start a new study"
         )
     planned = sum(not is_retry(trial) for trial in journal.trials)  # those that wait, too
-    if planned > config.num_samples:
+    if planned > config.num_trials:
         raise UserError(
-            f"{folder / 'study.json'}: plans {config.num_samples} trials, but {JOURNAL_FILE} has "
+            f"{folder / 'study.json'}: plans {config.num_trials} trials, but {JOURNAL_FILE} has "
             f"{planned}; restore it from a copy"
         )
 
 
 def _require_agreement(
-    folder: Path, config: AnyConfig, known: Mapping[str, _Known], kept: Kept, tables: Tables
+    folder: Path, config: StudyConfig, known: Mapping[str, _Known], kept: Kept, tables: Tables
 ) -> None:
     """Refuse a journal that is older than the results beside it, or not theirs."""
 
@@ -244,7 +235,7 @@ def _require_agreement(
 
 
 def _history_of(
-    storage: Storage, config: AnyConfig, known: _Known, kept: Kept, tables: Tables
+    storage: Storage, config: StudyConfig, known: _Known, kept: Kept, tables: Tables
 ) -> tuple[History, str]:
     """What an ended trial measured, and where that was found."""
     trial, made_with = known
@@ -266,7 +257,7 @@ def _history_of(
     return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
 
 
-def _fits(history: History, trial: FrozenTrial, config: AnyConfig) -> bool:
+def _fits(history: History, trial: FrozenTrial, config: StudyConfig) -> bool:
     """Whether a history is that of the whole trial, as the journal says how far it came."""
     epochs, reported = len(history.epochs), max(trial.intermediate_values, default=0)
     if "epochs" in trial.user_attrs:

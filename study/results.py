@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from study.config import MODELS, StorageError, UserError
 from study.files import is_refusal, open_plain, replacing
 from study.history import COUNTS, ENDS, NOISE, NOTHING, NUM_CLASSES, VALUES, History
-from study.study_file import load_study_json, resume_command
+from study.study_file import config_of, load_study_json, resume_command
 from study.text import one_line
 
 STATUSES = (*ENDS, "interrupted")
@@ -188,7 +188,7 @@ def load_study(path: str | Path) -> StudyResults:
     if misfit and not is_lost:
         raise UserError(
             f"{path}: the tables do not fit together ({misfit}); write them anew with: "
-            f"{resume_command(study, path)}"
+            f"{resume_command(config_of(study), path)}"
         )
     return StudyResults(path, study, **frames)
 
@@ -205,7 +205,7 @@ def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
     except FileNotFoundError:
         raise UserError(
             f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
-            f"{resume_command(study, path)}"
+            f"{resume_command(config_of(study), path)}"
         ) from None
     keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
     _require_unique(file, frame, keys[name])

@@ -24,8 +24,7 @@ from study.cli import (
     show_counts,
     show_next,
 )
-from study.comparison import ComparisonConfig
-from study.config import HYPERPARAMETERS, StudyConfig, UserError, require_positive
+from study.config import HYPERPARAMETERS, SearchConfig, UserError, require_positive
 from study.space import (
     DEFAULT_SPACE,
     OTHER_LR,
@@ -73,7 +72,7 @@ def make_parser() -> Parser:
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {StudyConfig.epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {SearchConfig.epochs})")
     add("--optimizer", metavar="O", help="adadelta (default), sgd or adamw")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
@@ -119,28 +118,21 @@ def parse_space(args: argparse.Namespace) -> dict[str, Any]:
     return space
 
 
-def make_config(
-    args: argparse.Namespace, earlier: StudyConfig | ComparisonConfig | None
-) -> StudyConfig:
-    """The configuration of a new study, or of one that is continued."""
-    if isinstance(earlier, ComparisonConfig):
-        raise UserError(
-            f"--resume: {args.resume} holds a comparison; continue it with: "
-            + command_line("study.compare", "--resume", args.resume)
-        )
+def make_config(args: argparse.Namespace, earlier: SearchConfig | None) -> SearchConfig:
+    """The configuration of a new search, or of one that is continued."""
     return new_config(args) if earlier is None else resumed_config(args, earlier)
 
 
-def new_config(args: argparse.Namespace) -> StudyConfig:
+def new_config(args: argparse.Namespace) -> SearchConfig:
     """The configuration of a new study."""
     given = {name: getattr(args, name) for name in (*STUDY_OPTIONS, "num_samples")}
     given = {name: value for name, value in given.items() if value is not None}
     name = folder_name(args, f"{given.get('model', 'cnn')}-{given.get('dataset', 'mnist')}")
     space = {**default_space(given.get("optimizer", "adadelta")), **parse_space(args)}
-    return StudyConfig(name=name, space=space_to_json(space), **given)
+    return SearchConfig(name=name, space=space_to_json(space), **given)
 
 
-def resumed_config(args: argparse.Namespace, config: StudyConfig) -> StudyConfig:
+def resumed_config(args: argparse.Namespace, config: SearchConfig) -> SearchConfig:
     """The configuration of a study to be continued; only `num_samples` may change, upwards.
 
     Raises:
@@ -179,7 +171,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def show_outcome(
-    resume: str, folder: Path, config: StudyConfig, outcome: Any, console: Console
+    resume: str, folder: Path, config: SearchConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
     from study.results import load_study, rank_trials

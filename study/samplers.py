@@ -16,22 +16,19 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
-from study.comparison import ComparisonConfig
 from study.config import StudyConfig
-from study.space import report_point, space_from_json
+from study.space import report_point, space_of
 
 
 def num_warm_up(config: StudyConfig) -> int:
     """Trials before TPE or the Gaussian process chooses: a quarter, at least 4, at most 10."""
-    return min(10, max(4, config.num_samples // 4))
+    return min(10, max(4, config.num_trials // 4))
 
 
-def first_points(
-    config: StudyConfig | ComparisonConfig, num_earlier: int = 0
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """Origin and parameters of the trials that are fixed in advance, beyond the earlier ones.
 
-    Of a comparison, all. Of a search, some when it is made: the first is the report's own
+    If the points are given, all. Of a search, some when it is made: the first is the report's own
     configuration. For the samplers that learn from earlier trials (tpe, gp) a Latin
     hypercube follows as warm-up: each batch size and width gets its even share and each
     range is covered from end to end, which a few independent draws leave to luck.
@@ -39,16 +36,14 @@ def first_points(
     yield from islice(_all_first_points(config), num_earlier, None)
 
 
-def _all_first_points(
-    config: StudyConfig | ComparisonConfig,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(config, ComparisonConfig):
-        yield from (("comparison", point) for point in config.points)
+def _all_first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+    if config.sampler == "given":
+        yield from ((config.kind, point) for point in config.points)
         return
-    space = space_from_json(config.space)
+    space = space_of(config)
     yield "report", report_point(space)
     if config.sampler in ("tpe", "gp"):
-        count = min(num_warm_up(config), config.num_samples) - 1
+        count = min(num_warm_up(config), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))
         for row in sampler.random(count):
             values = zip(space.items(), row, strict=True)
@@ -65,15 +60,11 @@ def at(distribution: BaseDistribution, u: float) -> Any:
     return min(max(value, low), high)  # rounding may leave the range
 
 
-def make_sampler(
-    config: StudyConfig | ComparisonConfig, num_earlier: int
-) -> optuna.samplers.BaseSampler:
+def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseSampler:
     """The study's sampler; its draws depend on the seed and on how many trials exist already."""
     # Another seed each session, else a resumed study would draw its first points again.
     seed = int(np.random.SeedSequence([config.seed, num_earlier]).generate_state(1)[0])
     samplers = optuna.samplers
-    if isinstance(config, ComparisonConfig):
-        return samplers.RandomSampler(seed=seed)  # never asked: every point is given
     match config.sampler:
         case "tpe":
             return samplers.TPESampler(
@@ -91,7 +82,7 @@ def make_sampler(
                 seed=config.seed % 2**32,  # it takes no larger ones
                 warn_independent_sampling=False,
             )
-        case "random":
+        case "random" | "given":  # the latter is never asked
             return samplers.RandomSampler(seed=seed)
         case "gp":
             return samplers.GPSampler(n_startup_trials=num_warm_up(config), seed=seed)

@@ -23,7 +23,6 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study import cluster, data, kernels, preflight
-from study.comparison import ComparisonConfig
 from study.config import (
     ASHA_GRACE_EPOCHS,
     ASHA_REDUCTION,
@@ -37,7 +36,7 @@ from study.files import is_refusal
 from study.journal import num_planned, trial_name, trial_status
 from study.progress import StudyProgress
 from study.record import TableWriter, locked, write_study_json
-from study.recovery import AnyConfig, Recovered, recover, repair
+from study.recovery import Recovered, recover, repair
 from study.searcher import (
     StudySearch,
     open_optuna_study,
@@ -105,7 +104,7 @@ class Outcome:
 
 
 def run_study(
-    storage: Storage, config: AnyConfig, options: RunOptions, console: Console, *, resume: bool
+    storage: Storage, config: StudyConfig, options: RunOptions, console: Console, *, resume: bool
 ) -> Outcome:
     """Run or continue the search or comparison in `storage` until it has ended or is stopped.
 
@@ -142,7 +141,7 @@ def run_study(
 
 def _run_session(
     storage: Storage,
-    config: AnyConfig,
+    config: StudyConfig,
     options: RunOptions,
     slots: cluster.Slots,
     recovered: Recovered,
@@ -160,7 +159,7 @@ def _run_session(
     if options.retry_failed:
         console.print(f"{retry_failed(study)} failed trials run again.")
     console.print(f"{folder}: {slots.describe()}")
-    again = resume_command({"config": config.to_json()}, storage.uri or folder, options.address)
+    again = resume_command(config, storage.uri or folder, options.address)
     console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
     if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
         console.print(f"{problem}. Trials train at about half the speed they could.")
@@ -168,7 +167,7 @@ def _run_session(
     trainable = tune.with_resources(
         tune.with_parameters(
             TrialTrainable,
-            keep=isinstance(config, ComparisonConfig),
+            keep=config.keeps_predictions,
             train_images=train.images,
             train_labels=train.labels,
             val_images=evaluated.images,
@@ -202,7 +201,7 @@ def _fixable(error: BaseException | None, folder: Path) -> UserError | None:
 
 
 def _load_images(
-    folder: Path, config: AnyConfig, data_dir: Path
+    folder: Path, config: StudyConfig, data_dir: Path
 ) -> tuple[data.ImageData, data.ImageData]:
     """What is trained on and what is evaluated; opens the test set under the paper's protocol."""
     if config.protocol == "split":
@@ -217,7 +216,7 @@ def _load_images(
 
 def _search(
     storage: Storage,
-    config: AnyConfig,
+    config: StudyConfig,
     options: RunOptions,
     slots: cluster.Slots,
     study: optuna.Study,
@@ -227,7 +226,7 @@ def _search(
     console: Console,
 ) -> Outcome:
     start = time.monotonic()
-    ranked = isinstance(config, StudyConfig)
+    ranked = config.is_ranked
     planned = num_planned(config, study.get_trials(deepcopy=False))
     progress = StudyProgress(
         console,
@@ -273,9 +272,9 @@ def _search(
     return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
 
 
-def make_scheduler(config: AnyConfig, study: optuna.Study) -> TrialScheduler:
-    """The study's scheduler, told what its earlier trials reported; a comparison stops none."""
-    if isinstance(config, ComparisonConfig) or config.scheduler == "none":
+def make_scheduler(config: StudyConfig, study: optuna.Study) -> TrialScheduler:
+    """The study's scheduler, told what its earlier trials reported."""
+    if not config.stops_early:
         return FIFOScheduler()
     scheduler = ASHAScheduler(
         time_attr="epoch",

@@ -25,7 +25,6 @@ from ray.tune import CheckpointConfig
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
-from study.comparison import ComparisonConfig
 from study.config import METRIC, MODE, StudyConfig, TrialConfig
 from study.files import is_refusal
 from study.history import NOTHING, History
@@ -39,7 +38,7 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.recovery import Recovered, fixed_part
+from study.recovery import Recovered
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
 from study.space import space_of
@@ -49,7 +48,7 @@ CHECKPOINTS = CheckpointConfig(checkpoint_frequency=1, num_to_keep=2)
 TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
-def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> optuna.Study:
+def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
     """The study's journal in `folder`, to be written; created if there is none.
 
     The caller holds the study's lock and knows from `study.recovery.recover` that the journal
@@ -68,12 +67,12 @@ def open_optuna_study(folder: Path, config: StudyConfig | ComparisonConfig) -> o
         begun = {"config", "fingerprint"} & set(study.user_attrs)  # the latter: earlier versions
         study.set_metric_names([METRIC])
     study.sampler = make_sampler(config, len(trials))
-    if not begun or isinstance(config, ComparisonConfig):
+    if not begun or config.points:
         planned = sum(not is_retry(trial) for trial in trials)
         for origin, point in first_points(config, planned):
             study.enqueue_trial(point, user_attrs={"origin": origin})
     if "config" not in study.user_attrs:  # last: a study is begun once its first points are there
-        study.set_user_attr("config", json.dumps(fixed_part(config)))
+        study.set_user_attr("config", json.dumps(config.fixed_part()))
     return study
 
 
@@ -103,7 +102,7 @@ class StudySearch(SearchAlgorithm):
     def __init__(
         self,
         study: optuna.Study,
-        config: StudyConfig | ComparisonConfig,
+        config: StudyConfig,
         max_concurrent: int,
         storage: Storage,
         recovered: Recovered,

@@ -18,12 +18,10 @@ from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
-    IntDistribution,
     distribution_to_json,
     json_to_distribution,
 )
 
-from study.comparison import MAX_REPLICATES, ComparisonConfig
 from study.config import REPORT_HYPERPARAMETERS, StudyConfig, UserError, check_hyperparameter
 
 Space = dict[str, BaseDistribution]
@@ -99,14 +97,9 @@ def space_from_json(space: Mapping[str, Mapping[str, Any]]) -> Space:
     return {name: json_to_distribution(json.dumps(dist)) for name, dist in space.items()}
 
 
-def space_of(config: StudyConfig | ComparisonConfig) -> Space:
-    """What the trials of a search or of a comparison draw from."""
-    if isinstance(config, StudyConfig):
-        return space_from_json(config.space)
-    return {
-        "arm": CategoricalDistribution(tuple(config.arms)),
-        "replicate": IntDistribution(1, MAX_REPLICATES),
-    }
+def space_of(config: StudyConfig) -> Space:
+    """What the trials of a study draw from."""
+    return space_from_json(config.distributions())
 
 
 def describe(distribution: BaseDistribution) -> str:

@@ -30,7 +30,7 @@ from study.journal import (
     trial_status,
 )
 from study.progress import format_duration, format_params
-from study.study_file import config_of, is_comparison, load_study_json, resume_command
+from study.study_file import config_of, load_study_json, resume_command
 from study.terminal import Terminal
 from study.text import escape
 
@@ -116,9 +116,9 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
         journal = read_journal(folder)
     trials = [trial for trial in journal.trials if trial.params]
     ended = [trial for trial in trials if trial.state.is_finished()]
-    complete = [] if is_comparison(study) else [t for t in ended if trial_status(t) == "complete"]
+    complete = [t for t in ended if trial_status(t) == "complete"] if config.is_ranked else []
     planned = num_planned(config, journal.trials)
-    resume = resume_command(study, uri or folder, session["address"])
+    resume = resume_command(config, uri or folder, session["address"])
     return StudyStatus(
         name=config.name,
         planned=planned,

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from study.comparison import ComparisonConfig
-from study.config import StorageError, StudyConfig, UserError
+from study.config import SearchConfig, StorageError, StudyConfig, UserError
 from study.files import open_plain, require_uri
 from study.text import command_line, one_line, shown
 
 FORMAT_VERSION = 2
+KINDS = {config.kind: config for config in (SearchConfig, ComparisonConfig)}
 
 
 def load_study_json(path: Path) -> dict[str, Any]:
@@ -55,38 +56,35 @@ def load_study_json(path: Path) -> dict[str, Any]:
     return study
 
 
-def config_of(study: dict[str, Any]) -> StudyConfig | ComparisonConfig:
+def config_of(study: dict[str, Any]) -> StudyConfig:
     """The configuration in ``study.json``'s content.
 
     Raises:
         UserError: It is not a possible one.
     """
-    return (ComparisonConfig if is_comparison(study) else StudyConfig)(**study["config"])
+    return KINDS[study["kind"]](**study["config"])
 
 
-def is_comparison(study: dict[str, Any]) -> bool:
-    """Whether ``study.json``'s content is of a comparison, not of a search."""
-    return "arms" in study["config"]
-
-
-def resume_command(study: dict[str, Any], path: Path | str, address: str | None = None) -> str:
-    """The command that continues the study, to be pasted into a shell.
+def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:
+    """The command that continues a study, to be pasted into a shell.
 
     Args:
-        study: The content of its ``study.json``.
+        config: The study's.
         path: Its folder or URI.
         address: Of the Ray cluster that it joins, if any.
     """
-    module = "study.compare" if is_comparison(study) else "study.run"
-    return command_line(module, "--resume", path, *(["--address", address] if address else []))
+    where = ["--address", address] if address else []
+    return command_line(config.module, "--resume", path, *where)
 
 
 def _check(study: dict[str, Any]) -> None:
     """Raise `ValueError` for what is missing or of another kind than readers rely on."""
-    _field(study, "config", dict)
-    comparison = is_comparison(study)
+    of_a_comparison = "arms" in _field(study, "config", dict)  # earlier versions named no kind
+    if study.setdefault("kind", "comparison" if of_a_comparison else "search") not in KINDS:
+        raise ValueError(f"kind is {shown(study['kind'])}; the kinds are {', '.join(KINDS)}")
     try:
-        study["config"] = config_of(study).to_json()  # with the defaults of what it lacks
+        config = config_of(study)
+        study["config"] = config.to_json()  # with the defaults of what it lacks
         if study.setdefault("storage", None) is not None:
             require_uri("storage", study["storage"])
     except UserError as error:
@@ -96,7 +94,7 @@ def _check(study: dict[str, Any]) -> None:
     split = _field(data, "split", dict)
     _count(split, "train")
     _count(split, "validation")
-    if split.setdefault("evaluated", None if comparison else "validation") not in (
+    if split.setdefault("evaluated", "validation" if config.is_ranked else None) not in (
         "test", "validation",
     ):  # fmt: skip
         raise ValueError("data.split.evaluated is neither test nor validation")

@@ -33,6 +33,7 @@ def study_content(config, split=None):
     }  # fmt: skip
     return {
         "format_version": FORMAT_VERSION,
+        "kind": config.kind,
         "config": config.to_json(),
         "data": {"dataset": "mnist", "split": split or SPLIT},
         "sessions": [session],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from study.config import StudyConfig
+from study.config import SearchConfig
 from study.data import ImageData, default_data_dir, load_splits
 from study.history import History
 from study.results import StudyResults, load_study, write_json, write_tables
@@ -106,7 +106,9 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
                 "error": "<out of memory>" if status == "failed" else None,
             }
         )  # fmt: skip
-    config = StudyConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=len(trials), epochs=3)
+    config = SearchConfig(
+        "made-up", space_to_json(DEFAULT_SPACE), num_samples=len(trials), epochs=3
+    )
     write_json(folder / "study.json", study_content(config))
     write_tables(folder, rows, histories)
     return load_study(folder)

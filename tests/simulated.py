@@ -23,7 +23,7 @@ from ray.tune.experiment import Experiment
 from study import record
 from study.cluster import Slots
 from study.comparison import ComparisonConfig
-from study.config import StudyConfig, TrialConfig
+from study.config import SearchConfig, TrialConfig
 from study.data import ImageData
 from study.history import HISTORY_FILE, STATE_FILE, History
 from study.journal import num_planned, trial_status
@@ -40,7 +40,7 @@ ENDS = ("complete", "complete", "complete", "pruned", "diverged", "failed")
 
 def search_config(num_samples=5, **more):
     fixed = {"epochs": 3, "sampler": "random", "scheduler": "none", **more}
-    return StudyConfig("n", space_to_json(DEFAULT_SPACE), num_samples=num_samples, **fixed)
+    return SearchConfig("n", space_to_json(DEFAULT_SPACE), num_samples=num_samples, **fixed)
 
 
 def comparison_config(replicates=2, **more):
@@ -107,7 +107,7 @@ class Session:
     def __init__(self, folder: Path, config, *, resume: bool, retry: bool = False) -> None:
         self.storage = Storage(folder)
         self.config = config
-        self.keep = isinstance(config, ComparisonConfig)
+        self.keep = config.keeps_predictions
         self.acknowledged: dict[str, History] = {}
         self._lock = record.locked(folder, resume=resume)
         self._lock.__enter__()
@@ -247,7 +247,7 @@ def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None
         )
         expected = history_of(
             TrialConfig(**{**asdict(made_with), "seed": row["seed"]}), row["epochs_run"],
-            keep=isinstance(config, ComparisonConfig),
+            keep=config.keeps_predictions,
         )  # fmt: skip
         if trial_id in acknowledged:
             assert row["status"] == acknowledged[trial_id].status

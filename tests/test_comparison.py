@@ -27,7 +27,7 @@ def test_the_reports_comparison_is_the_reports_configuration_at_three_batch_size
     assert trial == TrialConfig(seed=trial.seed)
     assert [p["arm"] for p in made.points] == ["32", "64", "512"] * 2
     assert [p["replicate"] for p in made.points] == [1, 1, 1, 2, 2, 2]
-    assert made.num_samples == 6
+    assert made.num_trials == 6
 
 
 def test_replicates_are_paired_by_seed_whatever_the_arm_and_the_number():

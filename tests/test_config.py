@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.config import NUM_TRAIN_EXAMPLES, StudyConfig, TrialConfig, UserError, trial_seed
+from study.config import NUM_TRAIN_EXAMPLES, SearchConfig, TrialConfig, UserError, trial_seed
 from study.record import load_config
 from study.space import DEFAULT_SPACE, space_to_json
 from study.text import shown
@@ -70,7 +70,7 @@ def test_the_whole_training_split_is_a_possible_batch():
 
 
 def test_study_makes_its_trials():
-    study = StudyConfig("s", SPACE, model="resnet18", epochs=3, optimizer="sgd", precision="fp32")
+    study = SearchConfig("s", SPACE, model="resnet18", epochs=3, optimizer="sgd", precision="fp32")
     params = {"batch_size": 64, "lr": 0.5, "gamma": 0.9, "width_mult": 2.0}
     trial = study.trial_config(params, 7)
     assert trial == TrialConfig(
@@ -81,7 +81,7 @@ def test_study_makes_its_trials():
         seed=trial_seed(1, 7),
         **params,
     )
-    assert StudyConfig(**study.to_json()) == study
+    assert SearchConfig(**study.to_json()) == study
 
 
 def choice(*values: Any) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def between(low: Any, high: Any, **more: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_what_a_file_of_somebody_else_says_is_checked(field, value):
     with pytest.raises(UserError) as error:
-        StudyConfig(**{"name": "s", "space": SPACE, field: value})
+        SearchConfig(**{"name": "s", "space": SPACE, field: value})
     assert str(error.value).isprintable()
 
 

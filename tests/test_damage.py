@@ -89,7 +89,7 @@ def stop_in_the_middle(session: Session) -> None:
 
 def make(folder: Path, config, *, finished: bool) -> list[dict[str, bytes]]:
     """A study that was stopped once and extended once; returns its files at earlier moments."""
-    grows = "replicates" if isinstance(config, ComparisonConfig) else "num_samples"
+    grows = config.grows
     moments = []
     stop_in_the_middle(Session(folder, config, resume=False))
     moments.append(copies_of(folder))

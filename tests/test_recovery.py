@@ -242,13 +242,13 @@ def test_failed_trials_run_again_beside_the_planned_ones(folder, config):
     assert again["status"].tolist() == ["complete"] * len(failed)
     assert again["seed"].tolist() == failed["seed"].tolist()
     assert len(run_study(folder, config, resume=True, retry=True).trials) == len(after.trials)
-    grows = "replicates" if hasattr(config, "replicates") else "num_samples"
+    grows = config.grows
     larger = replace(config, **{grows: getattr(config, grows) + 1})
     extended = run_study(folder, larger, resume=True).trials
     if grows == "replicates":
         complete = extended[extended["status"] != "failed"]
         assert complete.groupby("arm")["replicate"].apply(set).tolist() == [{1, 2, 3, 4}] * 2
-    assert len(extended) == larger.num_samples + len(failed)
+    assert len(extended) == larger.num_trials + len(failed)
 
 
 def test_values_are_kept_exactly(folder):

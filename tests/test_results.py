@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import StudyConfig, UserError
+from study.config import SearchConfig, UserError
 from study.files import open_plain
 from study.history import History
 from study.results import (
@@ -23,7 +23,7 @@ from study.results import (
 from study.space import DEFAULT_SPACE, space_to_json
 from tests.compared import study_content, write_comparison
 
-CONTENT = study_content(StudyConfig("a", space_to_json(DEFAULT_SPACE)))
+CONTENT = study_content(SearchConfig("a", space_to_json(DEFAULT_SPACE)))
 
 
 def history(accuracies, losses_per_epoch=3):

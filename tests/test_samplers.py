@@ -7,13 +7,13 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from study.config import SAMPLERS, StudyConfig
+from study.config import SAMPLERS, SearchConfig
 from study.samplers import at, first_points, make_sampler
 from study.space import DEFAULT_SPACE, space_to_json
 
 
 def config(space=DEFAULT_SPACE, **kwargs):
-    return StudyConfig("s", space_to_json(space), **{"num_samples": 40, **kwargs})
+    return SearchConfig("s", space_to_json(space), **{"num_samples": 40, **kwargs})
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -191,15 +191,12 @@ class Schedule(RuleBasedStateMachine):
         self.backup, self.whole = None, True
 
     def grow(self, more):
-        if hasattr(self.config, "replicates"):
-            self.config = replace(self.config, replicates=self.config.replicates + more)
-        else:
-            self.config = replace(self.config, num_samples=self.config.num_samples + more)
+        grows = self.config.grows
+        self.config = replace(self.config, **{grows: getattr(self.config, grows) + more})
 
     def open_as(self, config, retry):
         """With what study.json says, edited or not, grown as far as this study has."""
-        grows = "replicates" if hasattr(config, "replicates") else "num_samples"
-        config = replace(config, **{grows: getattr(self.config, grows)})
+        config = replace(config, **{config.grows: getattr(self.config, config.grows)})
         self.session = Session(self.folder, config, resume=True, retry=retry)
 
     def renew_recorder(self):

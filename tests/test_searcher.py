@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import ASHAScheduler
 
-from study.config import StudyConfig, UserError
+from study.config import SearchConfig, UserError
 from study.history import History
 from study.journal import JOURNAL_FILE, trial_status
 from study.recovery import recover
@@ -33,7 +33,7 @@ FEW = {"num_samples": 6, "epochs": 3, "sampler": "random"}
 
 
 def config(**kwargs):
-    return StudyConfig("s", space_to_json(DEFAULT_SPACE), **{**FEW, **kwargs})
+    return SearchConfig("s", space_to_json(DEFAULT_SPACE), **{**FEW, **kwargs})
 
 
 def never_runs(config):

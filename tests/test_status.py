@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study import status
-from study.config import StudyConfig, UserError
+from study.config import SearchConfig, UserError
 from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
@@ -28,7 +28,7 @@ def shown(folder, uri=None):
 @pytest.fixture
 def folder(made_up):
     """A study of six trials that stands in the middle: its journal is Optuna's own."""
-    config = StudyConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=6, epochs=3)
+    config = SearchConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=6, epochs=3)
     study = load_study_json(made_up.path)
     study["config"] = config.to_json()
     study["sessions"][-1].update(host="a-host", address=None)

@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from study.comparison import COMPARISONS, ComparisonConfig
-from study.config import StudyConfig, UserError
+from study.config import SearchConfig, UserError
 from study.space import DEFAULT_SPACE, space_to_json
 from study.study_file import (
     FORMAT_VERSION,
-    is_comparison,
+    config_of,
     load_study_json,
     resume_command,
 )
 from tests.compared import study_content
 
-SEARCH = study_content(StudyConfig("a-search", space_to_json(DEFAULT_SPACE)))
+SEARCH = study_content(SearchConfig("a-search", space_to_json(DEFAULT_SPACE)))
 COMPARISON = study_content(
     ComparisonConfig("a.comparison", "Which?", COMPARISONS["models"].select(None))
 )
@@ -63,8 +63,18 @@ def changed(content, path, value):
 def test_the_results_that_lie_here_are_read(folder):
     study = load_study_json(folder)
     assert study["config"]["name"] == folder.name
-    assert is_comparison(study) == (folder.name != "search")
+    kind = "search" if folder.name == "search" else "comparison"
+    assert (study["kind"], config_of(study).kind) == (kind, kind)
     assert study["storage"] is None
+
+
+@pytest.mark.parametrize("content", [SEARCH, COMPARISON], ids=["search", "comparison"])
+def test_a_study_says_its_kind_and_one_of_an_earlier_version_shows_it(tmp_path, content):
+    earlier = {name: value for name, value in content.items() if name != "kind"}
+    assert read(tmp_path, earlier)["kind"] == content["kind"]
+    other = {"search": "comparison", "comparison": "search"}[content["kind"]]
+    for kind in (other, "sweep", None, []):
+        refused(tmp_path, {**content, "kind": kind})
 
 
 @pytest.mark.parametrize("content", [SEARCH, COMPARISON], ids=["search", "comparison"])
@@ -211,8 +221,10 @@ def test_a_start_without_its_zone_is_refused(tmp_path, started):
 
 
 def test_the_command_that_resumes_survives_a_shell():
-    assert resume_command(SEARCH, "results/a") == "python -m study.run --resume results/a"
+    assert (
+        resume_command(config_of(SEARCH), "results/a") == "python -m study.run --resume results/a"
+    )
     for path in ("r dir \u00fc #1 100%", "$(touch x)", "a'b", "s3://b/c?d=e&f=g"):
-        command = resume_command(COMPARISON, Path(path), "auto; touch x #")
+        command = resume_command(config_of(COMPARISON), Path(path), "auto; touch x #")
         expected = ["python", "-m", "study.compare", "--resume", str(Path(path))]
         assert shlex.split(command) == [*expected, "--address", "auto; touch x #"]
