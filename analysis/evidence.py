@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.config import HYPERPARAMETERS, UserError
-from study.results import StudyResults, load_predictions, load_study
+from study.errors import UserError
+from study.hyperparameters import HYPERPARAMETERS
+from study.results import StudyResults, differs, load_predictions, load_study
 from study.study_file import config_of
 
 # What the arms of a comparison differ in, and so what it is about.
@@ -180,7 +181,7 @@ def _check_arms(results: StudyResults) -> None:
     for trial in trials.to_dict("records"):
         planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):
-            if trial[name] != (expected := getattr(planned, name)):
+            if differs(trial[name], expected := getattr(planned, name)):
                 raise UserError(
                     f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as "
                     "its arm in study.json; one of the two is of another study"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.intervals import wilson
-from study.config import HYPERPARAMETERS
+from study.hyperparameters import HYPERPARAMETERS
 from study.results import STATUSES, rank_trials
 
 WINDOWS = 60  # of a loss curve, equally wide on a logarithmic axis

@@ -23,8 +23,8 @@ from analysis.evidence import Evidence, load_evidence
 from analysis.render import Exhibit, slug, write, write_csv
 from analysis.sections import gaps, lead, make_sections, sources
 from study.cli import Parser, guarded, place
-from study.config import UserError
 from study.data import default_data_dir, load_splits, open_test_set
+from study.errors import UserError
 from study.files import replacing
 from study.terminal import Terminal
 

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
-from study.config import NUM_TRAIN_EXAMPLES
 from study.data import SPLIT_SEED, fetch, stratified_split
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.models import ModifiedResNet18
 
 TEST_BATCH_SIZE = 1000

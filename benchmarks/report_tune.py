@@ -13,7 +13,7 @@ from ray import tune
 
 from benchmarks.reference import ReportLoop, loader_splits
 from study import cluster
-from study.config import NUM_TRAIN_EXAMPLES
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 
 
 def train_report(config: dict[str, Any]) -> None:

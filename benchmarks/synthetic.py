@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from study.config import NUM_TRAIN_EXAMPLES
 from study.history import HISTORY_FILE, STATE_FILE, History
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 
 START_UP_S = 300.0
 

@@ -24,8 +24,8 @@ import torch
 
 from benchmarks import equivalence, machine
 from benchmarks.workers import Worker
-from study.config import NUM_TRAIN_EXAMPLES
 from study.data import default_data_dir
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.kernels import keep_freed_memory
 
 ARMS = ("report", "example", "fp32", "bf16")  # the last two are ours

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from study.config import LONGEST_NAME, StudyConfig, UserError, require_name, require_positive
+from study.config import LONGEST_NAME, StudyConfig, require_name
 from study.data import default_data_dir
+from study.errors import UserError, require_positive
 from study.files import is_uri, require_uri
 from study.progress import format_duration
 from study.study_file import load_study_json, resume_command

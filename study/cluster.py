@@ -20,7 +20,7 @@ import ray
 import yaml
 from ray._private import ray_constants
 
-from study.config import UserError, require_positive
+from study.errors import UserError, require_positive
 from study.text import one_line, shown
 
 CONNECT_TIMEOUT_S = 5

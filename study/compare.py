@@ -24,7 +24,7 @@ from study.cli import (
     show_next,
 )
 from study.comparison import COMPARISONS, ComparisonConfig, find_comparison
-from study.config import UserError
+from study.errors import UserError
 from study.text import command_line
 
 EPILOG = """examples:

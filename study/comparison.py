@@ -29,19 +29,17 @@ from typing import Any
 
 from study.config import (
     DATASETS,
-    NUM_TRAIN_EXAMPLES,
     NUM_TRAINING_IMAGES,
     PRECISIONS,
     StudyConfig,
     TrialConfig,
-    UserError,
-    require_choice,
     require_name,
-    require_positive,
     require_seed,
     require_types,
     trial_seed,
 )
+from study.errors import UserError, require_choice, require_positive
+from study.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
 from study.text import shown
 
 PROTOCOLS = ("split", "paper")
@@ -50,8 +48,7 @@ MIN_VALIDATION = 1000  # images left to evaluate on
 
 # What an arm may set; the rest is the comparison's.
 ARM_SETTINGS = (
-    "model", "batch_size", "lr", "gamma", "width_mult", "optimizer", "dropout", "batch_norm",
-    "train_examples",
+    "model", *HYPERPARAMETERS, "dropout", "batch_norm", "train_examples",
 )  # fmt: skip
 
 
@@ -143,6 +140,7 @@ class ComparisonConfig(StudyConfig):
     keeps_predictions = True
     sampler = "given"
     scheduler = "none"
+    optimizer = TrialConfig.optimizer
 
     name: str
     title: str

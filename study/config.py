@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar
 
+from study.errors import UserError, require_choice, require_positive
+from study.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES, Hyperparameter
 from study.text import escape, shown
 
 MODELS = ("cnn", "resnet18")
 DATASETS = ("mnist", "fashion-mnist")
-OPTIMIZERS = ("adadelta", "sgd", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16")
 SAMPLERS = ("tpe", "qmc", "random", "gp", "cmaes")
 SCHEDULERS = ("asha", "none")
 
-# Of the training images; the remaining 10 000 are the validation split.
 NUM_TRAINING_IMAGES = 60_000
-NUM_TRAIN_EXAMPLES = 50_000
 NUM_TEST_IMAGES = 10_000
-
-HYPERPARAMETERS = ("batch_size", "lr", "gamma", "width_mult")
-CHOICES = ("batch_size", "width_mult")  # a search draws them from a list, the others from a range
-# Beyond these nothing is learned: nothing moves or all overflows, nothing fits or is left.
-LIMITS: Mapping[str, tuple[float, float]] = {"lr": (1e-8, 1e20), "width_mult": (0.05, 32)}
-MOST = 10**9  # of what is counted: trials, epochs, images
-
-# Appendix B of the report: its defaults for batch size, learning rate and gamma.
-REPORT_HYPERPARAMETERS: Mapping[str, float] = {
-    "batch_size": 512,
-    "lr": 1.0,
-    "gamma": 0.7,
-    "width_mult": 1.0,
-}
 
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
@@ -47,30 +31,6 @@ MODE = "max"
 
 ASHA_GRACE_EPOCHS = 1  # a trial is first judged after this epoch,
 ASHA_REDUCTION = 3  # then after 3, 9, ... epochs; the best third goes on
-
-
-class UserError(Exception):
-    """A mistake the user can mend; its text is one line that says how."""
-
-
-class StorageError(UserError):
-    """Files cannot be read or written now. What they hold is not damaged, and not lost."""
-
-
-def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise `UserError` unless `value` is one of `choices`."""
-    if value not in choices:
-        raise UserError(f"{name}: unknown value {shown(value)}; choose one of {', '.join(choices)}")
-
-
-def require_positive(name: str, value: float, *, integer: bool = False) -> None:
-    """Raise `UserError` unless `value` is a finite number above zero; a whole one is limited."""
-    number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not number or value <= 0 or (isinstance(value, float) and not math.isfinite(value)):
-        kind = "a whole number" if integer else "a finite number"
-        raise UserError(f"{name}: {shown(value)} is not {kind} above zero")
-    if integer and value > MOST:
-        raise UserError(f"{name}: {shown(value)} is too large; use at most {MOST}")
 
 
 def require_name(name: str, value: str) -> None:
@@ -99,57 +59,50 @@ def require_types(config: Any) -> None:
             raise UserError(f"{field.name}: {shown(value)} holds what cannot be shown")
 
 
-def check_hyperparameter(name: str, value: float, flag: str | None = None) -> None:
-    """Raise `UserError` unless `value` is possible for the hyperparameter `name`.
+def require_applies(
+    hyperparameter: Hyperparameter, optimizers: Sequence[str], flag: str | None = None
+) -> None:
+    """Raise `UserError` unless one of the optimizers has the hyperparameter."""
+    if not any(map(hyperparameter.applies, optimizers)):
+        raise UserError(
+            f"{flag or hyperparameter.name}: the optimizer {optimizers[0]} has none; leave it out, "
+            f"or use {' or '.join(hyperparameter.default_of)}"
+        )
+
+
+def check_space(space: Mapping[str, Any], optimizer: str) -> None:
+    """Raise `UserError` unless `space` has a possible distribution of each hyperparameter.
 
     Args:
-        name: One of `HYPERPARAMETERS`.
-        value: The value to check.
-        flag: How the user spells it; `name` where omitted.
+        space: In Optuna's JSON notation.
+        optimizer: Of the trials, if they draw none.
     """
-    flag = flag or name
-    require_positive(flag, value, integer=name == "batch_size")
-    if name == "batch_size" and value > NUM_TRAIN_EXAMPLES:
-        raise UserError(
-            f"{flag}: {value} is larger than the training split of {NUM_TRAIN_EXAMPLES} examples; "
-            f"use at most {NUM_TRAIN_EXAMPLES}"
-        )
-    low, high = LIMITS.get(name, (0, math.inf))
-    if not low <= value <= high:
-        raise UserError(f"{flag}: {shown(value)} is out of range; use {low:g} to {high:g}")
-    if name == "gamma" and value > 1:
-        raise UserError(
-            f"{flag}: {shown(value)} would raise the learning rate each epoch; use a value in "
-            "(0, 1]"
-        )
-
-
-def check_space(space: Mapping[str, Any]) -> None:
-    """Raise `UserError` unless `space` has a possible distribution of each hyperparameter."""
-    if set(space) != set(HYPERPARAMETERS):
-        raise UserError(f"space: {shown(list(space))} is not of {', '.join(HYPERPARAMETERS)}")
+    needed = [name for name, each in HYPERPARAMETERS.items() if each.space]
+    if not set(needed) <= set(space) <= set(HYPERPARAMETERS):
+        raise UserError(f"space: {shown(list(space))} is not of {', '.join(needed)}")
+    optimizers = [optimizer]
     for name, distribution in space.items():
+        each = HYPERPARAMETERS[name]
         match distribution:
             case {
                 "name": "CategoricalDistribution",
                 "attributes": {"choices": [_, *_] as values, **rest},
                 **more,
-            } if name in CHOICES and not rest and not more:
+            } if each.kind == "choice" and not rest and not more:
                 pass
             case {
                 "name": "FloatDistribution",
                 "attributes": {"low": low, "high": high, "log": bool(), "step": None, **rest},
                 **more,
-            } if name not in CHOICES and not rest and not more:
+            } if each.kind != "choice" and not rest and not more:
                 values = [low, high]
             case _:
                 raise UserError(f"space: {name}: {shown(distribution)} is no distribution of it")
-        for value in values:
-            check_hyperparameter(name, value, f"space: {name}")
-        if name in CHOICES and len(set(values)) < len(values):
-            raise UserError(f"space: {name}: a value is given twice in {shown(values)}")
-        if name not in CHOICES and values[0] > values[1]:
-            raise UserError(f"space: {name}: the smallest is above the largest in {shown(values)}")
+        each.check_values(values, f"space: {name}")
+        if name == "optimizer":
+            optimizers = values
+    for name in space:
+        require_applies(HYPERPARAMETERS[name], optimizers, HYPERPARAMETERS[name].flag)
 
 
 @dataclass(frozen=True)
@@ -164,7 +117,7 @@ class TrialConfig:
         gamma: Factor on the learning rate after each epoch (StepLR).
         width_mult: Factor on every hidden width.
         epochs: Passes over the training split.
-        optimizer: One of `OPTIMIZERS`.
+        optimizer: One of `study.hyperparameters.OPTIMIZERS`.
         precision: Arithmetic of the forward and backward pass, one of `PRECISIONS`.
         seed: Root of the trial's init, order, dropout and subset streams.
         dropout: Whether the network has dropout; None: as the report's has.
@@ -189,11 +142,15 @@ class TrialConfig:
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)
         require_choice("dataset", self.dataset, DATASETS)
-        require_choice("optimizer", self.optimizer, OPTIMIZERS)
+        HYPERPARAMETERS["optimizer"].check(self.optimizer)
         require_choice("precision", self.precision, PRECISIONS)
         require_positive("epochs", self.epochs, integer=True)
-        for name in HYPERPARAMETERS:
-            check_hyperparameter(name, getattr(self, name))
+        for name, each in HYPERPARAMETERS.items():
+            if getattr(self, name) is None:  # then it is the optimizer's default, or nobody's
+                object.__setattr__(self, name, each.default_for(self.optimizer))
+            if getattr(self, name) is not None or each.default is not None:
+                require_applies(each, [self.optimizer])
+                each.check(getattr(self, name))
         for name in ("dropout", "batch_norm"):
             if not isinstance(getattr(self, name), (bool, NoneType)):
                 raise UserError(f"{name}: {getattr(self, name)!r} is neither true nor false")
@@ -227,6 +184,7 @@ class StudyConfig(ABC):
             ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
         sampler: One of `SAMPLERS`, or ``given``: the trials are `points`.
         scheduler: One of `SCHEDULERS`.
+        optimizer: Of the trials that neither draw nor are given one.
     """
 
     kind: ClassVar[str]
@@ -242,6 +200,7 @@ class StudyConfig(ABC):
     protocol: str
     sampler: str
     scheduler: str
+    optimizer: str
 
     @property
     @abstractmethod
@@ -266,6 +225,14 @@ class StudyConfig(ABC):
     @abstractmethod
     def distributions(self) -> dict[str, dict[str, Any]]:
         """What its trials draw, in Optuna's JSON notation."""
+
+    def draws(self, params: Mapping[str, Any]) -> list[str]:
+        """The names of what a trial draws.
+
+        Args:
+            params: What it has drawn so far: what comes later may depend on it.
+        """
+        return list(self.distributions())
 
     @abstractmethod
     def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
@@ -320,12 +287,12 @@ class SearchConfig(StudyConfig):
         require_choice("--scheduler", self.scheduler, SCHEDULERS)
         require_choice("--model", self.model, MODELS)
         require_choice("--dataset", self.dataset, DATASETS)
-        require_choice("--optimizer", self.optimizer, OPTIMIZERS)
+        HYPERPARAMETERS["optimizer"].check(self.optimizer, "--optimizer")
         require_choice("--precision", self.precision, PRECISIONS)
         require_positive("--num-samples", self.num_samples, integer=True)
         require_positive("--epochs", self.epochs, integer=True)
         require_seed(self.seed)
-        check_space(self.space)
+        check_space(self.space, self.optimizer)
 
     @property
     def num_trials(self) -> int:
@@ -341,6 +308,11 @@ class SearchConfig(StudyConfig):
         """`space`."""
         return self.space
 
+    def draws(self, params: Mapping[str, Any]) -> list[str]:
+        """The names in `space`, without what the trial's optimizer lacks."""
+        optimizer = params.get("optimizer", self.optimizer)
+        return [name for name in self.space if HYPERPARAMETERS[name].applies(optimizer)]
+
     def identity(self) -> list[Any]:
         """How earlier versions told two searches apart."""
         return [self.space, self.epochs, self.model, self.dataset]
@@ -351,10 +323,9 @@ class SearchConfig(StudyConfig):
             model=self.model,
             dataset=self.dataset,
             epochs=self.epochs,
-            optimizer=self.optimizer,
             precision=self.precision,
             seed=trial_seed(self.seed, number),
-            **params,
+            **{"optimizer": self.optimizer, **params},
         )
 
 

@@ -27,8 +27,9 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
-from study.config import NUM_TRAIN_EXAMPLES, UserError
+from study.errors import UserError
 from study.files import UNFINISHED, replacing, sync
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from study.config import StorageError, UserError
+from study.errors import StorageError, UserError
 from study.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"

@@ -14,7 +14,8 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
+from study.errors import UserError
 
 # In a checkpoint: the trainer's state, and what the trial has measured.
 STATE_FILE = "state.pt"

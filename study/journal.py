@@ -19,7 +19,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import StorageError, StudyConfig, UserError
+from study.config import StudyConfig
+from study.errors import StorageError, UserError
 from study.files import open_plain, sync
 from study.text import one_line
 

@@ -13,7 +13,7 @@ from ray import cloudpickle
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from study.config import UserError
+from study.errors import UserError
 from study.record import installed_versions
 from study.storage import Storage
 

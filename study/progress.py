@@ -169,7 +169,7 @@ class StudyProgress:
                 f"{epoch}/{self.epochs}",
                 ProgressBar(self.epochs, epoch, width=15),
                 f"{value:.2%}" if epoch else "",
-                *(format_value(params[name]) for name in self.columns),
+                *(format_value(params.get(name, "")) for name in self.columns),
             )
         best = "no trial complete yet" if self.ranked else ""
         if self.best:

@@ -32,9 +32,9 @@ from study.config import (
     NUM_TRAINING_IMAGES,
     StudyConfig,
     TrialConfig,
-    UserError,
 )
 from study.data import ImageData
+from study.errors import UserError
 from study.files import UNFINISHED, held, make_folder, require_plain
 from study.history import History
 from study.journal import JOURNAL_FILE, LOCK_FILE, trial_name, trial_status
@@ -45,7 +45,7 @@ from study.results import (
     write_tables,
 )
 from study.storage import Storage
-from study.study_file import FORMAT_VERSION, config_of, load_study_json
+from study.study_file import FORMAT_VERSIONS, config_of, load_study_json
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
@@ -122,7 +122,7 @@ def write_study_json(
     }
     earlier = load_study_json(folder)["sessions"] if resume else []
     content = {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSIONS[-1],
         "kind": config.kind,
         "config": config.to_json(),
         "storage": storage,

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config import StudyConfig, TrialConfig, UserError
+from study.config import StudyConfig, TrialConfig
+from study.errors import UserError
 from study.files import remove_unfinished
 from study.history import NOTHING, History, history_from_values
+from study.hyperparameters import HYPERPARAMETERS
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
@@ -29,15 +31,15 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.space import describe, space_from_json, space_of
+from study.results import differs
+from study.space import describe, space_from_json
 from study.storage import HISTORIES, RAY_FOLDER, Storage
 from study.tables import Tables
 from study.text import escape, shown
 
 FROM_TABLES = "the tables"
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
-CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
-              "epochs", "seed")  # fmt: skip
+CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ def trial_config_of(config: StudyConfig, trial: FrozenTrial) -> TrialConfig:
 
 def asked(trials: Iterable[FrozenTrial], config: StudyConfig) -> list[FrozenTrial]:
     """The trials whose hyperparameters are all drawn, which takes a line of the journal each."""
-    names = set(space_of(config))
-    return [trial for trial in trials if names <= set(trial.params)]
+    return [trial for trial in trials if set(config.draws(trial.params)) <= set(trial.params)]
 
 
 def recover(storage: Storage, config: StudyConfig) -> Recovered:
@@ -227,7 +228,7 @@ def _require_agreement(
         trial = known[trial_id].trial
         expected = asdict(known[trial_id].made_with)
         for name in CONFIGURED:
-            if row[name] != expected[name]:
+            if differs(row[name], expected[name]):
                 raise refuse(trial_id, "trials.parquet", f"{name} {expected[name]} and {row[name]}")
         both_ended = trial.state.is_finished() and row["status"] != "interrupted"
         if both_ended and row["status"] != trial_status(trial):

@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError
 
 from study import cluster
-from study.config import UserError
+from study.errors import UserError
 from study.signals import on_first_signal
 from study.terminal import Terminal
 

@@ -26,10 +26,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from study.config import MODELS, StorageError, UserError
+from study.config import MODELS
+from study.errors import StorageError, UserError
 from study.files import is_refusal, open_plain, replacing
 from study.history import COUNTS, ENDS, NOISE, NOTHING, NUM_CLASSES, VALUES, History
-from study.study_file import config_of, load_study_json, resume_command
+from study.hyperparameters import HYPERPARAMETERS
+from study.study_file import FORMAT_VERSIONS, config_of, load_study_json, resume_command
 from study.text import one_line
 
 STATUSES = (*ENDS, "interrupted")
@@ -48,12 +50,8 @@ TRIAL_COLUMNS = {
     "error": "string",
     "model": "string",
     "dataset": "string",
-    "optimizer": "string",
     "precision": "string",
-    "batch_size": "int64",
-    "lr": "float64",
-    "gamma": "float64",
-    "width_mult": "float64",
+    **{name: each.column for name, each in HYPERPARAMETERS.items()},
     "dropout": "boolean",
     "batch_norm": "boolean",
     "train_examples": "Int64",
@@ -87,8 +85,12 @@ STEP_COLUMNS = {
 TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
 # What a value may be; beyond it, no figure can show it.
 RANGES = {
-    **dict.fromkeys(("batch_size", "epoch", "step", "num_examples"), (1, np.inf)),
-    **dict.fromkeys(("lr", "gamma", "width_mult"), (0, np.finfo(float).max)),
+    **dict.fromkeys(("epoch", "step", "num_examples"), (1, np.inf)),
+    **{
+        name: (each.least, min(each.most, np.finfo(float).max))
+        for name, each in HYPERPARAMETERS.items()
+        if each.type is not str
+    },
     **dict.fromkeys(("best_val_accuracy", "last_val_accuracy", "val_accuracy"), (0, 1)),
 }
 # Log-probabilities are natural logarithms: of a confident model they tell apart what
@@ -126,6 +128,11 @@ def as_table(table: str, rows: Any) -> pd.DataFrame:
     """`rows` with exactly the columns and types of `table`; what is missing is empty."""
     columns = TABLES[table]
     return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
+
+
+def differs(value: Any, expected: Any) -> bool:
+    """Whether a table holds another value than `expected`, of which None is NA there."""
+    return (not pd.isna(value)) if expected is None else bool(pd.isna(value) or value != expected)
 
 
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
@@ -214,8 +221,8 @@ def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
         _require(file, frame, "model", frame["model"].isin(MODELS))
     for column, (low, high) in RANGES.items():
         if column in frame:
-            # Not measured is allowed of an accuracy alone.
-            unknown = frame[column].isna() & ("accuracy" in column)
+            may_be_unknown = "accuracy" in column or TRIAL_COLUMNS.get(column) == "Float64"
+            unknown = frame[column].isna() & may_be_unknown
             _require(file, frame, column, frame[column].between(low, high) | unknown)
     return frame
 
@@ -313,6 +320,10 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
             "have it written again with --resume"
         ) from None
+    for name, each in HYPERPARAMETERS.items():
+        if name in columns and name not in frame and each.since > FORMAT_VERSIONS[0]:
+            defaults = [each.default_for(optimizer) for optimizer in frame["optimizer"]]
+            frame[name] = pd.Series(defaults, frame.index, each.column)
     for column, kind in columns.items():
         if list(frame.columns).count(column) != 1:
             raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")

@@ -24,17 +24,11 @@ from study.cli import (
     show_counts,
     show_next,
 )
-from study.config import HYPERPARAMETERS, SearchConfig, UserError, require_positive
-from study.space import (
-    DEFAULT_SPACE,
-    OTHER_LR,
-    choices,
-    default_space,
-    describe,
-    interval,
-    space_from_json,
-    space_to_json,
-)
+from study.config import SearchConfig
+from study.errors import UserError, require_positive
+from study.hyperparameters import HYPERPARAMETERS, Hyperparameter
+from study.progress import format_value
+from study.space import Space, default_space, describe, distribution, space_from_json, space_to_json
 from study.text import command_line
 
 EPILOG = """examples:
@@ -53,7 +47,7 @@ Afterwards: python -m analysis.report results/NAME
 
 # Options that belong to the study: fixed when it is made, compared on --resume.
 STUDY_OPTIONS = (
-    "model", "dataset", "epochs", "optimizer", "precision", "sampler", "scheduler", "seed",
+    "model", "dataset", "epochs", "precision", "sampler", "scheduler", "seed",
 )  # fmt: skip
 
 
@@ -73,7 +67,6 @@ def make_parser() -> Parser:
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
     add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {SearchConfig.epochs})")
-    add("--optimizer", metavar="O", help="adadelta (default), sgd or adamw")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
     add("--sampler", metavar="S", help="tpe (default), qmc, random, gp or cmaes")
@@ -82,40 +75,36 @@ def make_parser() -> Parser:
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
 
     add = parser.add_argument_group(
-        "space", "Several batch sizes or widths are a choice; two learning rates or gammas are a "
-        "range; a single value fixes it."
+        "space", "A choice takes any number of values, a range its two ends; a single value is "
+        "fixed."
     ).add_argument  # fmt: skip
-    words = {name: describe(dist) for name, dist in DEFAULT_SPACE.items()}
-    others = ", ".join(f"with {name} {describe(dist)}" for name, dist in OTHER_LR.items())
-    add("--batch-size", type=int, nargs="+", metavar="N", help=f"default {words['batch_size']}")
-    add(
-        "--lr",
-        type=number,
-        nargs="+",
-        metavar="X",
-        help=f"of the first epoch; default {words['lr']}; {others}",
-    )
-    add(
-        "--gamma",
-        type=number,
-        nargs="+",
-        metavar="X",
-        help=f"factor after each epoch; default {words['gamma']}",
-    )
-    add("--width-mult", type=number, nargs="+", metavar="X",
-        help=f"factor on every hidden width; default {words['width_mult']}")  # fmt: skip
+    for each in HYPERPARAMETERS.values():
+        kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]
+        add(each.flag, type=kind[0], nargs="+", metavar=kind[1], help=help_of(each))
     add_running_options(parser)
     return parser
 
 
-def parse_space(args: argparse.Namespace) -> dict[str, Any]:
+def help_of(each: Hyperparameter) -> str:
+    """A hyperparameter and its default, in words."""
+    kind = "choice" if each.kind == "choice" else "range"
+    values = {"": each.space or (each.default,), **each.space_of}
+    if each.default_of:
+        values = {name: (value,) for name, value in each.default_of.items()}
+    defaults = [
+        (f"with {optimizer} " if optimizer else "") + describe(distribution(each.name, v))
+        for optimizer, v in values.items()
+    ]
+    return f"{kind}: {each.words} (default {'; '.join(defaults)})"
+
+
+def parse_space(args: argparse.Namespace) -> Space:
     """The hyperparameters given on the command line, as distributions."""
-    space: dict[str, Any] = {}
-    for name in HYPERPARAMETERS:
-        if (values := getattr(args, name)) is not None:
-            make = choices if name in ("batch_size", "width_mult") else interval
-            space[name] = make(name, values, "--" + name.replace("_", "-"))
-    return space
+    return {
+        name: distribution(name, values, each.flag)
+        for name, each in HYPERPARAMETERS.items()
+        if (values := getattr(args, name)) is not None
+    }
 
 
 def make_config(args: argparse.Namespace, earlier: SearchConfig | None) -> SearchConfig:
@@ -128,8 +117,12 @@ def new_config(args: argparse.Namespace) -> SearchConfig:
     given = {name: getattr(args, name) for name in (*STUDY_OPTIONS, "num_samples")}
     given = {name: value for name, value in given.items() if value is not None}
     name = folder_name(args, f"{given.get('model', 'cnn')}-{given.get('dataset', 'mnist')}")
-    space = {**default_space(given.get("optimizer", "adadelta")), **parse_space(args)}
-    return SearchConfig(name=name, space=space_to_json(space), **given)
+    given_space = parse_space(args)
+    optimizers = args.optimizer or [SearchConfig.optimizer]
+    if len(optimizers) == 1:
+        given_space.pop("optimizer", None)
+    space = space_to_json({**default_space(*optimizers), **given_space})
+    return SearchConfig(name=name, space=space, optimizer=optimizers[0], **given)
 
 
 def resumed_config(args: argparse.Namespace, config: SearchConfig) -> SearchConfig:
@@ -139,13 +132,14 @@ def resumed_config(args: argparse.Namespace, config: SearchConfig) -> SearchConf
         UserError: An option contradicts the study.
     """
     check_unchanged(args, config, STUDY_OPTIONS)
-    old_space = space_from_json(config.space)
-    for name, distribution in parse_space(args).items():
-        if distribution != old_space[name]:
-            flag = "--" + name.replace("_", "-")
+    fixed = {"optimizer": distribution("optimizer", [config.optimizer])}
+    old_space = {**fixed, **space_from_json(config.space)}
+    for name, given in parse_space(args).items():
+        if given != (old := old_space.get(name)):
             raise UserError(
-                f"{flag}: the study in {args.resume} was made with another space "
-                f"({describe(old_space[name])}); leave the option out, or start a new study"
+                f"{HYPERPARAMETERS[name].flag}: the study in {args.resume} was made with "
+                f"{describe(old) if old else 'none'}, not {describe(given)}; leave the option out, "
+                "or start a new study without --resume"
             )
     if args.num_samples is None:
         return config
@@ -174,14 +168,17 @@ def show_outcome(
     resume: str, folder: Path, config: SearchConfig, outcome: Any, console: Console
 ) -> None:
     """Print the best trials, the files written and the next commands."""
+    import pandas as pd
+
     from study.results import load_study, rank_trials
 
     trials = load_study(folder).trials
     show_counts(outcome, trials, console)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
-    columns = ("trial", "status", "accuracy", "loss", "batch", "lr", "gamma", "width", "epochs")
-    for column in columns:
+    searched = [each for name, each in HYPERPARAMETERS.items() if name in config.space]
+    labels = [each.label for each in searched]
+    for column in ("trial", "status", "accuracy", "loss", *labels, "epochs"):
         table.add_column(column, no_wrap=True)
     for row in rank_trials(trials).head(5).to_dict("records"):
         table.add_row(
@@ -189,7 +186,7 @@ def show_outcome(
             row["status"],
             f"{row['last_val_accuracy']:.2%}",
             f"{row['last_val_loss']:.4f}",
-            *(f"{row[name]:.4g}" for name in HYPERPARAMETERS),
+            *("" if pd.isna(row[each.name]) else format_value(row[each.name]) for each in searched),
             str(row["epochs_run"]),
         )
     console.print("Best trials, by validation accuracy after the last epoch:")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -41,13 +41,14 @@ def _all_first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]
         yield from ((config.kind, point) for point in config.points)
         return
     space = space_of(config)
-    yield "report", report_point(space)
+    yield "report", report_point(space, config.optimizer)
     if config.sampler in ("tpe", "gp"):
         count = min(num_warm_up(config), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))
         for row in sampler.random(count):
             values = zip(space.items(), row, strict=True)
-            yield "warm-up", {name: at(dist, float(u)) for (name, dist), u in values}
+            point = {name: at(dist, float(u)) for (name, dist), u in values}
+            yield "warm-up", {name: point[name] for name in config.draws(point)}
 
 
 def at(distribution: BaseDistribution, u: float) -> Any:
@@ -91,10 +92,12 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
     raise ValueError(config.sampler)
 
 
-def suggest(trial: optuna.Trial, space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+def suggest(trial: optuna.Trial, config: StudyConfig) -> dict[str, Any]:
     """Draw the hyperparameters that `trial` lacks; return all of them."""
     params: dict[str, Any] = {}
-    for name, distribution in space.items():
+    for name, distribution in space_of(config).items():
+        if name not in config.draws(params):
+            continue
         if isinstance(distribution, CategoricalDistribution):
             params[name] = trial.suggest_categorical(name, distribution.choices)
         elif isinstance(distribution, FloatDistribution):

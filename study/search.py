@@ -23,15 +23,8 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
 from study import cluster, data, kernels, preflight
-from study.config import (
-    ASHA_GRACE_EPOCHS,
-    ASHA_REDUCTION,
-    METRIC,
-    MODE,
-    StorageError,
-    StudyConfig,
-    UserError,
-)
+from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig
+from study.errors import StorageError, UserError
 from study.files import is_refusal
 from study.journal import num_planned, trial_name, trial_status
 from study.progress import StudyProgress

@@ -38,10 +38,9 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.recovery import Recovered
+from study.recovery import Recovered, asked
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
-from study.space import space_of
 from study.storage import Storage
 
 CHECKPOINTS = CheckpointConfig(checkpoint_frequency=1, num_to_keep=2)
@@ -109,7 +108,6 @@ class StudySearch(SearchAlgorithm):
     ) -> None:
         self._study = study
         self._config = config
-        self._space = space_of(config)
         self._max_concurrent = max_concurrent
         self._storage = storage
         self._recovered = recovered
@@ -184,7 +182,7 @@ class StudySearch(SearchAlgorithm):
 
     def _start(self, optuna_trial: optuna.Trial) -> Trial:
         """A new Ray trial for a fresh Optuna trial, or for one that never ran an epoch."""
-        params = suggest(optuna_trial, self._space)
+        params = suggest(optuna_trial, self._config)
         ray_trial = self._make_ray_trial(optuna_trial, params)
         # What lies there is torn, or of a trial that the journal does not know any more.
         self._storage.keep_only(ray_trial.trial_id, None)
@@ -207,7 +205,7 @@ class StudySearch(SearchAlgorithm):
                 self._report(optuna_trial, epoch)
             self._end(optuna_trial, ended.status or "failed", ended, error=ended.error)
             return self._ended(self._study.trials[frozen.number], ended)
-        if not set(self._space) <= set(frozen.params):
+        if not asked([frozen], self._config):
             return self._start(optuna_trial)
         ray_trial = self._make_ray_trial(frozen, frozen.params)
         found = self._newest_checkpoint(frozen, ray_trial, resumable=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from optuna.distributions import (
@@ -22,69 +23,60 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from study.config import REPORT_HYPERPARAMETERS, StudyConfig, UserError, check_hyperparameter
+from study.config import StudyConfig
+from study.hyperparameters import HYPERPARAMETERS, default_values
 
 Space = dict[str, BaseDistribution]
 
-DEFAULT_SPACE: Mapping[str, BaseDistribution] = {
-    "batch_size": CategoricalDistribution((32, 64, 128, 256, 512, 1024)),
-    "lr": FloatDistribution(0.03, 3.0, log=True),
-    "gamma": FloatDistribution(0.5, 1.0),
-    "width_mult": CategoricalDistribution((0.5, 1.0, 2.0)),
-}
-# Another optimizer's learning rates are of another size: two decades around its usual values.
-OTHER_LR: Mapping[str, FloatDistribution] = {
-    "sgd": FloatDistribution(0.003, 0.3, log=True),
-    "adamw": FloatDistribution(1e-4, 1e-2, log=True),
-}
+
+def default_space(*optimizers: str) -> Space:
+    """What a search draws from if nothing is given, with the learning rates of `optimizers`."""
+    return {name: distribution(name, v) for name, v in default_values(optimizers).items()}
 
 
-def default_space(optimizer: str) -> Space:
-    """`DEFAULT_SPACE`, with the learning rates of `optimizer`."""
-    return {**DEFAULT_SPACE, "lr": OTHER_LR.get(optimizer, DEFAULT_SPACE["lr"])}
+def distribution(name: str, values: Sequence[Any], flag: str | None = None) -> BaseDistribution:
+    """What a search draws a hyperparameter from.
 
-
-def choices(name: str, values: Sequence[float], flag: str) -> CategoricalDistribution:
-    """A choice among `values`; a single value fixes the hyperparameter.
+    Args:
+        name: One of `HYPERPARAMETERS`.
+        values: Those of a choice, the two ends of a range, or a single one that fixes it.
+        flag: How the user spells it; `name` if omitted.
 
     Raises:
-        UserError: A value is impossible or given twice.
+        UserError: A value is impossible, or there are too many.
     """
-    for value in values:
-        check_hyperparameter(name, value, flag)
-    if len(set(values)) < len(values):
-        raise UserError(f"{flag}: a value is given twice in {' '.join(map(str, values))}")
-    return CategoricalDistribution(tuple(values))
-
-
-def interval(name: str, values: Sequence[float], flag: str) -> FloatDistribution:
-    """The range ``min max``, or one value that fixes the hyperparameter.
-
-    Raises:
-        UserError: More than two values, an impossible value, or min > max.
-    """
-    for value in values:
-        check_hyperparameter(name, value, flag)
-    if len(values) > 2:
-        raise UserError(
-            f"{flag}: got {len(values)} values; give one (fixed) or two (smallest and largest)"
-        )
+    each = HYPERPARAMETERS[name]
+    each.check_values(values, flag)
+    if each.kind == "choice":
+        return CategoricalDistribution(tuple(values))
     low, high = values[0], values[-1]
-    if low > high:
-        raise UserError(f"{flag}: the smallest, {low}, is above the largest, {high}; swap them")
-    return FloatDistribution(low, high, log=name == "lr")
+    return FloatDistribution(low, high, log=each.kind == "log" and low > 0)
 
 
-def report_point(space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """The report's own hyperparameters, moved to the nearest point of `space`."""
+DEFAULT_SPACE: Mapping[str, BaseDistribution] = default_space("adadelta")
+
+
+def report_point(space: Mapping[str, BaseDistribution], optimizer: str) -> dict[str, Any]:
+    """The report's own hyperparameters, moved to the nearest point of `space`.
+
+    Args:
+        space: What a search draws from.
+        optimizer: Of its trials, if they draw none.
+    """
     point: dict[str, Any] = {}
     for name, distribution in space.items():
-        wanted = REPORT_HYPERPARAMETERS[name]
+        wanted = HYPERPARAMETERS[name].default_for(point.get("optimizer", optimizer))
+        if wanted is None:  # it has none; the sampler draws what the network needs
+            continue
         if isinstance(distribution, CategoricalDistribution):
-            point[name] = min(distribution.choices, key=lambda value: abs(float(value) - wanted))  # pyright: ignore[reportArgumentType] -- our choices are numbers
+            point[name] = min(distribution.choices, key=partial(_distance, wanted))
         elif isinstance(distribution, FloatDistribution):
             point[name] = min(max(wanted, distribution.low), distribution.high)
     return point
+
+
+def _distance(wanted: Any, value: Any) -> float:
+    return float(value != wanted) if isinstance(wanted, str) else abs(value - wanted)
 
 
 def space_to_json(space: Mapping[str, BaseDistribution]) -> dict[str, dict[str, Any]]:
@@ -105,7 +97,7 @@ def space_of(config: StudyConfig) -> Space:
 def describe(distribution: BaseDistribution) -> str:
     """A distribution in words, e.g. ``0.03 to 3 (log)``."""
     if isinstance(distribution, CategoricalDistribution):
-        return ", ".join(f"{value:g}" for value in distribution.choices)  # pyright: ignore[reportArgumentType] -- our choices are numbers
+        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in distribution.choices)
     assert isinstance(distribution, FloatDistribution)
     if distribution.single():
         return f"{distribution.low:g}"

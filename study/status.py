@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.config import UserError
+from study.errors import UserError
 from study.files import is_held, is_uri, require_plain, require_uri
 from study.journal import (
     JOURNAL_FILE,

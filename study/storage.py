@@ -24,7 +24,8 @@ from typing import Any
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
-from study.config import StorageError, TrialConfig, UserError
+from study.config import TrialConfig
+from study.errors import StorageError, UserError
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.history import HISTORY_FILE, STATE_FILE, History
 from study.text import one_line

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from study.comparison import ComparisonConfig
-from study.config import SearchConfig, StorageError, StudyConfig, UserError
+from study.config import SearchConfig, StudyConfig
+from study.errors import StorageError, UserError
 from study.files import open_plain, require_uri
 from study.text import command_line, one_line, shown
 
-FORMAT_VERSION = 2
+FORMAT_VERSIONS = (2,)  # that are read; the last one is written
 KINDS = {config.kind: config for config in (SearchConfig, ComparisonConfig)}
 
 
@@ -45,10 +46,11 @@ def load_study_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
     try:
         version = _field(_field({"it": study}, "it", dict), "format_version", object)
-        if version != FORMAT_VERSION:
+        if version not in FORMAT_VERSIONS:
+            known = " and ".join(map(str, FORMAT_VERSIONS))
             raise UserError(
-                f"{file}: results format {shown(version)}, this version reads format "
-                f"{FORMAT_VERSION}; use the version of mnist-study that made it"
+                f"{file}: results format {shown(version)}, this version reads format {known}; use "
+                "the version of mnist-study that made it"
             )
         _check(study)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from study.config import StorageError, UserError
+from study.errors import StorageError, UserError
 from study.history import FACTS, History
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 

@@ -21,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
 from study.data import DATASET_SPECS, ImageData, stratified_split
+from study.errors import UserError
 from study.kernels import library
 from study.kernels.adadelta import FusedAdadelta
 from study.models import MaskDropout, build_model, use_kernels
@@ -94,7 +95,7 @@ def make_optimizer(
     On CUDA it can be captured in a graph: its learning rate is a tensor.
 
     Args:
-        name: One of `study.config.OPTIMIZERS`.
+        name: One of `study.hyperparameters.OPTIMIZERS`.
         parameters: What to update.
         lr: Learning rate.
         device: Where the parameters are.

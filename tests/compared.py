@@ -16,7 +16,7 @@ from study.results import (
     write_predictions,
     write_tables,
 )
-from study.study_file import FORMAT_VERSION
+from study.study_file import FORMAT_VERSIONS
 
 NUM_TRAIN, NUM_IMAGES, EPOCHS = 10_000, 200, 6
 
@@ -32,7 +32,7 @@ def study_content(config, split=None):
         "host": "a-host", "python": "3.11.2", "versions": {"ray": "2.60.0"}, "git": None,
     }  # fmt: skip
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": FORMAT_VERSIONS[-1],
         "kind": config.kind,
         "config": config.to_json(),
         "data": {"dataset": "mnist", "split": split or SPLIT},

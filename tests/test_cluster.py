@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from study import cluster
-from study.config import UserError
+from study.errors import UserError
 
 
 @pytest.fixture

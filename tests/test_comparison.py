@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from study.comparison import COMPARISONS, Comparison, ComparisonConfig, find_comparison
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
+from study.errors import UserError
 
 
 def config(arms, **kwargs):

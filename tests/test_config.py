@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from study.config import NUM_TRAIN_EXAMPLES, SearchConfig, TrialConfig, UserError, trial_seed
+from study.config import SearchConfig, TrialConfig, trial_seed
+from study.errors import UserError
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.record import load_config
 from study.space import DEFAULT_SPACE, space_to_json
 from study.text import shown

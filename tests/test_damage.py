@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from study.comparison import ComparisonConfig
-from study.config import UserError
+from study.errors import UserError
 from study.journal import trial_status
 from study.record import load_config
 from study.results import load_predictions, load_study

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from study import data
-from study.config import DATASETS, UserError
+from study.config import DATASETS
+from study.errors import UserError
 
 # What the four originals' gzip headers hold beside torchvision's MD5 of the whole
 # .gz file: their names (with a dot) and times of 1996 and 1998. gzip at level 6

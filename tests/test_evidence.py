@@ -13,7 +13,7 @@ from analysis.predicted import mcnemar_by_seed
 from analysis.render import write
 from analysis.report import main
 from study.comparison import COMPARISONS
-from study.config import UserError
+from study.errors import UserError
 from tests.compared import write_comparison
 
 

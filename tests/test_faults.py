@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from study.config import UserError
+from study.errors import UserError
 from study.results import load_study
 from tests import studies
 from tests.studies import (

@@ -17,7 +17,8 @@ import pandas as pd
 import pytest
 import torch
 
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
+from study.errors import UserError
 from study.history import History
 from study.record import load_config
 from study.results import load_study

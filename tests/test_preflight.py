@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from study import preflight
-from study.config import UserError
+from study.errors import UserError
 from study.record import PACKAGES, installed_versions
 from study.storage import Storage
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from study.config import StorageError, UserError
+from study.errors import StorageError, UserError
 from study.files import is_held
 from study.record import check_new_folder, locked
 from study.results import load_study
@@ -31,7 +31,7 @@ def another_driver(folder, resume):
     code = f"""
 import sys
 from pathlib import Path
-from study.config import UserError
+from study.errors import UserError
 from study.record import locked
 try:
     with locked(Path(sys.argv[1]), resume={resume}):

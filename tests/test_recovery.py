@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import UserError
+from study.errors import UserError
 from study.history import HISTORY_FILE, History
 from study.recovery import recover
 from study.results import load_predictions, load_study

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import SearchConfig, UserError
+from study.config import SearchConfig
+from study.errors import UserError
 from study.files import open_plain
 from study.history import History
 from study.results import (

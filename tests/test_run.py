@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.config import UserError
+from study.errors import UserError
 from study.record import check_new_folder, load_config
 from study.run import make_parser, new_config, resumed_config
 from study.text import command_line, shown
@@ -224,8 +224,12 @@ def test_resuming_takes_the_studys_configuration(made):
 @pytest.mark.parametrize(
     ("argv", "reason"),
     [
-        (["--lr", "0.1", "2"], "made with another space"),
-        (["--batch-size", "64"], "made with another space"),
+        (["--lr", "0.1", "2"], r"--lr: .* was made with 0\.1 to 1 \(log\), not 0\.1 to 2 \(log\)"),
+        (
+            ["--batch-size", "64"],
+            "--batch-size: .* was made with 32, 64, 128, 256, 512, 1024, not 64",
+        ),
+        (["--optimizer", "sgd"], "--optimizer: .* was made with adadelta, not sgd"),
         (["--epochs", "4"], "was made with 3"),
         (["--model", "resnet18"], "was made with 'cnn'"),
         (["--sampler", "qmc"], "was made with 'tpe'"),
@@ -247,9 +251,11 @@ def test_a_damaged_configuration_is_refused(made, here, capsys):
 def test_help_teaches(capsys):
     with pytest.raises(SystemExit):
         run.main(["--help"])
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     assert "python -m study.run --num-samples 40" in text
-    assert "0.03 to 3 (log)" in text
+    assert (
+        "--lr X [X ...] range: learning rate of the first epoch (default 0.03 to 3 (log);" in text
+    )
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("7", 7)])

@@ -13,7 +13,8 @@ import pytest
 from benchmarks import scale, scale_driver
 from benchmarks.scale_driver import Measured, Options, Stopwatch
 from benchmarks.synthetic import SyntheticTrainable
-from study.config import NUM_TRAIN_EXAMPLES, TrialConfig
+from study.config import TrialConfig
+from study.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.results import EPOCH_COLUMNS
 from study.storage import RAY_FOLDER, Storage
 from study.train import EpochRecord

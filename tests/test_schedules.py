@@ -27,7 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from study.config import UserError
+from study.errors import UserError
 from study.record import load_config
 from study.results import load_study
 from tests.crashes import Death, Recorder

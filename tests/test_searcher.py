@@ -16,7 +16,8 @@ from ray import tune
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import ASHAScheduler
 
-from study.config import SearchConfig, UserError
+from study.config import SearchConfig
+from study.errors import UserError
 from study.history import History
 from study.journal import JOURNAL_FILE, trial_status
 from study.recovery import recover

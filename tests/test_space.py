@@ -3,13 +3,12 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from study.config import UserError
+from study.errors import UserError
 from study.space import (
     DEFAULT_SPACE,
-    choices,
     default_space,
     describe,
-    interval,
+    distribution,
     report_point,
     space_from_json,
     space_to_json,
@@ -31,34 +30,41 @@ def test_another_optimizer_has_other_learning_rates():
     assert describe(default_space("adamw")["lr"]) == "0.0001 to 0.01 (log)"
 
 
+def test_of_several_optimizers_the_learning_rates_of_all_are_searched():
+    assert describe(default_space("sgd", "adadelta")["lr"]) == "0.003 to 3 (log)"
+    assert describe(default_space("adamw", "sgd")["lr"]) == "0.0001 to 0.3 (log)"
+
+
 def test_a_single_value_fixes():
-    assert choices("batch_size", [64], "--batch-size").single()
-    assert interval("lr", [0.5], "--lr").single()
-    assert describe(interval("lr", [0.5], "--lr")) == "0.5"
+    assert distribution("batch_size", [64]).single()
+    assert distribution("lr", [0.5]).single()
+    assert describe(distribution("lr", [0.5])) == "0.5"
 
 
 def test_only_lr_is_log():
-    assert interval("lr", [0.1, 2], "--lr").log
-    assert not interval("gamma", [0.1, 1], "--gamma").log
+    assert distribution("lr", [0.1, 2]).log
+    assert not distribution("gamma", [0.1, 1]).log
 
 
 @pytest.mark.parametrize(
-    ("make", "name", "values", "reason"),
+    ("name", "values", "reason"),
     [
-        (interval, "lr", [2.0, 0.1], "swap them"),
-        (interval, "lr", [0.1, 0.2, 0.3], "got 3 values"),
-        (interval, "lr", [-1.0, 1.0], "above zero"),
-        (interval, "gamma", [0.5, 1.1], "raise the learning rate"),
-        (choices, "batch_size", [64, 64], "given twice"),
-        (choices, "batch_size", [64, 0], "above zero"),
-        (choices, "batch_size", [60000], "larger than the training split"),
-        (choices, "width_mult", [0.0], "above zero"),
+        ("lr", [2.0, 0.1], "swap them"),
+        ("lr", [0.1, 0.2, 0.3], "got 3 values"),
+        ("lr", [-1.0, 1.0], "above zero"),
+        ("gamma", [0.5, 1.1], "raise the learning rate"),
+        ("batch_size", [64, 64], "given twice"),
+        ("batch_size", [64, 0], "above zero"),
+        ("batch_size", [60000], "larger than the training split"),
+        ("width_mult", [0.0], "above zero"),
+        ("optimizer", ["sgd", "adam"], "unknown value 'adam'; choose one of adadelta, sgd, adamw"),
+        ("optimizer", ["sgd", "sgd"], "given twice"),
     ],
 )
-def test_impossible_spaces_are_refused(make, name, values, reason):
+def test_impossible_spaces_are_refused(name, values, reason):
     flag = "--" + name.replace("_", "-")
     with pytest.raises(UserError, match=f"^{flag}: .*{reason}"):
-        make(name, values, flag)
+        distribution(name, values, flag)
 
 
 def test_json_round_trip():
@@ -67,13 +73,13 @@ def test_json_round_trip():
 
 def test_report_point_is_the_reports_configuration_or_the_nearest():
     report = {"batch_size": 512, "lr": 1.0, "gamma": 0.7, "width_mult": 1.0}
-    assert report_point(DEFAULT_SPACE) == report
+    assert report_point(DEFAULT_SPACE, "adadelta") == report
     narrow = {
         "batch_size": CategoricalDistribution((32, 64)),
         "lr": FloatDistribution(0.1, 0.5, log=True),
         "gamma": FloatDistribution(0.9, 1.0),
         "width_mult": CategoricalDistribution((2.0,)),
     }
-    assert report_point(narrow) == {
+    assert report_point(narrow, "adadelta") == {
         "batch_size": 64, "lr": 0.5, "gamma": 0.9, "width_mult": 2.0,
     }  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 from optuna.trial import TrialState
 
 from study import status
-from study.config import SearchConfig, UserError
+from study.config import SearchConfig
+from study.errors import UserError
 from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json

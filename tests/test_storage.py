@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
+from study.errors import UserError
 from study.storage import Storage
 from tests.simulated import history_of
 from tests.test_results import history

@@ -16,8 +16,8 @@ import pytest
 from rich.table import Table
 
 from study.cli import guarded
-from study.config import UserError
 from study.data import default_data_dir
+from study.errors import UserError
 from study.progress import StudyProgress
 from study.results import load_study
 from study.terminal import Terminal

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from study.config import TrialConfig, UserError
+from study.config import TrialConfig
 from study.data import DATASET_SPECS, ImageData
+from study.errors import UserError
 from study.models import MaskDropout
 from study.train import DeviceImages, GraphedStep, Trainer, learning_state, resolve_precision
 from study.trainable import omp_threads

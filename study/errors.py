@@ -1,0 +1,33 @@
+"""Errors that the user can mend, and the checks that raise them."""
+
+from __future__ import annotations
+
+import math
+
+from study.text import shown
+
+MOST = 10**9  # of what is counted: trials, epochs, images
+
+
+class UserError(Exception):
+    """A mistake the user can mend; its text is one line that says how."""
+
+
+class StorageError(UserError):
+    """Files cannot be read or written now. What they hold is not damaged, and not lost."""
+
+
+def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise `UserError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise UserError(f"{name}: unknown value {shown(value)}; choose one of {', '.join(choices)}")
+
+
+def require_positive(name: str, value: float, *, integer: bool = False) -> None:
+    """Raise `UserError` unless `value` is a finite number above zero; a whole one is limited."""
+    number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    if not number or value <= 0 or (isinstance(value, float) and not math.isfinite(value)):
+        kind = "a whole number" if integer else "a finite number"
+        raise UserError(f"{name}: {shown(value)} is not {kind} above zero")
+    if integer and value > MOST:
+        raise UserError(f"{name}: {shown(value)} is too large; use at most {MOST}")
