@@ -123,6 +123,7 @@ class TrialConfig:
         dropout: Whether the network has dropout; None: as the report's has.
         batch_norm: Whether it has batch norm; None: as the report's has.
         train_examples: Train on a stratified subset of this size, drawn by the seed; None: all.
+        momentum: Of the optimizer; None if it has none.
     """
 
     model: str = "cnn"
@@ -138,6 +139,7 @@ class TrialConfig:
     dropout: bool | None = None
     batch_norm: bool | None = None
     train_examples: int | None = None
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)

@@ -186,6 +186,17 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             default="adadelta",
             choices=OPTIMIZERS,
         ),
+        Hyperparameter(
+            "momentum",
+            "range",
+            float,
+            "momentum",
+            "sgd's Nesterov momentum, adamw's first beta",
+            default_of={"sgd": 0.9, "adamw": 0.9},
+            most=0.999,
+            zero=True,
+            since=3,
+        ),
     )
 }
 

@@ -320,10 +320,8 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
             "have it written again with --resume"
         ) from None
-    for name, each in HYPERPARAMETERS.items():
-        if name in columns and name not in frame and each.since > FORMAT_VERSIONS[0]:
-            defaults = [each.default_for(optimizer) for optimizer in frame["optimizer"]]
-            frame[name] = pd.Series(defaults, frame.index, each.column)
+    if "optimizer" in columns and "optimizer" in frame:
+        _fill_later_columns(frame)
     for column, kind in columns.items():
         if list(frame.columns).count(column) != 1:
             raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
@@ -331,6 +329,14 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             raise UserError(f"{file}: column {column!r} is of {found}, not {kind}; restore it")
     # Without rows a category has no type; with rows nothing is changed here.
     return frame[list(columns)].reset_index(drop=True).astype(columns)
+
+
+def _fill_later_columns(trials: pd.DataFrame) -> None:
+    """Give a table of an earlier format the hyperparameters that nobody could set then."""
+    for name, each in HYPERPARAMETERS.items():
+        if name not in trials and each.since > FORMAT_VERSIONS[0]:
+            defaults = [each.default_for(optimizer) for optimizer in trials["optimizer"]]
+            trials[name] = pd.Series(defaults, trials.index, each.column)
 
 
 def _require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:

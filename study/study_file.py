@@ -17,7 +17,7 @@ from study.errors import StorageError, UserError
 from study.files import open_plain, require_uri
 from study.text import command_line, one_line, shown
 
-FORMAT_VERSIONS = (2,)  # that are read; the last one is written
+FORMAT_VERSIONS = (2, 3)  # that are read; the last one is written
 KINDS = {config.kind: config for config in (SearchConfig, ComparisonConfig)}
 
 

@@ -88,31 +88,34 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 
 def make_optimizer(
-    name: str, parameters: Any, lr: float, device: torch.device, *, compiled: bool
+    config: TrialConfig, parameters: Any, device: torch.device, *, compiled: bool
 ) -> torch.optim.Optimizer:
-    """The optimizer `name` with torch's defaults; SGD with Nesterov momentum 0.9.
+    """The trial's optimizer; what `config` does not set is torch's default.
 
     On CUDA it can be captured in a graph: its learning rate is a tensor.
 
     Args:
-        name: One of `study.hyperparameters.OPTIMIZERS`.
+        config: Names the optimizer and its hyperparameters.
         parameters: What to update.
-        lr: Learning rate.
         device: Where the parameters are.
         compiled: Use `study.kernels` where they help.
     """
     cuda = device.type == "cuda"
-    rate: Any = torch.tensor(lr, device=device) if cuda else lr
-    match name:
+    rate: Any = torch.tensor(config.lr, device=device) if cuda else config.lr
+    momentum = config.momentum or 0.0
+    match config.optimizer:
         case "adadelta" if compiled and not cuda and library("adadelta") is not None:
-            return FusedAdadelta(parameters, lr=lr)
+            return FusedAdadelta(parameters, lr=config.lr)
         case "adadelta":
             return torch.optim.Adadelta(parameters, lr=rate, foreach=True, capturable=cuda)
         case "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=0.9, nesterov=True, fused=True)
+            return torch.optim.SGD(
+                parameters, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True
+            )
         case "adamw":
-            return torch.optim.AdamW(parameters, lr=rate, fused=True, capturable=cuda)
-    raise ValueError(name)
+            betas = (momentum, 0.999)
+            return torch.optim.AdamW(parameters, lr=rate, betas=betas, fused=True, capturable=cuda)
+    raise ValueError(config.optimizer)
 
 
 class DeviceImages:
@@ -251,7 +254,7 @@ class Trainer:
 
         self.compiled = compiled and self.device.type == "cpu" and use_kernels(self.model)
         self.optimizer = make_optimizer(
-            config.optimizer, self.model.parameters(), config.lr, self.device, compiled=compiled
+            config, self.model.parameters(), self.device, compiled=compiled
         )
 
         # What a step reads and writes; it stays in place, for the graphs.
@@ -411,7 +414,7 @@ class Trainer:
         Raises:
             ValueError: The state belongs to another configuration.
         """
-        if state["config"] != asdict(self.config):
+        if TrialConfig(**state["config"]) != self.config:
             raise ValueError(f"checkpoint of {state['config']}, not of {asdict(self.config)}")
         self.precision = state["precision"]  # as it began, whatever this machine prefers
         self.model.load_state_dict(state["model"])
