@@ -124,6 +124,7 @@ class TrialConfig:
         batch_norm: Whether it has batch norm; None: as the report's has.
         train_examples: Train on a stratified subset of this size, drawn by the seed; None: all.
         momentum: Of the optimizer; None if it has none.
+        weight_decay: Of the optimizer; None if it has none.
     """
 
     model: str = "cnn"
@@ -140,6 +141,7 @@ class TrialConfig:
     batch_norm: bool | None = None
     train_examples: int | None = None
     momentum: float | None = None
+    weight_decay: float | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)

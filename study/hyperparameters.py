@@ -197,6 +197,17 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             zero=True,
             since=3,
         ),
+        Hyperparameter(
+            "weight_decay",
+            "log",
+            float,
+            "decay",
+            "weight decay: sgd's is part of the gradient, adamw's is not",
+            default_of={"sgd": 0.0, "adamw": 0.01},
+            most=1.0,
+            zero=True,
+            since=3,
+        ),
     )
 }
 

@@ -102,7 +102,7 @@ def make_optimizer(
     """
     cuda = device.type == "cuda"
     rate: Any = torch.tensor(config.lr, device=device) if cuda else config.lr
-    momentum = config.momentum or 0.0
+    momentum, decay = config.momentum or 0.0, config.weight_decay or 0.0
     match config.optimizer:
         case "adadelta" if compiled and not cuda and library("adadelta") is not None:
             return FusedAdadelta(parameters, lr=config.lr)
@@ -110,11 +110,22 @@ def make_optimizer(
             return torch.optim.Adadelta(parameters, lr=rate, foreach=True, capturable=cuda)
         case "sgd":
             return torch.optim.SGD(
-                parameters, lr=rate, momentum=momentum, nesterov=momentum > 0, fused=True
+                parameters,
+                lr=rate,
+                momentum=momentum,
+                nesterov=momentum > 0,
+                weight_decay=decay,
+                fused=True,
             )
         case "adamw":
-            betas = (momentum, 0.999)
-            return torch.optim.AdamW(parameters, lr=rate, betas=betas, fused=True, capturable=cuda)
+            return torch.optim.AdamW(
+                parameters,
+                lr=rate,
+                betas=(momentum, 0.999),
+                weight_decay=decay,
+                fused=True,
+                capturable=cuda,
+            )
     raise ValueError(config.optimizer)
 
 

@@ -20,7 +20,7 @@ from study.train import Trainer, make_optimizer
 from tests.simulated import run_study
 
 # Those that some optimizers lack: a value, and the name of what torch calls it.
-OF_OPTIMIZERS = {"momentum": (0.5, "momentum")}
+OF_OPTIMIZERS = {"momentum": (0.5, "momentum"), "weight_decay": (0.25, "weight_decay")}
 
 
 def search(*argv):
