@@ -125,6 +125,7 @@ class TrialConfig:
         train_examples: Train on a stratified subset of this size, drawn by the seed; None: all.
         momentum: Of the optimizer; None if it has none.
         weight_decay: Of the optimizer; None if it has none.
+        dropout_rate: Of every dropout layer; None: those of the report's network.
     """
 
     model: str = "cnn"
@@ -142,6 +143,7 @@ class TrialConfig:
     train_examples: int | None = None
     momentum: float | None = None
     weight_decay: float | None = None
+    dropout_rate: float | None = None
 
     def __post_init__(self) -> None:
         require_choice("model", self.model, MODELS)
@@ -158,6 +160,10 @@ class TrialConfig:
         for name in ("dropout", "batch_norm"):
             if not isinstance(getattr(self, name), (bool, NoneType)):
                 raise UserError(f"{name}: {getattr(self, name)!r} is neither true nor false")
+        if self.dropout is False and self.dropout_rate is not None:
+            raise UserError(
+                f"dropout_rate: {self.dropout_rate:g} contradicts dropout = false; leave one out"
+            )
         if self.train_examples is not None:
             require_positive("train_examples", self.train_examples, integer=True)
             if self.train_examples > NUM_TRAINING_IMAGES:

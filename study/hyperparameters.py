@@ -208,6 +208,16 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             zero=True,
             since=3,
         ),
+        Hyperparameter(
+            "dropout_rate",
+            "range",
+            float,
+            "dropout",
+            "share that each dropout layer drops, to the nearest 1/256",
+            most=0.99,
+            zero=True,
+            since=3,
+        ),
     )
 }
 

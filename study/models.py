@@ -59,6 +59,17 @@ class MaskDropout(nn.Module):
         return f"p={self.p}"
 
 
+def make_dropout(usual: float, *, on: bool, rate: float | None) -> MaskDropout:
+    """A dropout layer.
+
+    Args:
+        usual: Its rate in the report's network.
+        on: Whether it drops anything.
+        rate: Instead of `usual`; rounded to a multiple of 1/256.
+    """
+    return MaskDropout((usual if rate is None else round(rate * 256) / 256) if on else 0.0)
+
+
 class SmallCNN(nn.Module):
     """The report's CNN (Appendix A): 149 418 parameters at ``width_mult = 1``.
 
@@ -69,6 +80,7 @@ class SmallCNN(nn.Module):
     Args:
         width_mult: Factor on the hidden widths 8, 16 and 64.
         dropout: Whether to drop features (0.25) and hidden units (0.5), as the report does.
+        dropout_rate: For both, instead of these; None: these.
         batch_norm: Whether each convolution is followed by batch norm, as in the ResNet.
 
     Attributes:
@@ -76,7 +88,12 @@ class SmallCNN(nn.Module):
     """
 
     def __init__(
-        self, width_mult: float = 1.0, *, dropout: bool = True, batch_norm: bool = False
+        self,
+        width_mult: float = 1.0,
+        *,
+        dropout: bool = True,
+        dropout_rate: float | None = None,
+        batch_norm: bool = False,
     ) -> None:
         super().__init__()
         first, second, hidden = (scale_width(width, width_mult) for width in (8, 16, 64))
@@ -87,9 +104,9 @@ class SmallCNN(nn.Module):
         if batch_norm:
             self.bn1 = BatchNormReLU(first)
             self.bn2 = BatchNormReLU(second)
-        self.dropout1 = MaskDropout(0.25 if dropout else 0.0)
+        self.dropout1 = make_dropout(0.25, on=dropout, rate=dropout_rate)
         self.fc1 = nn.Linear(second * 12 * 12, hidden)
-        self.dropout2 = MaskDropout(0.5 if dropout else 0.0)
+        self.dropout2 = make_dropout(0.5, on=dropout, rate=dropout_rate)
         self.fc2 = nn.Linear(hidden, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
@@ -195,11 +212,17 @@ class ModifiedResNet18(nn.Module):
     Args:
         width_mult: Factor on the hidden widths 8, 16, 32, 64 and 128.
         dropout: Whether half of the features are dropped before the classifier, as in the CNN.
+        dropout_rate: Instead of half; None: half.
         batch_norm: Whether each 3 x 3 convolution is followed by batch norm, as in the report.
     """
 
     def __init__(
-        self, width_mult: float = 1.0, *, dropout: bool = False, batch_norm: bool = True
+        self,
+        width_mult: float = 1.0,
+        *,
+        dropout: bool = False,
+        dropout_rate: float | None = None,
+        batch_norm: bool = True,
     ) -> None:
         super().__init__()
         stem, *widths = (scale_width(width, width_mult) for width in (8, 16, 32, 64, 128))
@@ -209,7 +232,7 @@ class ModifiedResNet18(nn.Module):
         self.blocks = nn.Sequential(
             *(Residual(a, b, batch_norm=batch_norm) for a, b in pairwise(ins))
         )
-        self.dropout = MaskDropout(0.5 if dropout else 0.0)
+        self.dropout = make_dropout(0.5, on=dropout, rate=dropout_rate)
         self.fc = nn.Linear(widths[-1] * 6 * 6, NUM_CLASSES)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
@@ -238,6 +261,7 @@ def build_model(
     width_mult: float = 1.0,
     *,
     dropout: bool | None = None,
+    dropout_rate: float | None = None,
     batch_norm: bool | None = None,
 ) -> SmallCNN | ModifiedResNet18:
     """A freshly initialised network, its weights drawn from torch's global generator.
@@ -245,10 +269,13 @@ def build_model(
     Args:
         name: One of `study.config.MODELS`.
         width_mult: Factor on every hidden width.
-        dropout: Whether it has dropout; None: as the report's has.
+        dropout: Whether it has dropout; None: as the report's has, or if it is given a rate.
+        dropout_rate: Of every dropout layer; None: the report's rates.
         batch_norm: Whether it has batch norm; None: as the report's has.
     """
-    given = {"dropout": dropout, "batch_norm": batch_norm}
+    if dropout is None and dropout_rate is not None:
+        dropout = True
+    given = {"dropout": dropout, "dropout_rate": dropout_rate, "batch_norm": batch_norm}
     options = {name: value for name, value in given.items() if value is not None}
     return {"cnn": SmallCNN, "resnet18": ModifiedResNet18}[name](width_mult, **options)
 

@@ -88,6 +88,8 @@ def make_parser() -> Parser:
 def help_of(each: Hyperparameter) -> str:
     """A hyperparameter and its default, in words."""
     kind = "choice" if each.kind == "choice" else "range"
+    if each.default is None and not each.default_of:
+        return f"{kind}: {each.words} (default: the network's own)"
     values = {"": each.space or (each.default,), **each.space_of}
     if each.default_of:
         values = {name: (value,) for name, value in each.default_of.items()}

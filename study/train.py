@@ -255,6 +255,7 @@ class Trainer:
                 config.model,
                 config.width_mult,
                 dropout=config.dropout,
+                dropout_rate=config.dropout_rate,
                 batch_norm=config.batch_norm,
             ).to(self.device)
         self.order_rng = torch.Generator(self.device).manual_seed(order_seed)

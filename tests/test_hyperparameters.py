@@ -13,9 +13,12 @@ import torch
 from study.config import TrialConfig
 from study.errors import UserError
 from study.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
+from study.kernels.adadelta import FusedAdadelta
+from study.models import MaskDropout
 from study.results import TRIAL_COLUMNS, load_study, read_table
 from study.run import make_config, make_parser
 from study.samplers import first_points, make_sampler, suggest
+from study.space import distribution
 from study.train import Trainer, make_optimizer
 from tests.simulated import run_study
 
@@ -134,3 +137,40 @@ def test_tables_of_an_earlier_format_read_as_if_each_trial_had_the_defaults(tmp_
     table.drop(columns=["lr"]).to_parquet(file, index=False)
     with pytest.raises(UserError, match="column 'lr' is missing"):
         load_study(tmp_path / "n")
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "layers"),
+    [
+        ("cnn", None, [0.25, 0.5]),
+        ("cnn", 0.3, [77 / 256, 77 / 256]),
+        ("cnn", 0.0, [0.0, 0.0]),
+        ("cnn", 0.99, [253 / 256, 253 / 256]),
+        ("resnet18", None, [0.0]),
+        ("resnet18", 0.25, [0.25]),
+    ],
+)
+def test_the_dropout_rate_is_that_of_every_layer(model, rate, layers, digits):
+    trainer = Trainer(TrialConfig(model=model, dropout_rate=rate, batch_size=8), *digits)
+    found = [m.p for m in trainer.model.modules() if isinstance(m, MaskDropout)]
+    assert found == layers
+
+
+def test_a_rate_without_dropout_is_refused():
+    with pytest.raises(UserError, match=r"dropout_rate: 0\.3 contradicts dropout = false"):
+        TrialConfig(dropout=False, dropout_rate=0.3)
+    for rate in (-0.1, 1, float("nan")):
+        with pytest.raises(UserError, match=r"^--dropout-rate: "):
+            distribution("dropout_rate", [rate], "--dropout-rate")
+
+
+def test_it_is_searched_with_any_optimizer():
+    config = search("--dropout-rate", "0", "0.5", "--num-samples", "20")
+    points = [point for origin, point in first_points(config) if origin == "warm-up"]
+    assert min(p["dropout_rate"] for p in points) < 0.125
+    assert max(p["dropout_rate"] for p in points) > 0.375
+
+
+def test_the_fused_adadelta_takes_nothing_that_it_would_ignore():
+    with pytest.raises(TypeError, match="weight_decay"):
+        FusedAdadelta([torch.zeros(1, requires_grad=True)], lr=1.0, weight_decay=0.1)

@@ -13,8 +13,12 @@ from study.kernels import address, library
 class FusedAdadelta(torch.optim.Adadelta):
     """`torch.optim.Adadelta` on float32 CPU parameters, each updated in one pass over memory.
 
-    Torch's own passes a dozen times over each; its state and arithmetic are the same.
+    Torch's own passes a dozen times over each; its state and arithmetic are the same. What else
+    torch's can do, such as weight decay, this cannot, and it takes no argument for it.
     """
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, lr=lr)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- no closure here
