@@ -20,7 +20,8 @@ OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
 # What the study and Ray name so is a file, or a folder, and is written as one.
 FILE_NAME = re.compile(
-    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
+    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker|"
+    rf"{re.escape(UNFINISHED)}.*|optuna\.log\.lock.*"
 )
 FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
 # A file system that refuses, for its own reasons, what is right to ask of it.

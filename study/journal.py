@@ -7,6 +7,7 @@ value, ``diverged`` and ``failed`` are FAIL.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import StudyConfig
-from study.errors import StorageError, UserError
+from study.errors import MOST, StorageError, UserError
 from study.files import open_plain, sync
-from study.text import one_line
+from study.history import ENDS
+from study.text import is_writable, one_line
 
 JOURNAL_FILE = "optuna.log"
+MORE_EPOCHS = 1000  # than lines: a trial whose epochs went unreported is allowed for
+COMPLETE = TrialState.COMPLETE
 LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
 
 
@@ -99,7 +103,40 @@ def read_journal(folder: Path) -> JournalContent:
             return JournalContent()
         (study,) = studies
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        for trial in trials:
+            _check(trial, most_epochs=len(logs) + MORE_EPOCHS)
         return JournalContent(study.study_name, study.user_attrs, trials)
+
+
+def _check(trial: FrozenTrial, most_epochs: int) -> None:
+    """Raise `ValueError` unless everything is of the kind that its readers rely on.
+
+    Args:
+        trial: Of the journal; Optuna checks nothing of it.
+        most_epochs: As many as a journal of its length can tell of.
+    """
+    attrs, values = trial.user_attrs, trial.values or []
+    points = trial.system_attrs.get("fixed_params", {})
+    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    kinds = {
+        "an epoch": all(
+            type(epoch) is int and 1 <= epoch <= most_epochs and type(value) in (int, float)
+            for epoch, value in trial.intermediate_values.items()
+        ),
+        "its value": finite and len(values) in ((1,) if trial.state == COMPLETE else (0, 1)),
+        "status": attrs.get("status", "failed") in ENDS,
+        "error": isinstance(error := attrs.get("error", ""), str) and is_writable(error),
+        "epochs": _is_count(attrs.get("epochs", 0)),
+        "retry_of": _is_count(attrs.get("retry_of", 0)),
+        "fixed_params": isinstance(points, dict)
+        and all(type(value) in (int, float, str) for value in points.values()),
+    }
+    if wrong := [name for name, is_right in kinds.items() if not is_right]:
+        raise ValueError(f"{trial_name(trial.number)}: {wrong[0]} is of another kind")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= MOST
 
 
 class _InMemory(BaseJournalBackend):

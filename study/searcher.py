@@ -370,5 +370,6 @@ def _error_line(trial: Trial) -> str:
     """The last line of a failed trial's traceback."""
     started = trial.relative_logdir is not None
     path = trial.error_file if started else None
-    lines = Path(path).read_text().strip().splitlines() if path and Path(path).exists() else []
+    text = Path(path).read_text(errors="replace") if path and Path(path).exists() else ""
+    lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "ended without a result"

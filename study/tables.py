@@ -12,7 +12,14 @@ import pandas as pd
 
 from study.errors import StorageError, UserError
 from study.history import FACTS, History
+from study.hyperparameters import HYPERPARAMETERS
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
+
+# What a row of ``trials.parquet`` never lacks.
+KNOWN_OF_EACH = [
+    *("trial_id", "status", "model", "dataset", "epochs", "seed", "epochs_run"),
+    *(name for name, each in HYPERPARAMETERS.items() if each.default is not None),
+]
 
 
 class Tables:
@@ -30,6 +37,8 @@ class Tables:
     def rows(self) -> dict[str, dict[Any, Any]]:
         """By trial id, the rows of ``trials.parquet``."""
         frame = self._read("trials")
+        if frame is not None and frame[KNOWN_OF_EACH].isna().any(axis=None):
+            frame = None  # damaged
         return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
 
     def status(self, trial_id: str) -> str:

@@ -19,6 +19,15 @@ def escape(text: str, keep: str = "\n\t") -> str:
     )
 
 
+def is_writable(text: str) -> bool:
+    """Whether `text` can be written to a file: it holds no half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shown(value: object, most: int = 80) -> str:
     """`value` as an error names it: on one line, and not longer than `most` characters."""
     try:
