@@ -22,7 +22,6 @@ import rich.live
 from ray import tune
 from ray.train._internal import storage as ray_storage
 from ray.tune.execution.tune_controller import TuneController
-from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 from rich.console import Console
 
@@ -30,9 +29,11 @@ from benchmarks.synthetic import SyntheticTrainable
 from study import cluster, search
 from study.config import SearchConfig
 from study.data import ImageData
+from study.ray_private import limit_pending, quiet
 from study.record import TableWriter
 from study.recovery import Recovered
 from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
+from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import RAY_FOLDER, Storage
 
@@ -51,7 +52,6 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (ASHAScheduler, "on_trial_result"),
         (ASHAScheduler, "on_trial_complete"),
     ],
-    "result.json": [(JsonLoggerCallback, f"log_trial_{e}") for e in ("start", "result")],
     "snapshot": [(TuneController, "save_to_dir")],
     "upload": [(ray_storage, "_upload_to_fs_path")],
 }
@@ -191,15 +191,15 @@ def measure(options: Options) -> Measured:
         tune.with_parameters(SyntheticTrainable, crew=crew, slots=options.slots),
         {"cpu": 1},
     )
-    slots = cluster.Slots(1, 0, options.slots, 1)
     before = _peak_mb()
     cpu, wall = time.process_time(), time.perf_counter()
     with Path(os.devnull).open("w") as screen:
         console = Console(file=screen, force_terminal=True, width=120, height=40)
-        running = search.RunOptions(data_dir=folder)
-        search._search(
-            storage, config, running, slots, study, trainable, tables, recovered, console
-        )
+        stop = StopRequest()
+        searcher = StudySearch(study, config, options.slots, storage, recovered, stop)
+        with quiet():
+            limit_pending(options.slots)
+            search._search(storage, config, study, searcher, trainable, tables, console, stop)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     sizes, files = _sizes(folder)
     return Measured(
@@ -247,7 +247,7 @@ def main() -> None:
     """The command; its one argument is `Options` as JSON, its output `Measured`."""
     options = Options(**json.loads(sys.argv[1]))
     start_ray(options.slots)
-    search._quiet()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         print(json.dumps(asdict(measure(options))))
     finally:

@@ -104,7 +104,8 @@ def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Me
 def ours(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
     """A study through `study.run`."""
     fixed = ["--batch-size", str(arguments.batch_size), "--lr", "1", "--gamma", "0.7"]
-    command = [sys.executable, "-m", "study.run", "--name", "ours", "--results-dir", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.timed_run", "--name", "ours"]
+    command += ["--results-dir", str(folder)]
     command += ["--model", arguments.model, "--width-mult", "1", "--scheduler", "none", *fixed]
     command += ["--num-samples", str(arguments.trials), "--epochs", str(arguments.epochs)]
     command += ["--sampler", "random", "--data-dir", str(arguments.data_dir)]

@@ -189,11 +189,8 @@ def launch(
     from study import record, search
     from study.signals import StopRequest
 
-    def on_closed() -> None:
-        StopRequest.asked = "its output was closed"
-
-    StopRequest.asked = None
-    console = Terminal(on_closed=on_closed)
+    stop = StopRequest(args.time_budget)
+    console = Terminal(on_closed=lambda: stop.ask("its output was closed"))
     if args.address and args.address.startswith("ray://"):
         from study.remote import run_on_head
 
@@ -218,10 +215,9 @@ def launch(
         address=args.address,
         gpus_per_trial=args.gpus_per_trial,
         max_concurrent=args.max_concurrent,
-        time_budget_s=args.time_budget,
         retry_failed=args.retry_failed,
     )
-    outcome = search.run_study(storage, config, options, console, resume=resume)
+    outcome = search.run_study(storage, config, options, console, stop, resume=resume)
     again = resume_command(config, folder, args.address)
     show(again, folder, config, outcome, console)
     if outcome.counts["failed"]:

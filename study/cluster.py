@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 import socket
 import stat
 import sys
@@ -18,8 +17,8 @@ from urllib.parse import urlsplit
 
 import ray
 import yaml
-from ray._private import ray_constants
 
+from study import ray_private
 from study.errors import UserError, require_positive
 from study.text import one_line, shown
 
@@ -65,31 +64,18 @@ def connect(address: str | None) -> None:
         UserError: Nothing answers at `address`, or Ray does not start here.
     """
     # Ray prints tables and warnings of its own; the study has its own view.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        # Nothing is to listen beyond this machine. On Linux Ray turns 127.0.0.1 into the
-        # machine's outer address and binds to all interfaces, unless this constant is off.
-        ray_constants.ENABLE_RAY_CLUSTER = False
-        # Of this session alone: Ray would keep one in the home folder, which may be read-only.
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         folder = private_folder() / "s"  # Ray opens the one that it is given to everybody
         try:
-            ray.init(
-                address="local",  # whatever other Ray was started on this machine
-                **options,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=str(folder),
-            )
+            ray_private.start_on_loopback(folder, object_store_memory=OBJECT_STORE_BYTES, **options)
         except Exception as error:  # Ray raises many kinds here
             raise UserError(
                 f"Ray does not start on this machine ({one_line(error)}); look "
                 f"at its logs in {folder}/session_latest/logs"
             ) from None
         return
-    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "2")  # else it tries for minutes
+    ray_private.fail_fast()
     if address != "auto":
         _require_listener(address)
     for attempt in range(1, CLIENT_ATTEMPTS + 1):
@@ -101,7 +87,7 @@ def connect(address: str | None) -> None:
         except Exception as error:  # Ray raises many kinds here
             reason = " ".join(str(error).split("\n")[:2]).strip()
             # The head forks a server for each client, which now and then hangs.
-            if "Initialization failure" not in reason or attempt == CLIENT_ATTEMPTS:
+            if ray_private.CLIENT_HANGS not in reason or attempt == CLIENT_ATTEMPTS:
                 raise _cannot_join(address, reason) from None
 
 
@@ -166,7 +152,7 @@ def _require_listener(address: str) -> None:
             _probe(ray.util.get_node_ip_address(), port)
         except OSError:
             # A head that listens on loopback alone; Ray would look for it at the outer address.
-            ray_constants.ENABLE_RAY_CLUSTER = False
+            ray_private.join_on_loopback()
 
 
 def _probe(host: str, port: int) -> None:
@@ -224,10 +210,10 @@ def _fitting(node: dict[str, float], gpus_per_trial: float) -> int:
 def nodes_at_most() -> list[dict[str, float]]:
     """The resources of each node that the cluster launcher may have up at once.
 
-    ``ray up`` leaves the cluster's file on the head under this name. Of a cluster that was
-    started otherwise nothing is known: what is up then counts.
+    ``ray up`` leaves the cluster's file on the head. Of a cluster that was started otherwise
+    nothing is known: what is up then counts.
     """
-    file = Path("~/ray_bootstrap_config.yaml").expanduser()
+    file = ray_private.CLUSTER_FILE.expanduser()
     if not file.exists():
         return []
     config = yaml.safe_load(file.read_text())

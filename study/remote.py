@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from study import cluster
 from study.errors import UserError
+from study.ray_private import HEAD
 from study.signals import on_first_signal
 from study.terminal import Terminal
 
@@ -77,7 +78,7 @@ def run_on_head(address: str, module: str, arguments: Sequence[str]) -> int:
         UserError: The cluster cannot be joined, or lacks this package.
     """
     cluster.connect(address)
-    on_head: Any = ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})(HeadProcess)
+    on_head: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001})(HeadProcess)
     process = on_head.remote(module, list(arguments), address)
     # A KeyboardInterrupt can get lost in Ray Client's callbacks.
     stop_asked = threading.Event()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shlex
 import signal
 import time
-import warnings
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,11 +16,10 @@ from typing import Any
 import optuna
 import ray
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from rich.console import Console
 
-from study import cluster, data, kernels, preflight
+from study import cluster, data, kernels, preflight, ray_private
 from study.config import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, METRIC, MODE, StudyConfig
 from study.errors import StorageError, UserError
 from study.files import is_refusal
@@ -43,9 +40,6 @@ from study.study_file import resume_command
 from study.text import escape, one_line
 from study.trainable import TrialTrainable
 
-# Nothing is restored from Ray's snapshots, each of which holds every trial (23 KB a trial).
-SNAPSHOT_EVERY_S = 300
-
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -56,7 +50,6 @@ class RunOptions:
         address: Cluster to join, or None for this machine.
         gpus_per_trial: None picks one where there are any.
         max_concurrent: Most trials at once; None for as many as fit.
-        time_budget_s: Stop cleanly after this time.
         retry_failed: Run failed trials again.
     """
 
@@ -64,7 +57,6 @@ class RunOptions:
     address: str | None = None
     gpus_per_trial: float | None = None
     max_concurrent: int | None = None
-    time_budget_s: float | None = None
     retry_failed: bool = False
 
 
@@ -97,7 +89,13 @@ class Outcome:
 
 
 def run_study(
-    storage: Storage, config: StudyConfig, options: RunOptions, console: Console, *, resume: bool
+    storage: Storage,
+    config: StudyConfig,
+    options: RunOptions,
+    console: Console,
+    stop: StopRequest,
+    *,
+    resume: bool,
 ) -> Outcome:
     """Run or continue the search or comparison in `storage` until it has ended or is stopped.
 
@@ -112,11 +110,12 @@ def run_study(
         recovered = recover(storage, config) if resume else Recovered()
         with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
             data.fetch(config.dataset, options.data_dir)
+        stack.enter_context(ray_private.quiet())
         with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
             cluster.connect(options.address)
         if options.address is None:
             stack.callback(ray.shutdown)
-        _quiet()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             slots = cluster.plan_slots(
                 options.gpus_per_trial, options.max_concurrent, elastic=options.address is not None
@@ -125,7 +124,10 @@ def run_study(
                 preflight.check(storage, cluster=options.address is not None)
             if not resume:
                 stack.enter_context(locked(storage.folder, resume=False))
-            return _run_session(storage, config, options, slots, recovered, console, resume=resume)
+            ray_private.limit_pending(slots.count)
+            return _run_session(
+                storage, config, options, slots, recovered, console, stop, resume=resume
+            )
         except Exception as error:
             if (fixable := _fixable(error, storage.folder)) is None:
                 raise
@@ -139,6 +141,7 @@ def _run_session(
     slots: cluster.Slots,
     recovered: Recovered,
     console: Console,
+    stop: StopRequest,
     *,
     resume: bool,
 ) -> Outcome:
@@ -169,7 +172,8 @@ def _run_session(
         {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
     )
     tables = TableWriter(storage, config, study, evaluated, recovered)
-    return _search(storage, config, options, slots, study, trainable, tables, recovered, console)
+    search = StudySearch(study, config, slots.count, storage, recovered, stop)
+    return _search(storage, config, study, search, trainable, tables, console, stop)
 
 
 def _fixable(error: BaseException | None, folder: Path) -> UserError | None:
@@ -210,13 +214,12 @@ def _load_images(
 def _search(
     storage: Storage,
     config: StudyConfig,
-    options: RunOptions,
-    slots: cluster.Slots,
     study: optuna.Study,
+    search: StudySearch,
     trainable: Any,
     tables: TableWriter,
-    recovered: Recovered,
     console: Console,
+    stop: StopRequest,
 ) -> Outcome:
     start = time.monotonic()
     ranked = config.is_ranked
@@ -230,11 +233,11 @@ def _search(
         best=_best(study) if ranked else None,
         ranked=ranked,
     )
-    stop = StopRequest(options.time_budget_s)
+    stop.start_clock()
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearch(study, config, slots.count, storage, recovered),
+            search_alg=search,
             scheduler=make_scheduler(config, study),
             num_samples=planned,
             reuse_actors=True,
@@ -244,21 +247,17 @@ def _search(
             storage_path=storage.location,
             stop=stop,
             verbose=0,
-            callbacks=[
-                EpochLogger(),
-                ProgressCallback(progress, tables, storage),
-            ],
+            callbacks=[ProgressCallback(progress, tables, storage)],
         ),
     )
 
     def on_signal(number: signal.Signals) -> None:
-        StopRequest.asked = f"stopped by {number.name}"
+        stop.ask(f"stopped by {number.name}")
         console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
 
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots.count)
-    os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = str(SNAPSHOT_EVERY_S)
     with progress, on_first_signal(on_signal):
-        tuner.fit()
+        if not search.is_finished():
+            tuner.fit()
     tables.write()
     statuses = [trial_status(trial) for trial in study.trials if trial.state.is_finished()]
     reason = stop.reason() if len(statuses) < planned else None
@@ -279,26 +278,6 @@ def make_scheduler(config: StudyConfig, study: optuna.Study) -> TrialScheduler:
     )
     replay(scheduler, study.trials, METRIC)
     return scheduler
-
-
-class EpochLogger(JsonLoggerCallback):
-    """Ray's log of a trial's results, with each epoch once.
-
-    An epoch whose checkpoint was lost with its node or process is trained, and reported, again.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._logged: dict[str, int] = {}
-
-    def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-        """Ray's hook."""
-        if result["epoch"] > self._logged.get(trial.trial_id, 0):
-            self._logged[trial.trial_id] = result["epoch"]
-            super().log_trial_result(iteration, trial, result)
-
-    def _restore_from_remote(self, file_name: str, trial: Any) -> None:
-        """Ray would put an older copy in the place of this session's file, which is whole."""
 
 
 class ProgressCallback(tune.Callback):
@@ -350,20 +329,3 @@ def _best(study: optuna.Study) -> tuple[str, float, dict[str, Any]] | None:
     best = study.best_trial
     assert best.value is not None
     return trial_name(best.number), best.value, best.params
-
-
-def _quiet() -> None:
-    """Silence what Ray and Optuna print beside the study's own view."""
-    os.environ.update(
-        RAY_AIR_NEW_OUTPUT="0",  # the new engine prints tables even at verbose=0
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",  # the JSON logger is passed explicitly
-        TUNE_DISABLE_SIGINT_HANDLER="1",  # StopRequest has its own
-        TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S="0",
-        TUNE_PRINT_ALL_TRIAL_ERRORS="0",  # they are in the tables and in the trial's folder
-    )
-    for name in ("ray", "ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # A trial whose values are all not-a-number; ASHA then has no cutoff, which is right.
-    warnings.filterwarnings("ignore", "All-NaN slice encountered", RuntimeWarning)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

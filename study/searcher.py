@@ -4,8 +4,8 @@ Ray's own OptunaSearch does not survive a killed driver with a persistent study:
 its snapshot and the study then disagree. Here nothing is restored from a
 snapshot. Each Optuna trial has one id, ``trial_00007``, which is also its Ray
 trial id and its folder; a new session reads the journal and the checkpoints and
-hands Ray every earlier trial again: ended ones as ended, unfinished ones to be
-continued. A trial is reported as ended once what it measured is on the disk.
+hands Ray the trials that have not ended, to be continued. A trial is reported as
+ended once what it measured is on the disk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from ray.train._internal.session import _TrainingResult
-from ray.tune import CheckpointConfig
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
@@ -38,13 +36,11 @@ from study.journal import (
     trial_name,
     trial_status,
 )
+from study.ray_private import continue_trial, error_file, make_trial
 from study.recovery import Recovered, asked
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
 from study.storage import Storage
-
-CHECKPOINTS = CheckpointConfig(checkpoint_frequency=1, num_to_keep=2)
-TRIAL_RETRIES = 3  # after an error or a lost node, from the last checkpoint
 
 
 def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
@@ -96,6 +92,7 @@ class StudySearch(SearchAlgorithm):
         max_concurrent: Most trials at once.
         storage: The study's files.
         recovered: What earlier sessions left; each trial that ends is added to it.
+        stop: Asked to stop the session if it cannot go on.
     """
 
     def __init__(
@@ -105,17 +102,19 @@ class StudySearch(SearchAlgorithm):
         max_concurrent: int,
         storage: Storage,
         recovered: Recovered,
+        stop: StopRequest,
     ) -> None:
         self._study = study
         self._config = config
         self._max_concurrent = max_concurrent
         self._storage = storage
         self._recovered = recovered
+        self._stop = stop
+        self._stopped = False  # by Ray
         self._experiment: Experiment | None = None
         self._planned = num_planned(config, study.get_trials(deepcopy=False))
         started = [t for t in study.trials if t.state != TrialState.WAITING]
-        # Ended ones first: they cost nothing and complete Ray's view of the study.
-        self._earlier = deque(sorted(started, key=lambda t: not t.state.is_finished()))
+        self._earlier = deque(t for t in started if not t.state.is_finished())
         self._created = len(started)
         self._live: dict[str, tuple[optuna.Trial, Trial]] = {}
 
@@ -138,12 +137,17 @@ class StudySearch(SearchAlgorithm):
 
     def is_finished(self) -> bool:
         """Whether no further trial will come."""
-        return self._finished or (not self._earlier and self._created >= self.total_samples)
+        return self._stopped or (not self._earlier and self._created >= self.total_samples)
+
+    def set_finished(self) -> None:
+        """Let no further trial come."""
+        self._stopped = True
 
     def next_trial(self) -> Trial | None:
-        """The next earlier or new trial, or None while enough are running."""
-        if self._earlier:
-            return self._revive(self._earlier.popleft())
+        """The next unfinished or new trial, or None while enough are running."""
+        while self._earlier:
+            if (trial := self._revive(self._earlier.popleft())) is not None:
+                return trial
         if self.is_finished() or len(self._live) >= self._max_concurrent:
             return None
         self._created += 1
@@ -161,7 +165,7 @@ class StudySearch(SearchAlgorithm):
         if error or not result:
             reason = _error_line(ray_trial)
             if is_refusal(reason):  # not the trial's fault: it can go on later
-                StopRequest.asked = f"{reason} ({self._storage.location}); put that right first"
+                self._stop.ask(f"{reason} ({self._storage.location}); put that right first")
                 return
             newest = self._newest_checkpoint(optuna_trial, ray_trial, resumable=False)
             self._end(optuna_trial, "failed", newest[1] if newest else NOTHING, error=reason)
@@ -169,7 +173,7 @@ class StudySearch(SearchAlgorithm):
         self._report(optuna_trial, result)
         history = self._last_history(optuna_trial, ray_trial, result["epoch"])
         if history is None:  # it goes on later from an earlier epoch
-            StopRequest.asked = (
+            self._stop.ask(
                 f"{trial_id}: its last checkpoint in {self._storage.location} cannot be read back"
             )
             return
@@ -192,19 +196,16 @@ class StudySearch(SearchAlgorithm):
         self._storage.push()  # before the trial writes: what is stored is of a known trial
         return ray_trial
 
-    def _revive(self, frozen: FrozenTrial) -> Trial:
-        """The Ray trial of an earlier session's trial: ended, or to be continued."""
+    def _revive(self, frozen: FrozenTrial) -> Trial | None:
+        """An earlier session's trial, to be continued; None if it only has to be told as ended."""
         trial_id = trial_name(frozen.number)
-        ended = self._recovered.ended.get(trial_id)
-        if frozen.state.is_finished():
-            return self._ended(frozen, ended)
         # A public class without a public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
-        if ended is not None:  # killed before the journal had it
+        if (ended := self._recovered.ended.get(trial_id)) is not None:  # the journal lacks it
             for epoch in ended.epochs:
                 self._report(optuna_trial, epoch)
             self._end(optuna_trial, ended.status or "failed", ended, error=ended.error)
-            return self._ended(self._study.trials[frozen.number], ended)
+            return None
         if not asked([frozen], self._config):
             return self._start(optuna_trial)
         ray_trial = self._make_ray_trial(frozen, frozen.params)
@@ -219,15 +220,9 @@ class StudySearch(SearchAlgorithm):
         diverged = not np.isfinite([last["train_loss"], last["val_loss"]]).all()
         if last["epoch"] >= self._config.epochs or diverged:  # killed before it was told
             self._end_as(optuna_trial, {**last, "diverged": diverged}, history)
-            return self._ended(self._study.trials[frozen.number], history)
-        # What Ray sets from its argument restore_path, which takes local folders only.
-        ray_trial._restore_checkpoint_result = _TrainingResult(
-            self._storage.ray_checkpoint(checkpoint), metrics={}
-        )
-        # The next checkpoint's number follows on, so that the newest sorts last.
-        assert ray_trial.storage is not None
-        ray_trial.storage.current_checkpoint_index = int(checkpoint.rpartition("_")[2])
-        _write_ray_results(ray_trial, history)
+            return None
+        number = int(checkpoint.rpartition("_")[2])
+        continue_trial(ray_trial, self._storage.ray_checkpoint(checkpoint), number)
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
         return ray_trial
 
@@ -248,29 +243,10 @@ class StudySearch(SearchAlgorithm):
             history = newest[1] if newest else None
         return history if history is not None and len(history.epochs) == epochs else None
 
-    def _ended(self, frozen: FrozenTrial, history: History | None) -> Trial:
-        ray_trial = self._make_ray_trial(frozen, frozen.params)
-        _write_ray_results(ray_trial, history, ended_in=self._storage)
-        # Ray would run a trial in state ERROR again where it can; TERMINATED is final.
-        ray_trial.set_status(Trial.TERMINATED)
-        return ray_trial
-
     def _make_ray_trial(self, trial: FrozenTrial | optuna.Trial, params: dict[str, Any]) -> Trial:
         assert self._experiment is not None
-        spec = self._experiment.spec
-        name = trial_name(trial.number)
-        return PlainTrial(
-            spec["run"],
-            config=vars(self._config.trial_config(params, seed_number(trial))),
-            trial_id=name,
-            evaluated_params=params,
-            experiment_tag=name,
-            storage=spec["storage"],
-            checkpoint_config=CHECKPOINTS,
-            max_failures=TRIAL_RETRIES,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        )
+        config = vars(self._config.trial_config(params, seed_number(trial)))
+        return make_trial(self._experiment, trial_name(trial.number), config, params)
 
     # Optuna's side.
 
@@ -314,13 +290,6 @@ class StudySearch(SearchAlgorithm):
         self._recovered.untabled.add(trial_id)
 
 
-class PlainTrial(Trial):
-    """A Ray trial whose error is read back as text: nothing in a results folder is unpickled."""
-
-    def get_pickled_error(self) -> None:
-        """Ray then takes ``error.txt``."""
-
-
 def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:
     """Tell a fresh scheduler what earlier sessions' trials reported.
 
@@ -341,35 +310,9 @@ class _Id:
         self.trial_id = trial_id
 
 
-def _write_ray_results(
-    trial: Trial, history: History | None, *, ended_in: Storage | None = None
-) -> None:
-    """Give Ray's folder of an earlier trial its whole ``result.json``.
-
-    Ray copies the file of the current session over the one in storage, and a
-    killed driver leaves the one in storage incomplete.
-    """
-    trial.init_local_path()  # Ray asks for the place of a trial without results, too
-    assert trial.local_path is not None
-    folder = Path(trial.local_path)
-    if history is not None:
-        rows = [
-            {**epoch, "training_iteration": epoch["epoch"], "trial_id": trial.trial_id}
-            for epoch in history.epochs
-        ]
-        lines = "".join(json.dumps({**row, "config": trial.config}) + "\n" for row in rows)
-        (folder / "result.json").write_text(lines)
-        (folder / "params.json").write_text(json.dumps(trial.config))
-        if rows:
-            trial.run_metadata.last_result = rows[-1]
-    if ended_in is not None:
-        ended_in.take(trial.trial_id, folder)
-
-
 def _error_line(trial: Trial) -> str:
     """The last line of a failed trial's traceback."""
-    started = trial.relative_logdir is not None
-    path = trial.error_file if started else None
-    text = Path(path).read_text(errors="replace") if path and Path(path).exists() else ""
+    path = error_file(trial)
+    text = path.read_text(errors="replace") if path and path.exists() else ""
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "ended without a result"

@@ -38,14 +38,25 @@ def on_first_signal(action: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 
 class StopRequest(tune.Stopper):
-    """Stops a whole study on request or when its time is over; trials stay resumable."""
+    """Stops a whole study on request or when its time is over; trials stay resumable.
 
-    # Why; of the class, since Ray works on a copy of the instance. It may be asked before the
-    # first trial: a command that runs one study after another clears it itself.
-    asked: str | None = None
+    Args:
+        time_budget_s: Stop after this time; None: never.
+    """
 
-    def __init__(self, time_budget_s: float | None) -> None:
-        self._deadline = time.monotonic() + time_budget_s if time_budget_s else None
+    def __init__(self, time_budget_s: float | None = None) -> None:
+        self._time_budget_s = time_budget_s
+        self._deadline: float | None = None
+        self._asked: str | None = None
+
+    def ask(self, why: str) -> None:
+        """Have the study stop; it may be asked before the first trial."""
+        self._asked = why
+
+    def start_clock(self) -> None:
+        """Let the time budget run from now."""
+        if self._time_budget_s:
+            self._deadline = time.monotonic() + self._time_budget_s
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Never stops a single trial."""
@@ -57,7 +68,7 @@ class StopRequest(tune.Stopper):
 
     def reason(self) -> str | None:
         """Why the study is to stop, or None."""
-        if self.asked:
-            return self.asked
+        if self._asked:
+            return self._asked
         over = self._deadline is not None and time.monotonic() >= self._deadline
         return "the time budget is spent" if over else None

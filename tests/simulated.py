@@ -30,6 +30,7 @@ from study.journal import num_planned, trial_status
 from study.recovery import Recovered, recover, repair
 from study.results import load_study
 from study.searcher import StudySearch, open_optuna_study, retry_failed
+from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import Storage
 
@@ -127,7 +128,8 @@ class Session:
         self.study = open_optuna_study(folder, config)
         if retry:
             retry_failed(self.study)
-        self.search = StudySearch(self.study, config, 2, self.storage, self.recovered)
+        self.stop = StopRequest()
+        self.search = StudySearch(self.study, config, 2, self.storage, self.recovered, self.stop)
         experiment = Experiment(
             "ray", never_runs, storage_path=str(folder), checkpoint_config=tune.CheckpointConfig()
         )
@@ -147,8 +149,6 @@ class Session:
         """Start or revive one more trial, if there is a free slot and one to start."""
         if len(self.running) >= 2 or (trial := self.search.next_trial()) is None:
             return False
-        if trial.status == "TERMINATED":
-            return True
         config = TrialConfig(**trial.config)
         result = trial._restore_checkpoint_result
         epochs = 0
@@ -217,7 +217,6 @@ class Session:
 
 def leave_out_ray(monkeypatch) -> None:
     """What a session needs of Ray's processes and of this machine is left out."""
-    monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
     monkeypatch.setattr("study.record._git_state", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
     versions = record.installed_versions()

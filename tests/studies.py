@@ -17,6 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from study.journal import trial_status
 from study.results import load_study
+from study.storage import Storage
 
 ROOT = Path(__file__).resolve().parents[1]
 # The losses follow from the seed alone, wherever and however often a trial is continued.
@@ -76,17 +77,8 @@ def wait_until(condition, process, timeout=200):
         time.sleep(0.05)
 
 
-def ray_rows(folder):
-    """Each trial folder's result.json in Ray's directory."""
-    return {
-        path.name: [json.loads(line) for line in (path / "result.json").read_text().splitlines()]
-        for path in (folder / "ray").iterdir()
-        if path.is_dir()
-    }
-
-
 def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", "pruned"})):
-    """The tables, Ray's directory and the Optuna study hold the same trials, each once."""
+    """The tables, the histories and the Optuna study hold the same trials, each once."""
     expected = [f"trial_{n:05d}" for n in range(num_samples)]
     results = load_study(folder)
     assert set(results.trials["status"]) <= statuses, results.trials[["status", "error"]]
@@ -95,20 +87,17 @@ def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", 
     assert [t.user_attrs["ray_trial_id"] for t in trials] == expected
     assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
     assert all(t.state.is_finished() for t in trials)
-    rows = ray_rows(folder)
-    assert sorted(rows) == expected
+    assert {path.name for path in (folder / "ray").iterdir() if path.is_dir()} <= set(expected)
+    assert sorted(path.stem for path in (folder / "histories").iterdir()) == expected
     assert not results.epochs.duplicated(["trial_id", "epoch"]).any()
     for trial_id, epochs in results.epochs.groupby("trial_id"):
         count = len(epochs)
         assert epochs["epoch"].tolist() == list(range(1, count + 1))
-        assert [row["epoch"] for row in rows[trial_id]] == list(range(1, count + 1))
+        kept = Storage(folder).kept(trial_id)
+        assert [epoch["epoch"] for epoch in kept.epochs] == list(range(1, count + 1))
         np.testing.assert_array_equal(
-            [row["val_accuracy"] for row in rows[trial_id]], epochs["val_accuracy"]
+            [epoch["val_accuracy"] for epoch in kept.epochs], epochs["val_accuracy"]
         )
-    state_files = sorted((folder / "ray").glob("experiment_state-*.json"))
-    newest = json.loads(state_files[-1].read_text())
-    ids = [json.loads(state)["trial_id"] for state, _ in newest["trial_data"]]
-    assert sorted(ids) == expected
     return results
 
 

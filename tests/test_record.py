@@ -14,7 +14,6 @@ from study.files import is_held
 from study.record import check_new_folder, locked
 from study.results import load_study
 from study.search import _fixable
-from study.signals import StopRequest
 from tests.simulated import Session, assert_nothing_lost, assert_sound, search_config
 from tests.studies import ROOT
 
@@ -141,9 +140,8 @@ def test_a_trial_that_the_file_system_refuses_goes_on_later(folder, monkeypatch,
     session.epoch(0)
     reason = f"OSError: [Errno {number}] {os.strerror(number)}" if number else "ValueError: x"
     monkeypatch.setattr("study.searcher._error_line", lambda trial: reason)
-    monkeypatch.setattr(StopRequest, "asked", None)
     session.search.on_trial_complete("trial_00000", error=True)
-    asked = StopRequest.asked
+    asked = session.stop.reason()
     status, _ = session.tables.status_of("trial_00000")
     assert (status, asked and asked.startswith(reason)) == (
         ("failed", None) if number is None else ("interrupted", True)

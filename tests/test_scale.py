@@ -121,10 +121,8 @@ def test_a_small_study_is_measured_and_opened_again(tmp_path, capfd):
 
 
 @pytest.mark.slow
-def test_rays_snapshots_are_few_and_each_trials_log_is_whole(tmp_path):
+def test_rays_snapshots_are_few(tmp_path):
     measured = scale.run(Options(str(tmp_path), 2, 6, 6, "random", "none"))
     assert measured.ended == 6
     # At the start, at the end and every few minutes; not for every other checkpoint.
     assert measured.parts["snapshot"]["calls"] <= 4
-    logs = sorted(tmp_path.glob(f"{RAY_FOLDER}/trial_*/result.json"))
-    assert [len(log.read_text().splitlines()) for log in logs] == 6 * [6]

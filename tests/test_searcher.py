@@ -26,6 +26,7 @@ from study.searcher import (
     open_optuna_study,
     replay,
 )
+from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import Storage
 
@@ -45,14 +46,13 @@ def never_runs(config):
 def begin(tmp_path, monkeypatch):
     """Open the study as a new session does; returns (search, Optuna study)."""
 
-    # Needs a running Ray; test_search looks at what it writes.
-    monkeypatch.setattr("study.searcher._write_ray_results", lambda *_, **__: None)
-
     def open_session(max_concurrent=2, **kwargs):
         storage = Storage(tmp_path)
         recovered = recover(storage, config(**kwargs))
         study = open_optuna_study(tmp_path, config(**kwargs))
-        search = StudySearch(study, config(**kwargs), max_concurrent, storage, recovered)
+        search = StudySearch(
+            study, config(**kwargs), max_concurrent, storage, recovered, StopRequest()
+        )
         experiment = Experiment(
             "ray", never_runs, storage_path=str(tmp_path), checkpoint_config=tune.CheckpointConfig()
         )
@@ -140,7 +140,7 @@ def test_trials_have_seeds_of_their_own_that_do_not_depend_on_the_session(begin)
     assert [search.next_trial().config["seed"] for _ in range(2)] == seeds
 
 
-def test_a_new_session_gets_every_trial_once(begin, tmp_path):
+def test_a_new_session_gets_each_unfinished_trial_once(begin, tmp_path):
     search, _ = begin()
     complete, interrupted = search.next_trial(), search.next_trial()
     run_trial(search, complete, 3)
@@ -150,15 +150,15 @@ def test_a_new_session_gets_every_trial_once(begin, tmp_path):
     never_ran = search.next_trial()
 
     search, study = begin(max_concurrent=6)
-    trials = [search.next_trial() for _ in range(6)]
+    trials = [search.next_trial() for _ in range(5)]
     assert search.next_trial() is None
-    assert [t.trial_id for t in trials] == [f"trial_{n:05d}" for n in range(6)]
-    assert [t.status for t in trials] == [Trial.TERMINATED, *[Trial.PENDING] * 5]
-    assert trials[1].checkpoint.path == str(newest)
-    assert trials[1].config == interrupted.config
-    assert trials[2].restore_path is None
-    assert trials[2].config == never_ran.config
-    for trial in trials[1:]:
+    assert [t.trial_id for t in trials] == [f"trial_{n:05d}" for n in range(1, 6)]
+    assert [t.status for t in trials] == [Trial.PENDING] * 5
+    assert trials[0].checkpoint.path == str(newest)
+    assert trials[0].config == interrupted.config
+    assert trials[1].checkpoint is None
+    assert trials[1].config == never_ran.config
+    for trial in trials:
         run_trial(search, trial, 3)
     assert [t.number for t in study.trials] == list(range(6))
     assert all(t.state == TrialState.COMPLETE for t in study.trials)
@@ -170,8 +170,8 @@ def test_a_trial_killed_before_it_was_told_is_told(begin, tmp_path):
     save_checkpoint(tmp_path, done, 3)
     save_checkpoint(tmp_path, diverged, 1, val_loss=math.nan)
     search, study = begin()
-    assert [search.next_trial().status for _ in range(2)] == [Trial.TERMINATED] * 2
-    assert [trial_status(t) for t in study.trials] == ["complete", "diverged"]
+    assert search.next_trial().trial_id == "trial_00002"
+    assert [trial_status(t) for t in study.trials[:2]] == ["complete", "diverged"]
 
 
 def test_a_trial_killed_while_it_was_asked_is_completed(begin):
@@ -196,7 +196,6 @@ def test_half_a_line_and_a_stale_lock_are_cleared(begin, tmp_path, tail):
     (tmp_path / f"{JOURNAL_FILE}.lock").symlink_to(tmp_path / JOURNAL_FILE)
     search, study = begin()
     assert [trial_status(t) for t in study.trials] == ["complete"]
-    search.next_trial()  # the ended one, and
     run_trial(search, search.next_trial(), 3)  # a new one
     assert len(open_optuna_study(tmp_path, config()).trials) == 2
 

@@ -45,5 +45,8 @@ def test_outside_the_main_thread_nothing_is_done():
 
 def test_a_study_that_was_asked_to_stop_before_it_began_stops(monkeypatch):
     """Its output may be closed while Ray starts."""
-    monkeypatch.setattr(StopRequest, "asked", "its output was closed")
-    assert StopRequest(None).stop_all()
+    stop = StopRequest()
+    assert not stop.stop_all()
+    stop.ask("its output was closed")
+    assert stop.stop_all()
+    assert stop.reason() == "its output was closed"

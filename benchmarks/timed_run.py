@@ -1,0 +1,29 @@
+"""``study.run`` that also writes down when each epoch ended, where Ray's own loggers do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from study import run, search
+from study.storage import RAY_FOLDER
+
+
+class TimedCallback(search.ProgressCallback):
+    """Adds a line to the trial's ``result.json`` at each epoch."""
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Ray's hook."""
+        super().on_trial_result(iteration, trials, trial, result, **info)
+        file = self.storage.folder / RAY_FOLDER / trial.trial_id / "result.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as log:
+            log.write(json.dumps({name: result[name] for name in ("seconds", "ended")}) + "\n")
+
+
+if __name__ == "__main__":
+    search.ProgressCallback = TimedCallback
+    sys.exit(run.main())
