@@ -55,7 +55,7 @@ def test_a_driver_killed_twenty_times(tmp_path, uninterrupted):
     moments = random.Random(1)
     folder = tmp_path / "results" / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
-    wait_until((folder / "optuna.log").exists, process)
+    wait_until((folder / "study.json").exists, process)
     for _ in range(KILLS):
         end = time.monotonic() + moments.uniform(1, 15)
         enough = count_epochs(folder) + 3  # else the study is over before the last kill

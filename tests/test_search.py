@@ -105,7 +105,7 @@ def test_driver_killed_at_three_moments(here):
     folder = here / "results" / "k"
     process = start(here, "--num-samples", "8", "--name", "k", *SMALL)
     moments = [
-        lambda: (folder / "optuna.log").exists(),  # before the first trial
+        (folder / "study.json").exists,  # before the first trial
         lambda: any((folder / "ray").glob("trial_*/checkpoint_*")),  # within the first trials
         lambda: count_ended(folder) >= 5,
     ]
@@ -257,7 +257,7 @@ def test_a_local_study_listens_on_loopback_only(here):
 
 def test_two_drivers_on_one_folder(here):
     process = start(here, "--num-samples", "99", "--name", "l", *SMALL)
-    wait_until(lambda: (here / "results" / "l" / "optuna.log").exists(), process)
+    wait_until((here / "results" / "l" / "study.json").exists, process)
     out = run(here, "--resume", "results/l", status=2)
     assert "another process is running this study" in out
     process.send_signal(signal.SIGTERM)
