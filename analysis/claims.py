@@ -20,16 +20,25 @@ from scipy.stats import spearmanr
 
 from analysis import arms, noise, paper, predicted, stability
 from analysis.architecture import shortcut_parameters
-from analysis.evidence import COMMANDS, Compared, Evidence, folder_name
+from analysis.evidence import Compared, Evidence, arm_of, batch_arms, folder_name
 from analysis.intervals import (
+    NATS,
+    PERCENT,
+    POINTS,
+    SEED,
+    TIMES,
     Estimate,
     bootstrap,
     equivalence_p,
     mean_interval,
     prediction_interval,
+    probability_above,
     ratio_interval,
+    show,
     wilson,
 )
+from study import questions
+from study.questions import Question
 
 REPRODUCED = "reproduced"
 CONTRADICTED = "contradicted"
@@ -38,9 +47,6 @@ NOT_TESTABLE = "not testable as written"
 NO_EVIDENCE = "no evidence yet"
 VERDICTS = (REPRODUCED, CONTRADICTED, NOT_DISTINGUISHABLE, NOT_TESTABLE, NO_EVIDENCE)
 
-REPORT_ARM = 512  # batch size of the report's final network, its code's default
-TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
-SEED = 1  # of the bootstraps
 SAME_TREND = 0.9  # rank correlation from which two curves count as of one trend
 
 
@@ -122,19 +128,6 @@ def contains(e: Estimate, number: float) -> str:
     return REPRODUCED if e.low <= number <= e.high else CONTRADICTED
 
 
-def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72 % [98.65, 98.79]``; `template` formats the number."""
-    number = template.format(e.value)
-    if np.isnan(e.low):
-        return f"{number} (n = {e.n}: no interval)"
-    unit = number.partition(" ")[2]
-    ends = (template.format(x).removesuffix(f" {unit}") for x in (e.low, e.high))
-    return f"{number} [{', '.join(ends)}]"
-
-
-PERCENT, POINTS, TIMES, NATS = "{:.2%}", "{:+.3f} points", "{:.2f} times", "{:.4f} nats"
-
-
 def finding(claim: str, verdict: str, e: Estimate, template: str, **more: object) -> Finding:
     """A `Finding` of an estimate; ``estimate`` in `more` is put behind the number."""
     behind = more.pop("estimate", "")
@@ -151,9 +144,10 @@ def finding(claim: str, verdict: str, e: Estimate, template: str, **more: object
     )
 
 
-def missing(claim: str, reported: str, kind: str) -> Finding:
+def missing(claim: str, reported: str, question: Question) -> Finding:
     """The entry of a claim whose results are not there."""
-    return Finding(claim, NO_EVIDENCE, reported, "", "Fill the gap with:", command=COMMANDS[kind])
+    why = "Fill the gap with:"
+    return Finding(claim, NO_EVIDENCE, reported, "", why, command=question.command)
 
 
 def used(compared: Compared, *names: str) -> tuple[str, ...]:
@@ -162,29 +156,6 @@ def used(compared: Compared, *names: str) -> tuple[str, ...]:
     chosen = trials[trials["arm"].isin(names)] if names else trials
     folder = folder_name(compared.results)
     return tuple(f"{folder}/{trial}" for trial in chosen["trial_id"])
-
-
-def arm_of(compared: Compared | None, **settings: object) -> str:
-    """The arm with these hyperparameters that has complete trials; empty where there is none."""
-    if compared is None:
-        return ""
-    trials = compared.trials
-    for name, value in settings.items():
-        trials = trials[trials[name] == value]
-    return str(trials["arm"].iloc[0]) if len(trials) else ""
-
-
-def batch_arms(evidence: Evidence, *sizes: int) -> tuple[Compared, list[str]] | None:
-    """The comparison of batch sizes and its arms of `sizes`, where all are there."""
-    compared = evidence.get("batch-size")
-    names = [arm_of(compared, batch_size=size) for size in sizes]
-    return (compared, names) if compared is not None and all(names) else None
-
-
-def points(compared: Compared, a: str, b: str) -> Estimate:
-    """Mean difference of final accuracy, a minus b, paired by seed, in percentage points."""
-    both = arms.pairs(compared, a, b)
-    return mean_interval(100 * (both["a"] - both["b"]))
 
 
 # The claims.
@@ -201,7 +172,7 @@ def c1(evidence: Evidence) -> Finding:
         return Finding("C1", verdict, reported, "", why)
     compared, (a, b) = found
     return finding(
-        "C1", verdict, points(compared, a, b), POINTS, reported=reported,
+        "C1", verdict, arms.points(compared, a, b), POINTS, reported=reported,
         estimate="of accuracy, 64 minus 32",
         why=f"{why} Beside it: what the slip could change in the final accuracy.",
         trials=used(compared, a, b), figure="differences",
@@ -211,9 +182,9 @@ def c1(evidence: Evidence) -> Finding:
 def c2(evidence: Evidence) -> Finding:
     """Which accuracy the CNN reached."""
     reported = f"{paper.ACCURACY_IN_ABSTRACT:.2%} and {paper.ACCURACY:.2%}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C2", reported, "batch-size")
+        return missing("C2", reported, questions.BATCH_SIZE)
     compared, (arm,) = found
     e = prediction_interval(compared.of_arm(arm)["last_val_accuracy"])
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
@@ -235,7 +206,7 @@ def c3(evidence: Evidence) -> Finding:
     reported = "no difference"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C3", reported, "batch-size")
+        return missing("C3", reported, questions.BATCH_SIZE)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b)
     difference = 100 * (both["a"] - both["b"])
@@ -255,11 +226,11 @@ def c4(evidence: Evidence) -> Finding:
     reported = "32 better than 512"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C4", reported, "batch-size")
+        return missing("C4", reported, questions.BATCH_SIZE)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b)
-    above = arms.probability_above(both["a"], both["b"])
-    e = points(compared, a, b)
+    above = probability_above(both["a"], both["b"])
+    e = arms.points(compared, a, b)
     return finding(
         "C4", direction(e), e, POINTS, reported=reported, estimate="of accuracy, 32 minus 512",
         why="At the report's learning rate for both; neither was tuned for its batch size. A run "
@@ -274,7 +245,7 @@ def c5(evidence: Evidence) -> Finding:
     reported = f"{paper.SECONDS[512]:.0f} s against {paper.SECONDS[32]:.0f} s (0.65 times)"
     found = batch_arms(evidence, 512, 32)
     if found is None:
-        return missing("C5", reported, "batch-size")
+        return missing("C5", reported, questions.BATCH_SIZE)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b, "seconds")
     e = ratio_interval(both["a"], both["b"])
@@ -293,11 +264,11 @@ def c6(evidence: Evidence) -> Finding:
     reported = "512 smoother than 32"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C6", reported, "batch-size")
+        return missing("C6", reported, questions.BATCH_SIZE)
     compared, (a, b) = found
     wide = arms.loss_noise(compared).pivot(index="replicate", columns="arm", values="sd")
     if wide.empty or not {a, b} <= set(wide):
-        return missing("C6", reported, "batch-size")
+        return missing("C6", reported, questions.BATCH_SIZE)
     wide = wide[[a, b]].dropna()
     e = ratio_interval(wide[a], wide[b])
     return finding(
@@ -312,14 +283,14 @@ def c6(evidence: Evidence) -> Finding:
 def c7(evidence: Evidence) -> Finding:
     """The critical batch size is about 8000."""
     reported = f"about {paper.CRITICAL_BATCH_SIZE}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C7", reported, "batch-size")
+        return missing("C7", reported, questions.BATCH_SIZE)
     compared, (arm,) = found
     by_epoch = noise.noise_scale_by_epoch(compared, np.random.default_rng(SEED))
     by_epoch = by_epoch[by_epoch["arm"] == arm]
     if by_epoch.empty:
-        return missing("C7", reported, "batch-size")
+        return missing("C7", reported, questions.BATCH_SIZE)
     inside = by_epoch[(by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
                       & (by_epoch["high"] >= paper.CRITICAL_BATCH_SIZE)]  # fmt: skip
     last = by_epoch.iloc[-1]
@@ -342,11 +313,11 @@ def c7(evidence: Evidence) -> Finding:
 
 def _critical_words(compared: Compared) -> str:
     """What the steps until the target say of the critical batch size."""
-    reached = arms.to_target(compared, TARGET)
+    reached = arms.to_target(compared, arms.TARGET)
     e = noise.critical_batch_size(reached, np.random.default_rng(SEED))
     if e is None:
         return ""
-    return f" The steps until {TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
+    return f" The steps until {arms.TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
 
 
 def c8(evidence: Evidence) -> Finding:
@@ -354,12 +325,12 @@ def c8(evidence: Evidence) -> Finding:
     reported = "the same trend"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C8", reported, "batch-size")
+        return missing("C8", reported, questions.BATCH_SIZE)
     compared, (a, b) = found
     curves = arms.loss_curves(compared)
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
     if not (shared := sorted(set(at[a]) & set(at[b]))):
-        return missing("C8", reported, "batch-size")
+        return missing("C8", reported, questions.BATCH_SIZE)
     left, right = (np.stack([at[arm][k] for k in shared]) for arm in (a, b))
 
     def correlation(chosen: np.ndarray) -> float:
@@ -390,9 +361,9 @@ def _at_equal_examples(curves: pd.DataFrame) -> dict[int, np.ndarray]:
 def c9(evidence: Evidence) -> Finding:
     """The accuracy is stable after the sixth epoch."""
     reported = f"stable after epoch {paper.STABLE_EPOCH}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C9", reported, "batch-size")
+        return missing("C9", reported, questions.BATCH_SIZE)
     compared, (arm,) = found
     change, settled = _stable(compared, arm)
     limit = paper.STABLE_EPOCH + 1
@@ -405,7 +376,7 @@ def c9(evidence: Evidence) -> Finding:
         f"From it on the mean accuracy stays within {arms.MARGIN} points of its last "
         f"value. A broken line bends at epoch {show(change, '{:.1f}')}."
     )
-    schedule = evidence.get("schedule")
+    schedule = evidence.get(questions.SCHEDULE)
     if constant := arm_of(schedule, gamma=1.0):
         assert schedule is not None
         _, without = _stable(schedule, constant)
@@ -429,9 +400,9 @@ def _stable(compared: Compared, arm: str) -> tuple[Estimate, Estimate]:
 def c10(evidence: Evidence) -> Finding:
     """The final test loss."""
     reported = f"{paper.TEST_LOSS} nats"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C10", reported, "batch-size")
+        return missing("C10", reported, questions.BATCH_SIZE)
     compared, (arm,) = found
     e = prediction_interval(compared.of_arm(arm)["last_val_loss"])
     others = arms.by_arm(compared).set_index("arm")["loss"].drop(arm)
@@ -447,7 +418,7 @@ def c10(evidence: Evidence) -> Finding:
 
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
     """The report's CNN, and what its final models predicted."""
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
         return None
     compared, (arm,) = found
@@ -465,7 +436,7 @@ def c11(evidence: Evidence) -> Finding:
     reported = "above 0.9 and about 0.5, both of Fig. 4 (a)-(d)"
     found = _predicted(evidence)
     if found is None:
-        return missing("C11", reported, "batch-size")
+        return missing("C11", reported, questions.BATCH_SIZE)
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
@@ -485,7 +456,7 @@ def c12(evidence: Evidence) -> Finding:
     reported = f"confidences of {low:.0%} to {high:.0%} mean underfitting"
     found = _predicted(evidence)
     if found is None:
-        return missing("C12", reported, "batch-size")
+        return missing("C12", reported, questions.BATCH_SIZE)
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     e = _share(errors, errors["confidence"].between(low, high))
@@ -506,7 +477,7 @@ def c13(evidence: Evidence) -> Finding:
     reported = "most above 99 %, even 100 %"
     found = _predicted(evidence)
     if found is None:
-        return missing("C13", reported, "batch-size")
+        return missing("C13", reported, questions.BATCH_SIZE)
     compared, arm, rows = found
     right = rows[rows["right"]]
     e = _share(right, right["confidence"] > paper.CORRECT_CONFIDENCE)
@@ -524,7 +495,7 @@ def c14(evidence: Evidence) -> Finding:
     reported = "most are difficult for people"
     found = _predicted(evidence)
     if found is None:
-        return missing("C14", reported, "batch-size")
+        return missing("C14", reported, questions.BATCH_SIZE)
     compared, arm, rows = found
     models = rows["trial_id"].nunique()
     missed = (~rows["right"]).groupby(rows["index"]).sum()
@@ -543,22 +514,22 @@ def c14(evidence: Evidence) -> Finding:
 def c15(evidence: Evidence) -> Finding:
     """More data is the best remedy."""
     reported = "more data is the best way"
-    sizes = evidence.get("training-size")
+    sizes = evidence.get(questions.TRAINING_SIZE)
     a, b = arm_of(sizes, train_examples=55_000), arm_of(sizes, train_examples=27_500)
     if sizes is None or not (a and b):
-        return missing("C15", reported, "training-size")
-    data = points(sizes, a, b)
-    models = evidence.get("models")
+        return missing("C15", reported, questions.TRAINING_SIZE)
+    data = arms.points(sizes, a, b)
+    models = evidence.get(questions.MODELS)
     resnet, cnn = arm_of(models, model="resnet18"), arm_of(models, model="cnn")
     if models is None or not (resnet and cnn):
         return finding(
             "C15", NOT_DISTINGUISHABLE, data, POINTS, reported=reported,
             estimate="of accuracy from twice the images",
             why="Whether that is the best way needs something to compare it with:",
-            command=COMMANDS["models"],
+            command=questions.MODELS.command,
             trials=used(sizes, a, b), figure="learning_curve",
         )  # fmt: skip
-    other = points(models, resnet, cnn)
+    other = arms.points(models, resnet, cnn)
     verdict = (
         CONTRADICTED if other.low > data.high
         else REPRODUCED if data.low > other.high
@@ -575,12 +546,12 @@ def c15(evidence: Evidence) -> Finding:
 def c16(evidence: Evidence) -> Finding:
     """Dropout helps; "our network" uses batch norm."""
     reported = "dropout is effective"
-    compared = evidence.get("regularization")
+    compared = evidence.get(questions.REGULARIZATION)
     a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
     b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
     if compared is None or not (a and b):
-        return missing("C16", reported, "regularization")
-    e = points(compared, a, b)
+        return missing("C16", reported, questions.REGULARIZATION)
+    e = arms.points(compared, a, b)
     effects = arms.interaction(compared, "cnn").set_index("effect")
     more = "; ".join(
         f"{name} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
@@ -600,9 +571,9 @@ def c17(evidence: Evidence) -> Finding:
     reported = f"{paper.RESNET_ACCURACY:.2%} against {paper.ACCURACY:.2%}"
     found = _models(evidence)
     if found is None:
-        return missing("C17", reported, "models")
+        return missing("C17", reported, questions.MODELS)
     compared, resnet, cnn = found
-    e = points(compared, resnet, cnn)
+    e = arms.points(compared, resnet, cnn)
     one = prediction_interval(compared.of_arm(resnet)["last_val_accuracy"])
     return finding(
         "C17", direction(e), e, POINTS, reported=reported, estimate="of accuracy, ResNet minus CNN",
@@ -614,7 +585,7 @@ def c17(evidence: Evidence) -> Finding:
 
 
 def _models(evidence: Evidence) -> tuple[Compared, str, str] | None:
-    compared = evidence.get("models")
+    compared = evidence.get(questions.MODELS)
     resnet, cnn = arm_of(compared, model="resnet18"), arm_of(compared, model="cnn")
     return (compared, resnet, cnn) if compared is not None and resnet and cnn else None
 
@@ -624,17 +595,18 @@ def c18(evidence: Evidence) -> Finding:
     reported = "more quickly and earlier"
     found = _models(evidence)
     if found is None:
-        return missing("C18", reported, "models")
+        return missing("C18", reported, questions.MODELS)
     compared, resnet, cnn = found
-    reached = arms.to_target(compared, TARGET)
+    target = f"{arms.TARGET:.0%}"
+    reached = arms.to_target(compared, arms.TARGET)
     wide = reached.pivot(index="replicate", columns="arm", values=["examples", "seconds"]).dropna()
     if wide.empty:
-        return Finding("C18", NOT_DISTINGUISHABLE, reported, f"not both reached {TARGET:.0%}", "")
+        return Finding("C18", NOT_DISTINGUISHABLE, reported, f"not both reached {target}", "")
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
     seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
     return finding(
         "C18", direction(e, 1, above=False), e, TIMES, reported=reported,
-        estimate=f"the CNN's examples until {TARGET:.0%}, to the end of an epoch",
+        estimate=f"the CNN's examples until {target}, to the end of an epoch",
         why=f"In images seen. In seconds it takes {show(seconds, TIMES)} as long.",
         trials=used(compared, resnet, cnn), figure="to_target",
     )  # fmt: skip
@@ -646,7 +618,7 @@ def c19(evidence: Evidence) -> Finding:
     reported = f"{paper.RESNET_SECONDS:.0f} s ({ratio:.1f} times the CNN's)"
     found = _models(evidence)
     if found is None:
-        return missing("C19", reported, "models")
+        return missing("C19", reported, questions.MODELS)
     compared, resnet, cnn = found
     both = arms.pairs(compared, resnet, cnn, "seconds")
     e = ratio_interval(both["a"], both["b"])

@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import arms, claims, figures, frames, noise, paper, predicted
+from analysis import arms, figures, frames, noise, paper, predicted
 from analysis import comparison_figures as drawing
-from analysis.evidence import Compared, Evidence
+from analysis.evidence import Compared, Evidence, arm_of
+from analysis.intervals import SEED, mean_interval, show
 from analysis.render import Exhibit, panels, single
+from study import questions
+from study.questions import QUESTIONS
 from study.results import StudyResults
 
 GALLERY = 8  # images in a row
@@ -115,25 +118,25 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = arms.loss_noise(compared)
     if len(rows):
-        slopes = claims.mean_interval(arms.noise_slope(rows)["slope"])
+        slopes = mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
             "loss_noise",
             "A smoother curve is what averaging more images gives",
             "Standard deviation of the full batches' losses in the last epoch around their own "
             f"straight line, a point a seed ({replicates(compared)}). Dashed: slope -1/2. Fitted "
-            f"slope: {claims.show(slopes, '{:.2f}')} ({RESULT}).",
+            f"slope: {show(slopes, '{:.2f}')} ({RESULT}).",
             rows,
             single(drawing.plot_loss_noise, rows),
             (6.0, 4.2),
         )
     yield _to_target(compared)
-    rng = np.random.default_rng(claims.SEED)
+    rng = np.random.default_rng(SEED)
     scale = noise.noise_scale_by_epoch(compared, rng)
-    critical = noise.critical_batch_size(arms.to_target(compared, claims.TARGET), rng)
+    critical = noise.critical_batch_size(arms.to_target(compared, arms.TARGET), rng)
     if len(scale):
         also = (
-            f" From steps to {claims.TARGET:.0%} follows a critical batch size of "
-            f"{claims.show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
+            f" From steps to {arms.TARGET:.0%} follows a critical batch size of "
+            f"{show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
             if critical
             else ""
         )
@@ -160,11 +163,11 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def _to_target(compared: Compared, prefix: str = "") -> Exhibit:
-    reached = arms.to_target(compared, claims.TARGET)
+    reached = arms.to_target(compared, arms.TARGET)
     missed = int(reached["epoch"].isna().sum())
     return Exhibit(
         f"{prefix}to_target",
-        f"What it takes to reach {claims.TARGET:.0%}",
+        f"What it takes to reach {arms.TARGET:.0%}",
         f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
         f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
         "reached it.",
@@ -249,17 +252,13 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
 
 def differences(evidence: Evidence) -> Exhibit | None:
     """Every comparison's arms against its baseline."""
-    baselines = {
-        "batch-size": {"batch_size": claims.REPORT_ARM}, "models": {"model": "cnn"},
-        "schedule": {"gamma": 0.7}, "training-size": {"train_examples": 55_000},
-        "width": {"width_mult": 1.0},
-        "regularization": {"model": "cnn", "dropout": True, "batch_norm": False},
-    }  # fmt: skip
     found = []
-    for kind in evidence.comparisons:
-        if (compared := evidence.get(kind)) is None:
+    for kind, compared in evidence.comparisons.items():
+        if compared.trials.empty:
             continue
-        baseline = claims.arm_of(compared, **baselines.get(kind, {}))
+        question = QUESTIONS.get(kind)
+        settings = question.arms[question.baseline] if question else {}
+        baseline = arm_of(compared, **settings)
         rows = arms.paired_differences(compared, baseline)
         found.append(rows.assign(comparison=kind))
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
@@ -302,14 +301,14 @@ def of_predictions(
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
     each = predicted.calibration(kept)
-    ece, temperature = claims.mean_interval(each["ece"]), claims.mean_interval(each["temperature"])
+    ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
         "reliability",
         "Is the model as sure as it is right?",
         f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence; bars: 95 % "
         "Wilson intervals, too narrow as the models share their images; numbers: predictions. "
-        f"Expected calibration error {claims.show(ece, '{:.2%}')}, temperature of least loss "
-        f"{claims.show(temperature, '{:.2f}')} ({RESULT}).",
+        f"Expected calibration error {show(ece, '{:.2%}')}, temperature of least loss "
+        f"{show(temperature, '{:.2f}')} ({RESULT}).",
         table,
         single(drawing.plot_reliability, table),
         (5.5, 5.0),
@@ -357,17 +356,17 @@ def _gallery(
     )
 
 
-OF_KIND = {
-    "batch-size": of_batch_size,
-    "models": of_models,
-    "schedule": of_schedule,
-    "regularization": of_regularization,
-    "training-size": of_training_size,
+OF_QUESTION = {
+    questions.BATCH_SIZE.name: of_batch_size,
+    questions.MODELS.name: of_models,
+    questions.SCHEDULE.name: of_schedule,
+    questions.REGULARIZATION.name: of_regularization,
+    questions.TRAINING_SIZE.name: of_training_size,
 }
 
 
-def of_other(compared: Compared) -> Iterator[Exhibit]:
-    """Of a comparison that is about something else."""
+def of_any(compared: Compared) -> Iterator[Exhibit]:
+    """Of a comparison that has none of its own."""
     by_epoch = arms.accuracy_by_epoch(compared)
     yield Exhibit(
         "by_epoch",

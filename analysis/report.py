@@ -26,6 +26,7 @@ from study.cli import Parser, guarded, place
 from study.config import UserError
 from study.data import default_data_dir, load_splits, open_test_set
 from study.files import replacing
+from study.questions import BATCH_SIZE
 from study.terminal import Terminal
 
 EPILOG = """examples:
@@ -60,7 +61,7 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
     Opening the test images is recorded. Empty where there is no such comparison, or where the
     files can be had from nowhere: the page then goes without pictures of examples.
     """
-    compared = evidence.get("batch-size")
+    compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
         return {}
     dataset = compared.config["dataset"]
@@ -85,7 +86,7 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
     """
     images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
     sections = make_sections(evidence, images)
-    found = evidence.get("batch-size")
+    found = evidence.get(BATCH_SIZE)
     headline = exhibits.loss_by_batch(found) if found else None
     findings = claims.ledger(evidence) if evidence.comparisons else []
     made_from = sources(evidence)
@@ -122,7 +123,7 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
 
 def title_of(evidence: Evidence) -> str:
     """The page's heading."""
-    if evidence.get("batch-size") is not None:
+    if evidence.get(BATCH_SIZE) is not None:
         return "64 against 512: does the batch size matter?"
     if len(evidence.comparisons) == 1 and not evidence.searches:
         (compared,) = evidence.comparisons.values()

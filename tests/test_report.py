@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from analysis import exhibits, frames
 from analysis.report import main
-from study.comparison import COMPARISONS
+from study.questions import QUESTIONS
 from tests.compared import write_comparison
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -96,9 +96,7 @@ def folders(tmp_path_factory):
     kinds = {"batch-size": None, "models": None, "regularization": ["cnn-*"], "schedule": None,
              "training-size": None}  # fmt: skip
     return {
-        kind: write_comparison(
-            root / kind, COMPARISONS[kind].select(keep), replicates=3
-        ).results.path
+        kind: write_comparison(root / kind, QUESTIONS[kind].select(keep), replicates=3).results.path
         for kind, keep in kinds.items()
     }
 
@@ -130,7 +128,7 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     assert "Fill the gap with: python -m study.compare batch-size --protocol paper" in said
     page = check(out)
     assert "What is not here" in page.text
-    assert COMPARISONS["schedule"].title != page.text  # its own title is the made-up question
+    assert QUESTIONS["schedule"].title != page.text  # its own title is the made-up question
     assert "A question?" in page.text
     ledger = pd.read_csv(out / "ledger.csv")
     assert (ledger["verdict"] == "no evidence yet").sum() == 18

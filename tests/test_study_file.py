@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from study.comparison import COMPARISONS, ComparisonConfig
+from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
+from study.questions import QUESTIONS
 from study.space import DEFAULT_SPACE, space_to_json
 from study.study_file import (
     FORMAT_VERSION,
@@ -23,7 +24,7 @@ from tests.compared import study_content
 
 SEARCH = study_content(StudyConfig("a-search", space_to_json(DEFAULT_SPACE)))
 COMPARISON = study_content(
-    ComparisonConfig("a.comparison", "Which?", COMPARISONS["models"].select(None))
+    ComparisonConfig("a.comparison", "Which?", QUESTIONS["models"].select(None))
 )
 PAPER = sorted((Path(__file__).resolve().parents[1] / "results" / "paper").iterdir())
 
