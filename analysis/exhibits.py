@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import arms, figures, frames, noise, paper, predicted
+from analysis import arms, figures, frames, noise, paper, places, predicted
 from analysis import comparison_figures as drawing
 from analysis.evidence import Compared, Evidence, arm_of
 from analysis.intervals import SEED, mean_interval, show
@@ -93,7 +93,7 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
         f"batch {arm}: {row.level_sd:.1g} and {row.noise_sd:.1g}" for arm, row in sds.iterrows()
     )
     return Exhibit(
-        "loss_by_batch",
+        places.LOSS_BY_BATCH.name,
         "Training loss at each batch size, by steps, by images seen, and by seconds",
         f"Dots: single steps of one seed. Line: mean of the smoothed curves, band: lowest to "
         f"highest seed ({replicates(compared)}). Smoothed by a local-level Kalman smoother, the "
@@ -109,7 +109,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     """Beyond the headline."""
     by_epoch = arms.accuracy_by_epoch(compared)
     yield Exhibit(
-        "accuracy_by_epoch",
+        places.ACCURACY_BY_EPOCH.name,
         f"Accuracy on the {compared.images} images after each epoch",
         f"Thin: single seeds. Thick: mean, with its {RESULT} as band ({replicates(compared)}). "
         "The axis is logarithmic in the error.",
@@ -120,7 +120,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     if len(rows):
         slopes = mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
-            "loss_noise",
+            places.LOSS_NOISE.name,
             "A smoother curve is what averaging more images gives",
             "Standard deviation of the full batches' losses in the last epoch around their own "
             f"straight line, a point a seed ({replicates(compared)}). Dashed: slope -1/2. Fitted "
@@ -129,7 +129,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             single(drawing.plot_loss_noise, rows),
             (6.0, 4.2),
         )
-    yield _to_target(compared)
+    yield _to_target(compared, "to_target")
     rng = np.random.default_rng(SEED)
     scale = noise.noise_scale_by_epoch(compared, rng)
     critical = noise.critical_batch_size(arms.to_target(compared, arms.TARGET), rng)
@@ -141,7 +141,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             else ""
         )
         yield Exhibit(
-            "noise_scale",
+            places.NOISE_SCALE.name,
             "How noisy the gradient is: the batch size beyond which more images hardly help",
             "Simple noise scale (McCandlish et al. 2018) after each epoch, from the gradient's "
             "squared length at 64 and at 2 048 images, without dropout. Band: 95 % bootstrap "
@@ -152,7 +152,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     rate = arms.throughput(compared)
     devices = ", ".join(sorted(compared.trials["device"].dropna().unique()))
     yield Exhibit(
-        "throughput",
+        places.THROUGHPUT.name,
         "Training images a second",
         f"A point a seed ({replicates(compared)}), each trial on a core or GPU of its own "
         f"({devices}); evaluation left out.",
@@ -162,11 +162,11 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
 
 
-def _to_target(compared: Compared, prefix: str = "") -> Exhibit:
+def _to_target(compared: Compared, name: str) -> Exhibit:
     reached = arms.to_target(compared, arms.TARGET)
     missed = int(reached["epoch"].isna().sum())
     return Exhibit(
-        f"{prefix}to_target",
+        name,
         f"What it takes to reach {arms.TARGET:.0%}",
         f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
         f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
@@ -188,7 +188,7 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-    yield _to_target(compared, "models_")
+    yield _to_target(compared, places.MODELS_TO_TARGET.name)
 
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
@@ -221,7 +221,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
             f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
         )
         yield Exhibit(
-            f"regularization_{model}",
+            places.regularization(model).name,
             f"Dropout and batch norm in the {names[model]}",
             f"Final accuracy on the {compared.images} images; thin: single seeds "
             f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
@@ -239,7 +239,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
     yield Exhibit(
-        "learning_curve",
+        places.LEARNING_CURVE.name,
         "Error against the number of training images",
         f"Final error on the {compared.images} images after {compared.config['epochs']} epochs; a "
         f"point a seed ({replicates(compared)}), each with a training subset of its own. "
@@ -265,7 +265,7 @@ def differences(evidence: Evidence) -> Exhibit | None:
     if frame.empty:
         return None
     return Exhibit(
-        "differences",
+        places.DIFFERENCES.name,
         "Every arm against its baseline, paired by seed",
         f"Difference of final accuracy with its {RESULT}. Grey zone: within {arms.MARGIN} points, "
         "which was set in advance to count as equal. The axis is logarithmic away from zero.",
@@ -303,7 +303,7 @@ def of_predictions(
     each = predicted.calibration(kept)
     ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
-        "reliability",
+        places.RELIABILITY.name,
         "Is the model as sure as it is right?",
         f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence; bars: 95 % "
         "Wilson intervals, too narrow as the models share their images; numbers: predictions. "
@@ -315,7 +315,7 @@ def of_predictions(
     )
     bins = predicted.confidence_bins(rows)
     yield Exhibit(
-        "confidences",
+        places.CONFIDENCES.name,
         "Confidence of right and of wrong answers",
         f"Of {models}, as shares of the right and of the wrong predictions.",
         bins,
@@ -324,7 +324,7 @@ def of_predictions(
     if rows["trial_id"].nunique() > 1:
         overlap = predicted.error_overlap(kept)
         yield Exhibit(
-            "error_overlap",
+            places.ERROR_OVERLAP.name,
             "Models with other seeds miss the same images",
             f"Images of the {compared.num_images:,} by how many of {models} miss them. Dashed: "
             "what errors on random images would give.",

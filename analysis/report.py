@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import claims, exhibits, output, paper
+from analysis import arms, claims, exhibits, output, paper
 from analysis.evidence import Evidence, load_evidence
 from analysis.render import Exhibit, slug, write, write_csv
 from analysis.sections import gaps, lead, make_sections, sources
+from analysis.verdicts import VERDICTS
 from study.cli import Parser, guarded, place
 from study.config import UserError
 from study.data import default_data_dir, load_splits, open_test_set
@@ -97,7 +98,8 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
             drawn[exhibit.name] = Shown(
                 exhibit, write(exhibit, folder / "figures"), data_link(exhibit.frame)
             )
-    for table in [made_from, *(t for s in sections for t in s.tables)]:
+    tables = {table.name: table for table in [made_from, *(t for s in sections for t in s.tables)]}
+    for table in tables.values():
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     if findings:
         write_csv(claims.as_frame(findings), folder / "ledger.csv")
@@ -107,12 +109,14 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
         "headline": drawn[headline.name] if headline else None,
         "findings": findings,
         "statements": paper.STATEMENTS,
-        "counts": {v: n for v in claims.VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
+        "counts": {v: n for v in VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
         "sections": sections,
         "drawn": drawn,
+        "tables": tables,
         "gaps": gaps(evidence) if evidence.comparisons else {},
         "sources": made_from,
         "ledger_csv": data_link(claims.as_frame(findings)) if findings else "",
+        "margin": arms.MARGIN,
         "paper": paper,
     }
     for name in ("report.html", "report.md"):

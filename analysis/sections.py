@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import arms, exhibits, frames, paper, predicted
+from analysis import arms, exhibits, frames, paper, places, predicted
 from analysis.architecture import TABLE_I, layers
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
@@ -122,8 +122,7 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     taken: set[str] = set()
     for question in QUESTIONS.values():
         if (compared := evidence.get(question)) is not None:
-            prefix = "" if question is BATCH_SIZE else f"{question.name}_"
-            sections.append(_comparison(compared, question, prefix))
+            sections.append(_comparison(compared, question, f"{question.name}_"))
     for kind, compared in evidence.comparisons.items():
         if kind not in QUESTIONS and len(compared.trials):
             prefix = _prefix(compared.config["name"], taken)
@@ -184,7 +183,8 @@ def _comparison(compared: Compared, question: Question | None, prefix: str) -> S
             "not complete": table["lost"].astype(str),
         }
     )
-    tables = [Table(f"{prefix}by_arm", caption, table, shown)]
+    name = places.by_arm(question).name if question else f"{prefix}by_arm"
+    tables = [Table(name, caption, table, shown)]
     if question:
         return Section(question.name, question.heading, text, made, tables)
     return Section(f"{prefix}comparison", compared.config["name"], text, made, tables)
@@ -253,7 +253,7 @@ def _architecture() -> Section:
         shown = table.assign(
             **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}
         ).rename(columns={"multiply_adds": "multiply-adds"})
-        tables.append(Table(f"layers_{model}", f"{name}, one image.", table, shown))
+        tables.append(Table(places.layers(model).name, f"{name}, one image.", table, shown))
     printed = pd.DataFrame(TABLE_I, columns=["layer", "Table I", "the code of Appendix C"])
     tables.append(Table("table_1", "Table I against the code.", printed, printed))
     return Section(

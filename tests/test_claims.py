@@ -7,21 +7,20 @@ import json
 import numpy as np
 import pytest
 
-from analysis import arms, claims, paper
-from analysis.claims import (
+from analysis import arms, claims, paper, places
+from analysis.claims import Claim, as_frame, ledger
+from analysis.evidence import Evidence
+from analysis.intervals import Estimate, show
+from analysis.verdicts import (
     CONTRADICTED,
     NO_EVIDENCE,
     NOT_DISTINGUISHABLE,
     NOT_TESTABLE,
     REPRODUCED,
-    as_frame,
     contains,
     direction,
-    ledger,
 )
-from analysis.evidence import Evidence
-from analysis.intervals import Estimate, show
-from study.questions import QUESTIONS
+from study.questions import MODELS, QUESTIONS
 from tests.compared import write_comparison
 
 
@@ -133,6 +132,12 @@ def test_without_results_the_ledger_says_how_to_get_them():
     for f in found:
         if f.verdict == NO_EVIDENCE:
             assert f.command in {q.command for q in QUESTIONS.values()} - {""}
+        assert f.shown_in is None or f.claim == "C20"
+
+
+def test_a_claim_cannot_point_to_another_questions_figure():
+    with pytest.raises(ValueError, match="c18: throughput answers another question"):
+        Claim(claims.c18, MODELS, places.THROUGHPUT)
 
 
 def test_other_results_give_other_verdicts(tmp_path):
