@@ -207,7 +207,7 @@ def of_schedule(compared: Compared) -> Iterator[Exhibit]:
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
     """Dropout times batch norm, a figure a network."""
-    names = {"cnn": "CNN", "resnet18": "ResNet18"}
+    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # of the paper; another goes by its own
     for model in compared.trials["model"].unique():
         rows = (
             compared.trials[compared.trials["model"] == model]
@@ -222,7 +222,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
         )
         yield Exhibit(
             places.regularization(model).name,
-            f"Dropout and batch norm in the {names[model]}",
+            f"Dropout and batch norm in the {names.get(model, model)}",
             f"Final accuracy on the {compared.images} images; thin: single seeds "
             f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
             f"{words or 'not all four cells were run'}.",

@@ -215,6 +215,18 @@ def test_an_own_comparison_with_lost_trials(tmp_path):
     assert (compared.results.path / "report" / "figures" / "mine.by_epoch.svg").is_file()
 
 
+def test_a_third_network_has_its_own_figure_of_regularization(tmp_path, monkeypatch):
+    for module in ("config", "results"):
+        monkeypatch.setattr(f"study.{module}.MODELS", ("cnn", "resnet18", "third"))
+    cells = QUESTIONS["regularization"].select(["cnn-*"])
+    arms = {name.replace("cnn", "third"): {**arm, "model": "third"} for name, arm in cells.items()}
+    path = write_comparison(tmp_path / "regularization", {**cells, **arms}).results.path
+    assert main([str(path)]) == 0
+    page = check(path / "report")
+    assert {"regularization_cnn", "regularization_third"} <= set(page.ids)
+    assert "Dropout and batch norm in the third" in page.text
+
+
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
