@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from analysis import arms, noise, paper, places, predicted, stability
-from analysis.architecture import shortcut_parameters
+from analysis.architecture import shortcut_parameters, times_the_cnn
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms
 from analysis.intervals import (
     NATS,
@@ -133,7 +133,8 @@ def c4(evidence: Evidence) -> Finding:
 
 def c5(evidence: Evidence) -> Finding:
     """The larger batch trains faster."""
-    reported = f"{paper.SECONDS[512]:.0f} s against {paper.SECONDS[32]:.0f} s (0.65 times)"
+    large, small = paper.SECONDS[512], paper.SECONDS[32]
+    reported = f"{large:.0f} s against {small:.0f} s ({large / small:.2f} times)"
     found = batch_arms(evidence, 512, 32)
     if found is None:
         return missing("C5", reported)
@@ -470,7 +471,8 @@ def c17(evidence: Evidence) -> Finding:
         "C17", direction(e), e, POINTS, reported=reported, estimate="of accuracy, ResNet minus CNN",
         why=f"One run of the ResNet reaches {show(one, PERCENT)}; the report's number lies "
         f"{'in' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
-        "interval. It has 5 times the parameters and 137 times the multiply-adds.",
+        f"interval. It has {times_the_cnn('parameters'):.0f} times the parameters and "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds.",
         trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
@@ -515,8 +517,9 @@ def c19(evidence: Evidence) -> Finding:
     e = ratio_interval(both["a"], both["b"])
     return finding(
         "C19", direction(e, 1), e, TIMES, reported=reported, estimate="the CNN's seconds",
-        why="Longer it is, but not by the report's factor: 137 times the multiply-adds in 2.5 "
-        "times the seconds says that the report timed its data loader.",
+        why="Longer it is, but not by the report's factor: "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
+        "seconds says that the report timed its data loader.",
         trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
