@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,8 +33,10 @@ def of_search(study: StudyResults) -> list[Exhibit]:
         "width that it had"
     )
 
-    def exhibit(name: str, title: str, caption: str, frame: pd.DataFrame, plot: object) -> Exhibit:
-        return Exhibit(name, title, caption, frame, single(plot, frame))  # pyright: ignore[reportArgumentType]
+    def exhibit(
+        name: str, title: str, caption: str, frame: pd.DataFrame, plot: Callable[..., Any]
+    ) -> Exhibit:
+        return Exhibit(name, title, caption, frame, single(plot, frame))
 
     return [
         exhibit(
