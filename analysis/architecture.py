@@ -73,3 +73,8 @@ def shortcut_parameters() -> tuple[int, int]:
     table = layers("resnet18")
     shortcuts = table[table["kind"] == "1 x 1 convolution"]
     return int(shortcuts["parameters"].sum()), len(shortcuts)
+
+
+def times_the_cnn(column: str) -> float:
+    """How many times the CNN's ``parameters`` or ``multiply_adds`` the ResNet has."""
+    return float(layers("resnet18")[column].sum() / layers("cnn")[column].sum())

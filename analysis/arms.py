@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 
 from analysis.evidence import Compared
-from analysis.intervals import equivalence_p, mean_interval, probability_above
+from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
 
 MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
+TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
 CURVE_POINTS = 160  # of a loss curve, equally far apart on a logarithmic axis
 
 
@@ -56,6 +57,12 @@ def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy")
             "trial_ids": both["trial_id_a"] + " " + both["trial_id_b"],
         }
     )
+
+
+def points(compared: Compared, a: str, b: str) -> Estimate:
+    """Mean difference of final accuracy, a minus b, paired by seed, in percentage points."""
+    both = pairs(compared, a, b)
+    return mean_interval(100 * (both["a"] - both["b"]))
 
 
 def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:

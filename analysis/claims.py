@@ -1,193 +1,55 @@
 """The claims ledger: what the report says, what our tables say, and whether it holds.
 
-One function a claim. The rules were set before the results were seen: a claim of a direction
-holds where the 95 % interval lies on its side of no difference, fails where it lies on the
-other; a number holds where it lies in the interval in which a single further run falls; equality
-holds where two one-sided tests show it within `analysis.arms.MARGIN` points. Everything else is
-not distinguishable. A claim that states no measurable thing is not testable as written; what
-can be measured about it stands beside it.
+One function a claim, by the rules of `analysis.verdicts`. `CLAIMS` says which question's results
+each needs, and where the page shows them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from analysis import arms, noise, paper, predicted, stability
-from analysis.architecture import shortcut_parameters
-from analysis.evidence import COMMANDS, Compared, Evidence, folder_name
+from analysis import arms, noise, paper, places, predicted, stability
+from analysis.architecture import shortcut_parameters, times_the_cnn
+from analysis.evidence import Compared, Evidence, arm_of, batch_arms
 from analysis.intervals import (
+    NATS,
+    PERCENT,
+    POINTS,
+    SEED,
+    TIMES,
     Estimate,
     bootstrap,
     equivalence_p,
     mean_interval,
     prediction_interval,
+    probability_above,
     ratio_interval,
+    show,
     wilson,
 )
+from analysis.places import Place
+from analysis.verdicts import (
+    CONTRADICTED,
+    NO_EVIDENCE,
+    NOT_DISTINGUISHABLE,
+    NOT_TESTABLE,
+    REPRODUCED,
+    Finding,
+    contains,
+    direction,
+    finding,
+    missing,
+    used,
+)
+from study.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE, TRAINING_SIZE, Question
 
-REPRODUCED = "reproduced"
-CONTRADICTED = "contradicted"
-NOT_DISTINGUISHABLE = "not distinguishable"
-NOT_TESTABLE = "not testable as written"
-NO_EVIDENCE = "no evidence yet"
-VERDICTS = (REPRODUCED, CONTRADICTED, NOT_DISTINGUISHABLE, NOT_TESTABLE, NO_EVIDENCE)
-
-REPORT_ARM = 512  # batch size of the report's final network, its code's default
-TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
-SEED = 1  # of the bootstraps
 SAME_TREND = 0.9  # rank correlation from which two curves count as of one trend
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim's entry.
-
-    Attributes:
-        claim: Its number, ``C1`` to ``C21``.
-        verdict: One of `VERDICTS`.
-        reported: The report's number or statement, short.
-        estimate: Ours, in words with its unit.
-        value: The number in `estimate`, where there is one.
-        low: Lower end of its interval.
-        high: Upper end.
-        interval: What kind of interval.
-        n: Independent replicates behind it.
-        why: How the verdict follows, and what else to know.
-        trials: The trials used, ``results-folder/trial-id``.
-        figure: Name of the report's figure that shows it.
-        command: What fills the gap, where there is no evidence.
-    """
-
-    claim: str
-    verdict: str
-    reported: str
-    estimate: str
-    why: str
-    value: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    interval: str = ""
-    n: int = 0
-    trials: tuple[str, ...] = ()
-    figure: str = ""
-    command: str = ""
-
-
-Claim = Callable[[Evidence], Finding]
-
-
-def ledger(evidence: Evidence) -> list[Finding]:
-    """All claims, in order."""
-    return [claim(evidence) for claim in CLAIMS]
-
-
-def as_frame(findings: list[Finding]) -> pd.DataFrame:
-    """The ledger as a table, with place and words of each claim."""
-    rows = [
-        {
-            **asdict(finding),
-            "place": paper.STATEMENTS[finding.claim].place,
-            "quote": paper.STATEMENTS[finding.claim].quote,
-            "trials": " ".join(finding.trials),
-        }
-        for finding in findings
-    ]
-    return pd.DataFrame(rows)
-
-
-# How verdicts follow from estimates.
-
-
-def direction(e: Estimate, none: float = 0.0, *, above: bool = True) -> str:
-    """Whether an estimate lies above (or below) that of no difference."""
-    if np.isnan(e.low):
-        return NOT_DISTINGUISHABLE
-    if e.low > none:
-        return REPRODUCED if above else CONTRADICTED
-    if e.high < none:
-        return CONTRADICTED if above else REPRODUCED
-    return NOT_DISTINGUISHABLE
-
-
-def contains(e: Estimate, number: float) -> str:
-    """Whether a number lies in an interval."""
-    if np.isnan(e.low):
-        return NOT_DISTINGUISHABLE
-    return REPRODUCED if e.low <= number <= e.high else CONTRADICTED
-
-
-def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72 % [98.65, 98.79]``; `template` formats the number."""
-    number = template.format(e.value)
-    if np.isnan(e.low):
-        return f"{number} (n = {e.n}: no interval)"
-    unit = number.partition(" ")[2]
-    ends = (template.format(x).removesuffix(f" {unit}") for x in (e.low, e.high))
-    return f"{number} [{', '.join(ends)}]"
-
-
-PERCENT, POINTS, TIMES, NATS = "{:.2%}", "{:+.3f} points", "{:.2f} times", "{:.4f} nats"
-
-
-def finding(claim: str, verdict: str, e: Estimate, template: str, **more: object) -> Finding:
-    """A `Finding` of an estimate; ``estimate`` in `more` is put behind the number."""
-    behind = more.pop("estimate", "")
-    return Finding(
-        claim=claim,
-        verdict=verdict,
-        estimate=show(e, template) + (f" {behind}" if behind else ""),
-        value=e.value,
-        low=e.low,
-        high=e.high,
-        interval=e.kind,
-        n=e.n,
-        **more,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def missing(claim: str, reported: str, kind: str) -> Finding:
-    """The entry of a claim whose results are not there."""
-    return Finding(claim, NO_EVIDENCE, reported, "", "Fill the gap with:", command=COMMANDS[kind])
-
-
-def used(compared: Compared, *names: str) -> tuple[str, ...]:
-    """Trials of some arms (all where none is named), as the ledger names them."""
-    trials = compared.trials
-    chosen = trials[trials["arm"].isin(names)] if names else trials
-    folder = folder_name(compared.results)
-    return tuple(f"{folder}/{trial}" for trial in chosen["trial_id"])
-
-
-def arm_of(compared: Compared | None, **settings: object) -> str:
-    """The arm with these hyperparameters that has complete trials; empty where there is none."""
-    if compared is None:
-        return ""
-    trials = compared.trials
-    for name, value in settings.items():
-        trials = trials[trials[name] == value]
-    return str(trials["arm"].iloc[0]) if len(trials) else ""
-
-
-def batch_arms(evidence: Evidence, *sizes: int) -> tuple[Compared, list[str]] | None:
-    """The comparison of batch sizes and its arms of `sizes`, where all are there."""
-    compared = evidence.get("batch-size")
-    names = [arm_of(compared, batch_size=size) for size in sizes]
-    return (compared, names) if compared is not None and all(names) else None
-
-
-def points(compared: Compared, a: str, b: str) -> Estimate:
-    """Mean difference of final accuracy, a minus b, paired by seed, in percentage points."""
-    both = arms.pairs(compared, a, b)
-    return mean_interval(100 * (both["a"] - both["b"]))
-
-
-# The claims.
 
 
 def c1(evidence: Evidence) -> Finding:
@@ -201,19 +63,19 @@ def c1(evidence: Evidence) -> Finding:
         return Finding("C1", verdict, reported, "", why)
     compared, (a, b) = found
     return finding(
-        "C1", verdict, points(compared, a, b), POINTS, reported=reported,
+        "C1", verdict, arms.points(compared, a, b), POINTS, reported=reported,
         estimate="of accuracy, 64 minus 32",
         why=f"{why} Beside it: what the slip could change in the final accuracy.",
-        trials=used(compared, a, b), figure="differences",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
 def c2(evidence: Evidence) -> Finding:
     """Which accuracy the CNN reached."""
     reported = f"{paper.ACCURACY_IN_ABSTRACT:.2%} and {paper.ACCURACY:.2%}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C2", reported, "batch-size")
+        return missing("C2", reported)
     compared, (arm,) = found
     e = prediction_interval(compared.of_arm(arm)["last_val_accuracy"])
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
@@ -226,7 +88,7 @@ def c2(evidence: Evidence) -> Finding:
         why="The two numbers are one image apart; runs that differ in the seed alone scatter "
         f"much wider. {paper.ACCURACY:.2%} lies {'in' if inside else 'outside'} that interval; "
         f"of one run on 10 000 images it has itself a Wilson interval of {wilson_words}.",
-        trials=used(compared, arm), figure="accuracy_by_epoch",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
@@ -235,7 +97,7 @@ def c3(evidence: Evidence) -> Finding:
     reported = "no difference"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C3", reported, "batch-size")
+        return missing("C3", reported)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b)
     difference = 100 * (both["a"] - both["b"])
@@ -246,7 +108,7 @@ def c3(evidence: Evidence) -> Finding:
         "C3", verdict, e, POINTS, reported=reported, estimate="of accuracy, 32 minus 512",
         why=f"Equal means within {arms.MARGIN} points: two one-sided t tests give p = {p:.2g}. "
         "At equal epochs: batch 32 takes 16 times as many steps.",
-        trials=used(compared, a, b), figure="differences",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
@@ -255,26 +117,27 @@ def c4(evidence: Evidence) -> Finding:
     reported = "32 better than 512"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C4", reported, "batch-size")
+        return missing("C4", reported)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b)
-    above = arms.probability_above(both["a"], both["b"])
-    e = points(compared, a, b)
+    above = probability_above(both["a"], both["b"])
+    e = arms.points(compared, a, b)
     return finding(
         "C4", direction(e), e, POINTS, reported=reported, estimate="of accuracy, 32 minus 512",
         why="At the report's learning rate for both; neither was tuned for its batch size. A run "
         f"at 32 beats one at 512 with probability {above:.2f}. The cited work calls batches up to "
         "512 small: its large batch would be 6000 here.",
-        trials=used(compared, a, b), figure="differences",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
 def c5(evidence: Evidence) -> Finding:
     """The larger batch trains faster."""
-    reported = f"{paper.SECONDS[512]:.0f} s against {paper.SECONDS[32]:.0f} s (0.65 times)"
+    large, small = paper.SECONDS[512], paper.SECONDS[32]
+    reported = f"{large:.0f} s against {small:.0f} s ({large / small:.2f} times)"
     found = batch_arms(evidence, 512, 32)
     if found is None:
-        return missing("C5", reported, "batch-size")
+        return missing("C5", reported)
     compared, (a, b) = found
     both = arms.pairs(compared, a, b, "seconds")
     e = ratio_interval(both["a"], both["b"])
@@ -284,7 +147,7 @@ def c5(evidence: Evidence) -> Finding:
         estimate="the seconds of batch 32",
         why=f"Of {compared.config['epochs']} epochs with evaluation on {device}, one trial a core. "
         "The report's loop spends most of its time loading images one by one and rewriting a file.",
-        trials=used(compared, a, b), figure="throughput",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
@@ -293,11 +156,11 @@ def c6(evidence: Evidence) -> Finding:
     reported = "512 smoother than 32"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C6", reported, "batch-size")
+        return missing("C6", reported)
     compared, (a, b) = found
     wide = arms.loss_noise(compared).pivot(index="replicate", columns="arm", values="sd")
     if wide.empty or not {a, b} <= set(wide):
-        return missing("C6", reported, "batch-size")
+        return missing("C6", reported)
     wide = wide[[a, b]].dropna()
     e = ratio_interval(wide[a], wide[b])
     return finding(
@@ -305,21 +168,21 @@ def c6(evidence: Evidence) -> Finding:
         estimate="the noise of a step's loss at 512",
         why="The scatter of the steps' losses in the last epoch. Averaging over 16 times as many "
         "images alone makes it 4 times: sigma / sqrt(B).",
-        trials=used(compared, a, b), figure="loss_noise",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
 def c7(evidence: Evidence) -> Finding:
     """The critical batch size is about 8000."""
     reported = f"about {paper.CRITICAL_BATCH_SIZE}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C7", reported, "batch-size")
+        return missing("C7", reported)
     compared, (arm,) = found
     by_epoch = noise.noise_scale_by_epoch(compared, np.random.default_rng(SEED))
     by_epoch = by_epoch[by_epoch["arm"] == arm]
     if by_epoch.empty:
-        return missing("C7", reported, "batch-size")
+        return missing("C7", reported)
     inside = by_epoch[(by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
                       & (by_epoch["high"] >= paper.CRITICAL_BATCH_SIZE)]  # fmt: skip
     last = by_epoch.iloc[-1]
@@ -336,17 +199,17 @@ def c7(evidence: Evidence) -> Finding:
         "(Goyal et al. 2017)."
         + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs."
         + _critical_words(compared),
-        trials=used(compared, arm), figure="noise_scale",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
 def _critical_words(compared: Compared) -> str:
     """What the steps until the target say of the critical batch size."""
-    reached = arms.to_target(compared, TARGET)
+    reached = arms.to_target(compared, arms.TARGET)
     e = noise.critical_batch_size(reached, np.random.default_rng(SEED))
     if e is None:
         return ""
-    return f" The steps until {TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
+    return f" The steps until {arms.TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
 
 
 def c8(evidence: Evidence) -> Finding:
@@ -354,12 +217,12 @@ def c8(evidence: Evidence) -> Finding:
     reported = "the same trend"
     found = batch_arms(evidence, 32, 512)
     if found is None:
-        return missing("C8", reported, "batch-size")
+        return missing("C8", reported)
     compared, (a, b) = found
     curves = arms.loss_curves(compared)
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
     if not (shared := sorted(set(at[a]) & set(at[b]))):
-        return missing("C8", reported, "batch-size")
+        return missing("C8", reported)
     left, right = (np.stack([at[arm][k] for k in shared]) for arm in (a, b))
 
     def correlation(chosen: np.ndarray) -> float:
@@ -374,7 +237,7 @@ def c8(evidence: Evidence) -> Finding:
         why="Local-level Kalman smoother, variances by maximum likelihood; the report does not say "
         f"which filter it used. The level of batch 32 is {ratio:.2f} times that of 512 on average: "
         f"one trend, not one curve. Counted as one trend from {SAME_TREND}.",
-        trials=used(compared, a, b), figure="loss_by_batch",
+        trials=used(compared, a, b),
     )  # fmt: skip
 
 
@@ -390,9 +253,9 @@ def _at_equal_examples(curves: pd.DataFrame) -> dict[int, np.ndarray]:
 def c9(evidence: Evidence) -> Finding:
     """The accuracy is stable after the sixth epoch."""
     reported = f"stable after epoch {paper.STABLE_EPOCH}"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C9", reported, "batch-size")
+        return missing("C9", reported)
     compared, (arm,) = found
     change, settled = _stable(compared, arm)
     limit = paper.STABLE_EPOCH + 1
@@ -405,7 +268,7 @@ def c9(evidence: Evidence) -> Finding:
         f"From it on the mean accuracy stays within {arms.MARGIN} points of its last "
         f"value. A broken line bends at epoch {show(change, '{:.1f}')}."
     )
-    schedule = evidence.get("schedule")
+    schedule = evidence.get(SCHEDULE)
     if constant := arm_of(schedule, gamma=1.0):
         assert schedule is not None
         _, without = _stable(schedule, constant)
@@ -416,7 +279,7 @@ def c9(evidence: Evidence) -> Finding:
     return finding(
         "C9", verdict, settled, "{:.0f}", reported=reported, why=why,
         estimate="is the first stable epoch",
-        trials=used(compared, arm), figure="stable_epoch",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
@@ -429,9 +292,9 @@ def _stable(compared: Compared, arm: str) -> tuple[Estimate, Estimate]:
 def c10(evidence: Evidence) -> Finding:
     """The final test loss."""
     reported = f"{paper.TEST_LOSS} nats"
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
-        return missing("C10", reported, "batch-size")
+        return missing("C10", reported)
     compared, (arm,) = found
     e = prediction_interval(compared.of_arm(arm)["last_val_loss"])
     others = arms.by_arm(compared).set_index("arm")["loss"].drop(arm)
@@ -441,13 +304,13 @@ def c10(evidence: Evidence) -> Finding:
         estimate="for one run at batch 512",
         why=f"The report does not say of which batch size. Means of the others: {means}."
         if means else "The report does not say of which batch size.",
-        trials=used(compared, arm), figure="by_arm",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
     """The report's CNN, and what its final models predicted."""
-    found = batch_arms(evidence, REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
         return None
     compared, (arm,) = found
@@ -465,7 +328,7 @@ def c11(evidence: Evidence) -> Finding:
     reported = "above 0.9 and about 0.5, both of Fig. 4 (a)-(d)"
     found = _predicted(evidence)
     if found is None:
-        return missing("C11", reported, "batch-size")
+        return missing("C11", reported)
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
@@ -475,7 +338,7 @@ def c11(evidence: Evidence) -> Finding:
         estimate=f"of the errors have a confidence above 0.9; {show(half, '{:.0%}')} of 0.4 to 0.6",
         why="Two statements of the same four pictures exclude each other; probably (e)-(h) was "
         "meant. Both kinds of errors exist.",
-        trials=used(compared, arm), figure="gallery_confident",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
@@ -485,7 +348,7 @@ def c12(evidence: Evidence) -> Finding:
     reported = f"confidences of {low:.0%} to {high:.0%} mean underfitting"
     found = _predicted(evidence)
     if found is None:
-        return missing("C12", reported, "batch-size")
+        return missing("C12", reported)
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     e = _share(errors, errors["confidence"].between(low, high))
@@ -497,7 +360,7 @@ def c12(evidence: Evidence) -> Finding:
         "overfitting. What they do tell: expected calibration error "
         f"{show(ece, '{:.2%}')}, best temperature {show(temperature, '{:.2f}')} "
         "(above 1: too sure).",
-        trials=used(compared, arm), figure="reliability",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
@@ -506,7 +369,7 @@ def c13(evidence: Evidence) -> Finding:
     reported = "most above 99 %, even 100 %"
     found = _predicted(evidence)
     if found is None:
-        return missing("C13", reported, "batch-size")
+        return missing("C13", reported)
     compared, arm, rows = found
     right = rows[rows["right"]]
     e = _share(right, right["confidence"] > paper.CORRECT_CONFIDENCE)
@@ -515,7 +378,7 @@ def c13(evidence: Evidence) -> Finding:
         "C13", direction(e, 0.5), e, "{:.1%}", reported=reported,
         estimate="of the correct predictions are above 99 %",
         why=f"{show(rounded, '{:.0%}')} show as 100.00 %: rounding; their log-odds are finite.",
-        trials=used(compared, arm), figure="confidences",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
@@ -524,7 +387,7 @@ def c14(evidence: Evidence) -> Finding:
     reported = "most are difficult for people"
     found = _predicted(evidence)
     if found is None:
-        return missing("C14", reported, "batch-size")
+        return missing("C14", reported)
     compared, arm, rows = found
     models = rows["trial_id"].nunique()
     missed = (~rows["right"]).groupby(rows["index"]).sum()
@@ -536,29 +399,29 @@ def c14(evidence: Evidence) -> Finding:
         "models with other seeds fail on the same images. A later study had people check the test "
         "labels and found 15 of them wrong (Northcutt et al. 2021).",
         value=always / union if union else np.nan, n=models,
-        trials=used(compared, arm), figure="error_overlap",
+        trials=used(compared, arm),
     )  # fmt: skip
 
 
 def c15(evidence: Evidence) -> Finding:
     """More data is the best remedy."""
     reported = "more data is the best way"
-    sizes = evidence.get("training-size")
+    sizes = evidence.get(TRAINING_SIZE)
     a, b = arm_of(sizes, train_examples=55_000), arm_of(sizes, train_examples=27_500)
     if sizes is None or not (a and b):
-        return missing("C15", reported, "training-size")
-    data = points(sizes, a, b)
-    models = evidence.get("models")
+        return missing("C15", reported)
+    data = arms.points(sizes, a, b)
+    models = evidence.get(MODELS)
     resnet, cnn = arm_of(models, model="resnet18"), arm_of(models, model="cnn")
     if models is None or not (resnet and cnn):
         return finding(
             "C15", NOT_DISTINGUISHABLE, data, POINTS, reported=reported,
             estimate="of accuracy from twice the images",
             why="Whether that is the best way needs something to compare it with:",
-            command=COMMANDS["models"],
-            trials=used(sizes, a, b), figure="learning_curve",
+            command=MODELS.command,
+            trials=used(sizes, a, b),
         )  # fmt: skip
-    other = points(models, resnet, cnn)
+    other = arms.points(models, resnet, cnn)
     verdict = (
         CONTRADICTED if other.low > data.high
         else REPRODUCED if data.low > other.high
@@ -568,19 +431,19 @@ def c15(evidence: Evidence) -> Finding:
         "C15", verdict, data, POINTS, reported=reported,
         estimate="of accuracy from twice the images (27 500 to 55 000)",
         why=f"The other network of the report gains {show(other, POINTS)} on the same images.",
-        trials=used(sizes, a, b) + used(models, resnet, cnn), figure="learning_curve",
+        trials=used(sizes, a, b) + used(models, resnet, cnn),
     )  # fmt: skip
 
 
 def c16(evidence: Evidence) -> Finding:
     """Dropout helps; "our network" uses batch norm."""
     reported = "dropout is effective"
-    compared = evidence.get("regularization")
+    compared = evidence.get(REGULARIZATION)
     a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
     b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
     if compared is None or not (a and b):
-        return missing("C16", reported, "regularization")
-    e = points(compared, a, b)
+        return missing("C16", reported)
+    e = arms.points(compared, a, b)
     effects = arms.interaction(compared, "cnn").set_index("effect")
     more = "; ".join(
         f"{name} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
@@ -591,7 +454,7 @@ def c16(evidence: Evidence) -> Finding:
         estimate="of accuracy, the CNN with minus without dropout",
         why="The report's CNN has dropout and no batch norm, its ResNet the reverse: 'our network' "
         f"is unclear. In the CNN, over all four cells: {more or 'not all four cells were run'}.",
-        trials=used(compared), figure="regularization_cnn",
+        trials=used(compared),
     )  # fmt: skip
 
 
@@ -600,21 +463,22 @@ def c17(evidence: Evidence) -> Finding:
     reported = f"{paper.RESNET_ACCURACY:.2%} against {paper.ACCURACY:.2%}"
     found = _models(evidence)
     if found is None:
-        return missing("C17", reported, "models")
+        return missing("C17", reported)
     compared, resnet, cnn = found
-    e = points(compared, resnet, cnn)
+    e = arms.points(compared, resnet, cnn)
     one = prediction_interval(compared.of_arm(resnet)["last_val_accuracy"])
     return finding(
         "C17", direction(e), e, POINTS, reported=reported, estimate="of accuracy, ResNet minus CNN",
         why=f"One run of the ResNet reaches {show(one, PERCENT)}; the report's number lies "
         f"{'in' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
-        "interval. It has 5 times the parameters and 137 times the multiply-adds.",
-        trials=used(compared, resnet, cnn), figure="differences",
+        f"interval. It has {times_the_cnn('parameters'):.0f} times the parameters and "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds.",
+        trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
 
 def _models(evidence: Evidence) -> tuple[Compared, str, str] | None:
-    compared = evidence.get("models")
+    compared = evidence.get(MODELS)
     resnet, cnn = arm_of(compared, model="resnet18"), arm_of(compared, model="cnn")
     return (compared, resnet, cnn) if compared is not None and resnet and cnn else None
 
@@ -624,19 +488,20 @@ def c18(evidence: Evidence) -> Finding:
     reported = "more quickly and earlier"
     found = _models(evidence)
     if found is None:
-        return missing("C18", reported, "models")
+        return missing("C18", reported)
     compared, resnet, cnn = found
-    reached = arms.to_target(compared, TARGET)
+    target = f"{arms.TARGET:.0%}"
+    reached = arms.to_target(compared, arms.TARGET)
     wide = reached.pivot(index="replicate", columns="arm", values=["examples", "seconds"]).dropna()
     if wide.empty:
-        return Finding("C18", NOT_DISTINGUISHABLE, reported, f"not both reached {TARGET:.0%}", "")
+        return Finding("C18", NOT_DISTINGUISHABLE, reported, f"not both reached {target}", "")
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
     seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
     return finding(
         "C18", direction(e, 1, above=False), e, TIMES, reported=reported,
-        estimate=f"the CNN's examples until {TARGET:.0%}, to the end of an epoch",
+        estimate=f"the CNN's examples until {target}, to the end of an epoch",
         why=f"In images seen. In seconds it takes {show(seconds, TIMES)} as long.",
-        trials=used(compared, resnet, cnn), figure="to_target",
+        trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
 
@@ -646,15 +511,16 @@ def c19(evidence: Evidence) -> Finding:
     reported = f"{paper.RESNET_SECONDS:.0f} s ({ratio:.1f} times the CNN's)"
     found = _models(evidence)
     if found is None:
-        return missing("C19", reported, "models")
+        return missing("C19", reported)
     compared, resnet, cnn = found
     both = arms.pairs(compared, resnet, cnn, "seconds")
     e = ratio_interval(both["a"], both["b"])
     return finding(
         "C19", direction(e, 1), e, TIMES, reported=reported, estimate="the CNN's seconds",
-        why="Longer it is, but not by the report's factor: 137 times the multiply-adds in 2.5 "
-        "times the seconds says that the report timed its data loader.",
-        trials=used(compared, resnet, cnn), figure="by_arm",
+        why="Longer it is, but not by the report's factor: "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
+        "seconds says that the report timed its data loader.",
+        trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
 
@@ -666,7 +532,7 @@ def c20(evidence: Evidence) -> Finding:
         f"{count:,} parameters in {convolutions} convolutions on shortcuts",
         "Counted in the network of Appendix C: four of its eight shortcuts change the number of "
         "channels and need 1 x 1 convolutions. There is no equation (C).",
-        value=count, figure="architecture",
+        value=count,
     )  # fmt: skip
 
 
@@ -679,6 +545,76 @@ def c21(evidence: Evidence) -> Finding:
     )  # fmt: skip
 
 
-CLAIMS: tuple[Claim, ...] = (
-    c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, c16, c17, c18, c19, c20, c21,
-)  # fmt: skip
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper.
+
+    Attributes:
+        judge: Makes its entry.
+        question: What its results answer; None if it needs none.
+        shown_in: What shows its number, of that question.
+    """
+
+    judge: Callable[[Evidence], Finding]
+    question: Question | None
+    shown_in: Place
+
+    def __post_init__(self) -> None:
+        if self.shown_in.question not in (None, self.question):
+            raise ValueError(
+                f"{self.judge.__name__}: {self.shown_in.name} answers another question"
+            )
+
+    def entry(self, evidence: Evidence) -> Finding:
+        """What the ledger says of it, and what shows it or fills the gap."""
+        found = self.judge(evidence)
+        if self.question and found.verdict == NO_EVIDENCE:
+            return replace(found, command=self.question.command)
+        if self.question and evidence.get(self.question) is None:
+            return found
+        return replace(found, shown_in=self.shown_in)
+
+
+CLAIMS = (
+    Claim(c1, BATCH_SIZE, places.DIFFERENCES),
+    Claim(c2, BATCH_SIZE, places.ACCURACY_BY_EPOCH),
+    Claim(c3, BATCH_SIZE, places.DIFFERENCES),
+    Claim(c4, BATCH_SIZE, places.DIFFERENCES),
+    Claim(c5, BATCH_SIZE, places.THROUGHPUT),
+    Claim(c6, BATCH_SIZE, places.LOSS_NOISE),
+    Claim(c7, BATCH_SIZE, places.NOISE_SCALE),
+    Claim(c8, BATCH_SIZE, places.LOSS_BY_BATCH),
+    Claim(c9, BATCH_SIZE, places.ACCURACY_BY_EPOCH),
+    Claim(c10, BATCH_SIZE, places.by_arm(BATCH_SIZE)),
+    Claim(c11, BATCH_SIZE, places.CONFIDENCES),
+    Claim(c12, BATCH_SIZE, places.RELIABILITY),
+    Claim(c13, BATCH_SIZE, places.CONFIDENCES),
+    Claim(c14, BATCH_SIZE, places.ERROR_OVERLAP),
+    Claim(c15, TRAINING_SIZE, places.LEARNING_CURVE),
+    Claim(c16, REGULARIZATION, places.regularization("cnn")),
+    Claim(c17, MODELS, places.DIFFERENCES),
+    Claim(c18, MODELS, places.MODELS_TO_TARGET),
+    Claim(c19, MODELS, places.by_arm(MODELS)),
+    Claim(c20, None, places.layers("resnet18")),
+    Claim(c21, MODELS, places.by_arm(MODELS)),
+)
+
+
+def ledger(evidence: Evidence) -> list[Finding]:
+    """All claims, in order."""
+    return [claim.entry(evidence) for claim in CLAIMS]
+
+
+def as_frame(findings: list[Finding]) -> pd.DataFrame:
+    """The ledger as a table, with place and words of each claim."""
+    rows = [
+        {
+            **vars(finding),
+            "shown_in": finding.shown_in.name if finding.shown_in else "",
+            "place": paper.STATEMENTS[finding.claim].place,
+            "quote": paper.STATEMENTS[finding.claim].quote,
+            "trials": " ".join(finding.trials),
+        }
+        for finding in findings
+    ]
+    return pd.DataFrame(rows)

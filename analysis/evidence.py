@@ -13,28 +13,9 @@ import pandas as pd
 
 from study.errors import UserError
 from study.hyperparameters import HYPERPARAMETERS
+from study.questions import BATCH_SIZE, QUESTIONS, Question
 from study.results import StudyResults, differs, load_predictions, load_study
 from study.study_file import config_of
-
-# What the arms of a comparison differ in, and so what it is about.
-KINDS = {
-    frozenset({"batch_size"}): "batch-size",
-    frozenset({"model"}): "models",
-    frozenset({"dropout", "batch_norm"}): "regularization",
-    frozenset({"model", "dropout", "batch_norm"}): "regularization",
-    frozenset({"gamma"}): "schedule",
-    frozenset({"train_examples"}): "training-size",
-    frozenset({"width_mult"}): "width",
-}
-
-# What makes each comparison that the report's claims need.
-COMMANDS = {
-    "batch-size": "python -m study.compare batch-size --protocol paper",
-    "models": "python -m study.compare models --protocol paper",
-    "schedule": "python -m study.compare schedule --protocol paper",
-    "regularization": 'python -m study.compare regularization --arms "cnn-*"',
-    "training-size": "python -m study.compare training-size",
-}
 
 
 @dataclass(frozen=True)
@@ -106,25 +87,45 @@ class Evidence:
 
     Attributes:
         searches: Loaded searches.
-        comparisons: By kind (`KINDS`); one that is about something else by its own name.
+        comparisons: By kind (`kind_of`).
     """
 
     searches: list[StudyResults]
     comparisons: dict[str, Compared]
 
-    def get(self, kind: str) -> Compared | None:
-        """The comparison of a kind, if it has a complete trial."""
-        found = self.comparisons.get(kind)
+    def get(self, question: Question) -> Compared | None:
+        """The comparison that answers a built-in question, if it has a complete trial."""
+        found = self.comparisons.get(question.name)
         return found if found is not None and len(found.trials) else None
 
 
 def kind_of(config: dict[str, Any]) -> str:
-    """Which of `KINDS` a comparison's configuration is; its name where it is none."""
-    arms = list(config["arms"].values())
-    keys = {key for arm in arms for key in arm}
-    differ = frozenset(key for key in keys if len({arm.get(key) for arm in arms}) > 1)
-    name = config["name"]
-    return KINDS.get(differ) or (f"{name} (own)" if name in KINDS.values() else name)
+    """Which of `QUESTIONS` a comparison's configuration answers; else a name that is none of them.
+
+    Arms that depart from the paper's configuration in more than a question varies do not answer
+    it, whatever the comparison is called. The first that fits: one of the networks alone is of
+    `MODELS`, not of what a network has.
+    """
+    name, arms = config["name"], config["arms"]
+    answered = (question.name for question in QUESTIONS.values() if question.is_asked_by(arms))
+    return next(answered, f"{name} (own)" if name in QUESTIONS else name)
+
+
+def arm_of(compared: Compared | None, **settings: object) -> str:
+    """The arm with these hyperparameters that has complete trials; empty where there is none."""
+    if compared is None:
+        return ""
+    trials = compared.trials
+    for name, value in settings.items():
+        trials = trials[trials[name] == value]
+    return str(trials["arm"].iloc[0]) if len(trials) else ""
+
+
+def batch_arms(evidence: Evidence, *sizes: int) -> tuple[Compared, list[str]] | None:
+    """The comparison of batch sizes and its arms of `sizes`, where all are there."""
+    compared = evidence.get(BATCH_SIZE)
+    names = [arm_of(compared, batch_size=size) for size in sizes]
+    return (compared, names) if compared is not None and all(names) else None
 
 
 def folder_name(results: StudyResults) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import arms, claims, figures, frames, noise, paper, predicted
+from analysis import arms, figures, frames, noise, paper, places, predicted
 from analysis import comparison_figures as drawing
-from analysis.evidence import Compared, Evidence
+from analysis.evidence import Compared, Evidence, arm_of
+from analysis.intervals import SEED, mean_interval, show
 from analysis.render import Exhibit, panels, single
+from study import questions
+from study.questions import QUESTIONS
 from study.results import StudyResults
 
 GALLERY = 8  # images in a row
@@ -29,8 +33,10 @@ def of_search(study: StudyResults) -> list[Exhibit]:
         "width that it had"
     )
 
-    def exhibit(name: str, title: str, caption: str, frame: pd.DataFrame, plot: object) -> Exhibit:
-        return Exhibit(name, title, caption, frame, single(plot, frame))  # pyright: ignore[reportArgumentType]
+    def exhibit(
+        name: str, title: str, caption: str, frame: pd.DataFrame, plot: Callable[..., Any]
+    ) -> Exhibit:
+        return Exhibit(name, title, caption, frame, single(plot, frame))
 
     return [
         exhibit(
@@ -90,7 +96,7 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
         f"batch {arm}: {row.level_sd:.1g} and {row.noise_sd:.1g}" for arm, row in sds.iterrows()
     )
     return Exhibit(
-        "loss_by_batch",
+        places.LOSS_BY_BATCH.name,
         "Training loss at each batch size, by steps, by images seen, and by seconds",
         f"Dots: single steps of one seed. Line: mean of the smoothed curves, band: lowest to "
         f"highest seed ({replicates(compared)}). Smoothed by a local-level Kalman smoother, the "
@@ -106,7 +112,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     """Beyond the headline."""
     by_epoch = arms.accuracy_by_epoch(compared)
     yield Exhibit(
-        "accuracy_by_epoch",
+        places.ACCURACY_BY_EPOCH.name,
         f"Accuracy on the {compared.images} images after each epoch",
         f"Thin: single seeds. Thick: mean, with its {RESULT} as band ({replicates(compared)}). "
         "The axis is logarithmic in the error.",
@@ -115,30 +121,30 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = arms.loss_noise(compared)
     if len(rows):
-        slopes = claims.mean_interval(arms.noise_slope(rows)["slope"])
+        slopes = mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
-            "loss_noise",
+            places.LOSS_NOISE.name,
             "A smoother curve is what averaging more images gives",
             "Standard deviation of the full batches' losses in the last epoch around their own "
             f"straight line, a point a seed ({replicates(compared)}). Dashed: slope -1/2. Fitted "
-            f"slope: {claims.show(slopes, '{:.2f}')} ({RESULT}).",
+            f"slope: {show(slopes, '{:.2f}')} ({RESULT}).",
             rows,
             single(drawing.plot_loss_noise, rows),
             (6.0, 4.2),
         )
-    yield _to_target(compared)
-    rng = np.random.default_rng(claims.SEED)
+    yield _to_target(compared, "to_target")
+    rng = np.random.default_rng(SEED)
     scale = noise.noise_scale_by_epoch(compared, rng)
-    critical = noise.critical_batch_size(arms.to_target(compared, claims.TARGET), rng)
+    critical = noise.critical_batch_size(arms.to_target(compared, arms.TARGET), rng)
     if len(scale):
         also = (
-            f" From steps to {claims.TARGET:.0%} follows a critical batch size of "
-            f"{claims.show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
+            f" From steps to {arms.TARGET:.0%} follows a critical batch size of "
+            f"{show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
             if critical
             else ""
         )
         yield Exhibit(
-            "noise_scale",
+            places.NOISE_SCALE.name,
             "How noisy the gradient is: the batch size beyond which more images hardly help",
             "Simple noise scale (McCandlish et al. 2018) after each epoch, from the gradient's "
             "squared length at 64 and at 2 048 images, without dropout. Band: 95 % bootstrap "
@@ -149,7 +155,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     rate = arms.throughput(compared)
     devices = ", ".join(sorted(compared.trials["device"].dropna().unique()))
     yield Exhibit(
-        "throughput",
+        places.THROUGHPUT.name,
         "Training images a second",
         f"A point a seed ({replicates(compared)}), each trial on a core or GPU of its own "
         f"({devices}); evaluation left out.",
@@ -159,12 +165,12 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
 
 
-def _to_target(compared: Compared, prefix: str = "") -> Exhibit:
-    reached = arms.to_target(compared, claims.TARGET)
+def _to_target(compared: Compared, name: str) -> Exhibit:
+    reached = arms.to_target(compared, arms.TARGET)
     missed = int(reached["epoch"].isna().sum())
     return Exhibit(
-        f"{prefix}to_target",
-        f"What it takes to reach {claims.TARGET:.0%}",
+        name,
+        f"What it takes to reach {arms.TARGET:.0%}",
         f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
         f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
         "reached it.",
@@ -185,7 +191,7 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-    yield _to_target(compared, "models_")
+    yield _to_target(compared, places.MODELS_TO_TARGET.name)
 
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
@@ -204,7 +210,7 @@ def of_schedule(compared: Compared) -> Iterator[Exhibit]:
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
     """Dropout times batch norm, a figure a network."""
-    names = {"cnn": "CNN", "resnet18": "ResNet18"}
+    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # of the paper; another goes by its own
     for model in compared.trials["model"].unique():
         rows = (
             compared.trials[compared.trials["model"] == model]
@@ -218,8 +224,8 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
             f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
         )
         yield Exhibit(
-            f"regularization_{model}",
-            f"Dropout and batch norm in the {names[model]}",
+            places.regularization(model).name,
+            f"Dropout and batch norm in the {names.get(model, model)}",
             f"Final accuracy on the {compared.images} images; thin: single seeds "
             f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
             f"{words or 'not all four cells were run'}.",
@@ -236,7 +242,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
     yield Exhibit(
-        "learning_curve",
+        places.LEARNING_CURVE.name,
         "Error against the number of training images",
         f"Final error on the {compared.images} images after {compared.config['epochs']} epochs; a "
         f"point a seed ({replicates(compared)}), each with a training subset of its own. "
@@ -249,24 +255,20 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
 
 def differences(evidence: Evidence) -> Exhibit | None:
     """Every comparison's arms against its baseline."""
-    baselines = {
-        "batch-size": {"batch_size": claims.REPORT_ARM}, "models": {"model": "cnn"},
-        "schedule": {"gamma": 0.7}, "training-size": {"train_examples": 55_000},
-        "width": {"width_mult": 1.0},
-        "regularization": {"model": "cnn", "dropout": True, "batch_norm": False},
-    }  # fmt: skip
     found = []
-    for kind in evidence.comparisons:
-        if (compared := evidence.get(kind)) is None:
+    for kind, compared in evidence.comparisons.items():
+        if compared.trials.empty:
             continue
-        baseline = claims.arm_of(compared, **baselines.get(kind, {}))
+        question = QUESTIONS.get(kind)
+        settings = question.arms[question.baseline] if question else {}
+        baseline = arm_of(compared, **settings)
         rows = arms.paired_differences(compared, baseline)
         found.append(rows.assign(comparison=kind))
     frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     if frame.empty:
         return None
     return Exhibit(
-        "differences",
+        places.DIFFERENCES.name,
         "Every arm against its baseline, paired by seed",
         f"Difference of final accuracy with its {RESULT}. Grey zone: within {arms.MARGIN} points, "
         "which was set in advance to count as equal. The axis is logarithmic away from zero.",
@@ -302,21 +304,21 @@ def of_predictions(
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
     each = predicted.calibration(kept)
-    ece, temperature = claims.mean_interval(each["ece"]), claims.mean_interval(each["temperature"])
+    ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
-        "reliability",
+        places.RELIABILITY.name,
         "Is the model as sure as it is right?",
         f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence; bars: 95 % "
         "Wilson intervals, too narrow as the models share their images; numbers: predictions. "
-        f"Expected calibration error {claims.show(ece, '{:.2%}')}, temperature of least loss "
-        f"{claims.show(temperature, '{:.2f}')} ({RESULT}).",
+        f"Expected calibration error {show(ece, '{:.2%}')}, temperature of least loss "
+        f"{show(temperature, '{:.2f}')} ({RESULT}).",
         table,
         single(drawing.plot_reliability, table),
         (5.5, 5.0),
     )
     bins = predicted.confidence_bins(rows)
     yield Exhibit(
-        "confidences",
+        places.CONFIDENCES.name,
         "Confidence of right and of wrong answers",
         f"Of {models}, as shares of the right and of the wrong predictions.",
         bins,
@@ -325,7 +327,7 @@ def of_predictions(
     if rows["trial_id"].nunique() > 1:
         overlap = predicted.error_overlap(kept)
         yield Exhibit(
-            "error_overlap",
+            places.ERROR_OVERLAP.name,
             "Models with other seeds miss the same images",
             f"Images of the {compared.num_images:,} by how many of {models} miss them. Dashed: "
             "what errors on random images would give.",
@@ -357,17 +359,17 @@ def _gallery(
     )
 
 
-OF_KIND = {
-    "batch-size": of_batch_size,
-    "models": of_models,
-    "schedule": of_schedule,
-    "regularization": of_regularization,
-    "training-size": of_training_size,
+OF_QUESTION = {
+    questions.BATCH_SIZE.name: of_batch_size,
+    questions.MODELS.name: of_models,
+    questions.SCHEDULE.name: of_schedule,
+    questions.REGULARIZATION.name: of_regularization,
+    questions.TRAINING_SIZE.name: of_training_size,
 }
 
 
-def of_other(compared: Compared) -> Iterator[Exhibit]:
-    """Of a comparison that is about something else."""
+def of_any(compared: Compared) -> Iterator[Exhibit]:
+    """Of a comparison that has none of its own."""
     by_epoch = arms.accuracy_by_epoch(compared)
     yield Exhibit(
         "by_epoch",

@@ -14,6 +14,7 @@ Values = Sequence[float] | np.ndarray | pd.Series
 
 LEVEL = 0.95
 RESAMPLES = 2_000
+SEED = 1  # of the bootstraps
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,19 @@ class Estimate:
     high: float
     n: int
     kind: str
+
+
+PERCENT, POINTS, TIMES, NATS = "{:.2%}", "{:+.3f} points", "{:.2f} times", "{:.4f} nats"
+
+
+def show(e: Estimate, template: str) -> str:
+    """E.g. ``98.72 % [98.65, 98.79]``; `template` formats the number."""
+    number = template.format(e.value)
+    if np.isnan(e.low):
+        return f"{number} (n = {e.n}: no interval)"
+    unit = number.partition(" ")[2]
+    ends = (template.format(x).removesuffix(f" {unit}") for x in (e.low, e.high))
+    return f"{number} [{', '.join(ends)}]"
 
 
 def wilson(accuracy: pd.Series, n: int) -> pd.DataFrame:

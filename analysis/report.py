@@ -18,14 +18,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import claims, exhibits, output, paper
+from analysis import arms, claims, exhibits, output, paper
 from analysis.evidence import Evidence, load_evidence
 from analysis.render import Exhibit, slug, write, write_csv
 from analysis.sections import gaps, lead, make_sections, sources
+from analysis.verdicts import VERDICTS
 from study.cli import Parser, guarded, place
 from study.data import default_data_dir, load_splits, open_test_set
 from study.errors import UserError
 from study.files import replacing
+from study.questions import BATCH_SIZE
 from study.terminal import Terminal
 
 EPILOG = """examples:
@@ -60,7 +62,7 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
     Opening the test images is recorded. Empty where there is no such comparison, or where the
     files can be had from nowhere: the page then goes without pictures of examples.
     """
-    compared = evidence.get("batch-size")
+    compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
         return {}
     dataset = compared.config["dataset"]
@@ -85,7 +87,7 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
     """
     images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
     sections = make_sections(evidence, images)
-    found = evidence.get("batch-size")
+    found = evidence.get(BATCH_SIZE)
     headline = exhibits.loss_by_batch(found) if found else None
     findings = claims.ledger(evidence) if evidence.comparisons else []
     made_from = sources(evidence)
@@ -96,7 +98,8 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
             drawn[exhibit.name] = Shown(
                 exhibit, write(exhibit, folder / "figures"), data_link(exhibit.frame)
             )
-    for table in [made_from, *(t for s in sections for t in s.tables)]:
+    tables = {table.name: table for table in [made_from, *(t for s in sections for t in s.tables)]}
+    for table in tables.values():
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     if findings:
         write_csv(claims.as_frame(findings), folder / "ledger.csv")
@@ -106,12 +109,14 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
         "headline": drawn[headline.name] if headline else None,
         "findings": findings,
         "statements": paper.STATEMENTS,
-        "counts": {v: n for v in claims.VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
+        "counts": {v: n for v in VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
         "sections": sections,
         "drawn": drawn,
+        "tables": tables,
         "gaps": gaps(evidence) if evidence.comparisons else {},
         "sources": made_from,
         "ledger_csv": data_link(claims.as_frame(findings)) if findings else "",
+        "margin": arms.MARGIN,
         "paper": paper,
     }
     for name in ("report.html", "report.md"):
@@ -122,7 +127,7 @@ def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
 
 def title_of(evidence: Evidence) -> str:
     """The page's heading."""
-    if evidence.get("batch-size") is not None:
+    if evidence.get(BATCH_SIZE) is not None:
         return "64 against 512: does the batch size matter?"
     if len(evidence.comparisons) == 1 and not evidence.searches:
         (compared,) = evidence.comparisons.values()

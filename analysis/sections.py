@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis import arms, claims, exhibits, frames, paper, predicted
+from analysis import arms, exhibits, frames, paper, places, predicted
 from analysis.architecture import TABLE_I, layers
-from analysis.evidence import COMMANDS, Compared, Evidence, folder_name
-from analysis.intervals import Estimate
+from analysis.evidence import Compared, Evidence, arm_of, batch_arms, folder_name
+from analysis.intervals import POINTS, Estimate, show
 from analysis.render import Exhibit, require_slug, slug
+from study.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
 from study.results import StudyResults, rank_trials
 
 BEST_SHOWN = 10
@@ -62,30 +63,29 @@ class Section:
         require_slug(self.name)
 
 
-TITLES = {
-    "batch-size": "Batch size",
-    "models": "The modified ResNet18",
-    "schedule": "The learning rate's schedule",
-    "regularization": "Dropout and batch norm",
-    "training-size": "More data",
-    "width": "Wider networks",
+# By question, what the paper says of its arms on the test images.
+REPORTED = {
+    BATCH_SIZE.name: f"{paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
+    f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32",
+    MODELS.name: f"{paper.ACCURACY:.2%} and {paper.RESNET_ACCURACY:.2%}, "
+    f"{paper.SECONDS[512]:.0f} s and {paper.RESNET_SECONDS:.0f} s",
 }
 
 
 def lead(evidence: Evidence) -> str:
     """The answer in one sentence: what batch 64 and batch 512 end at."""
-    found = claims.batch_arms(evidence, 64, 512)
+    found = batch_arms(evidence, 64, 512)
     if found is None:
         return ""
     compared, (a, b) = found
-    e = claims.points(compared, a, b)
+    e = arms.points(compared, a, b)
     means = arms.by_arm(compared).set_index("arm")["accuracy"]
     epochs = compared.config["epochs"]
     ends = (
         f"After {epochs} epochs batch 64 reaches {means[a]:.2%} of the {compared.images} images "
         f"and batch 512 {means[b]:.2%}"
     )
-    difference = claims.show(e, claims.POINTS)
+    difference = show(e, POINTS)
     return f"{ends}: {_in_words(e)} ({difference}, 95 % t interval, n = {e.n} seeds)."
 
 
@@ -101,7 +101,11 @@ def _in_words(e: Estimate) -> str:
 
 def gaps(evidence: Evidence) -> dict[str, str]:
     """By title, the command for each comparison that is not there."""
-    return {TITLES[k]: command for k, command in COMMANDS.items() if evidence.get(k) is None}
+    return {
+        question.heading: question.command
+        for question in QUESTIONS.values()
+        if question.command and evidence.get(question) is None
+    }
 
 
 def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[Section]:
@@ -115,12 +119,14 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     overview = exhibits.differences(evidence)
     if overview:
         sections.append(Section("overview", "All differences", exhibits=[overview]))
-    order = {kind: i for i, kind in enumerate(TITLES)}
     taken: set[str] = set()
-    for kind in sorted(evidence.comparisons, key=lambda k: order.get(k, len(order))):
-        if (compared := evidence.get(kind)) is not None:
-            own = "" if kind in TITLES else _prefix(compared.config["name"], taken)
-            sections.append(_comparison(kind, compared, own))
+    for question in QUESTIONS.values():
+        if (compared := evidence.get(question)) is not None:
+            sections.append(_comparison(compared, question, f"{question.name}_"))
+    for kind, compared in evidence.comparisons.items():
+        if kind not in QUESTIONS and len(compared.trials):
+            prefix = _prefix(compared.config["name"], taken)
+            sections.append(_comparison(compared, None, prefix))
     if (predictions := _predictions(evidence, images)) is not None:
         sections.append(predictions)
     several = len(evidence.searches) + len(evidence.comparisons) > 1
@@ -144,15 +150,17 @@ def _prefix(name: str, taken: set[str]) -> str:
     return prefix
 
 
-def _comparison(kind: str, compared: Compared, own: str) -> Section:
-    """The section of a comparison; `own` is the prefix of one that is not built in."""
-    if kind in exhibits.OF_KIND:
-        made = list(exhibits.OF_KIND[kind](compared))
-    else:
-        prefix = own or f"{kind}_"
-        made = [replace(e, name=prefix + e.name) for e in exhibits.of_other(compared)]
+def _comparison(compared: Compared, question: Question | None, prefix: str) -> Section:
+    """The section of a comparison.
+
+    Args:
+        compared: With a complete trial.
+        question: Which it answers; None if it is not a built-in one.
+        prefix: Of the names of what every comparison shows.
+    """
+    own = exhibits.OF_QUESTION.get(question.name) if question else None
+    made = list(own(compared)) if own else _renamed(exhibits.of_any(compared), prefix)
     table = arms.by_arm(compared)
-    name = "by_arm" if kind == "batch-size" else f"{own or f'{kind}_'}by_arm"
     lost = int(table["lost"].sum())
     text = [compared.config["title"]]
     if lost:
@@ -162,16 +170,8 @@ def _comparison(kind: str, compared: Compared, own: str) -> Section:
         f"After {compared.config['epochs']} epochs, on the {compared.num_images:,} "
         f"{compared.images} images: means with {exhibits.RESULT}."
     )
-    if kind == "batch-size" and compared.images == "test":
-        caption += (
-            f" The report: {paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
-            f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32."
-        )
-    if kind == "models" and compared.images == "test":
-        caption += (
-            f" The report: {paper.ACCURACY:.2%} and {paper.RESNET_ACCURACY:.2%}, "
-            f"{paper.SECONDS[512]:.0f} s and {paper.RESNET_SECONDS:.0f} s."
-        )
+    if question and question.name in REPORTED and compared.images == "test":
+        caption += f" The report: {REPORTED[question.name]}."
     shown = pd.DataFrame(
         {
             "arm": table["arm"],
@@ -183,9 +183,15 @@ def _comparison(kind: str, compared: Compared, own: str) -> Section:
             "not complete": table["lost"].astype(str),
         }
     )
+    name = places.by_arm(question).name if question else f"{prefix}by_arm"
     tables = [Table(name, caption, table, shown)]
-    section = f"{own}comparison" if own else kind
-    return Section(section, TITLES.get(kind) or compared.config["name"], text, made, tables)
+    if question:
+        return Section(question.name, question.heading, text, made, tables)
+    return Section(f"{prefix}comparison", compared.config["name"], text, made, tables)
+
+
+def _renamed(made: Iterable[Exhibit], prefix: str) -> list[Exhibit]:
+    return [replace(exhibit, name=prefix + exhibit.name) for exhibit in made]
 
 
 def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]:
@@ -193,7 +199,7 @@ def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]
         table[column], table[f"{column}_low"], table[f"{column}_high"], table["n"], strict=True
     )
     return [
-        "" if pd.isna(value) else claims.show(Estimate(value, low, high, n, ""), template)
+        "" if pd.isna(value) else show(Estimate(value, low, high, n, ""), template)
         for value, low, high, n in rows
     ]
 
@@ -203,14 +209,14 @@ def _text(template: str, value: Any) -> str:
 
 
 def _predictions(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Section | None:
-    found = claims.batch_arms(evidence, claims.REPORT_ARM)
+    found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None or found[0].predictions_of(found[1][0]).empty:
         return None
     compared, (arm,) = found
     made = list(exhibits.of_predictions(compared, arm, images))
     text = [] if images else ["The images themselves are not at hand; see --data-dir."]
     tables = []
-    if small := claims.arm_of(compared, batch_size=64):
+    if small := arm_of(compared, batch_size=64):
         tables.append(_mcnemar(compared, small, arm))
     return Section("predictions", "What the CNN gets wrong", text, made, tables)
 
@@ -247,7 +253,7 @@ def _architecture() -> Section:
         shown = table.assign(
             **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}
         ).rename(columns={"multiply_adds": "multiply-adds"})
-        tables.append(Table(f"layers_{model}", f"{name}, one image.", table, shown))
+        tables.append(Table(places.layers(model).name, f"{name}, one image.", table, shown))
     printed = pd.DataFrame(TABLE_I, columns=["layer", "Table I", "the code of Appendix C"])
     tables.append(Table("table_1", "Table I against the code.", printed, printed))
     return Section(
@@ -285,10 +291,9 @@ def _search(study: StudyResults, prefix: str) -> Section:
             f"picked as the best of {len(trials)} on the same {n:,} images that measured it, with "
             "one seed, so expect a little less on new ones. The test set was not opened."
         )
-    made = exhibits.of_search(study)
-    renamed = [replace(e, name=prefix + e.name) for e in made]
+    made = _renamed(exhibits.of_search(study), prefix)
     tables = list(_search_tables(study, n, prefix))
-    return Section(f"{prefix}search", f"Search: {config['name']}", text, renamed, tables)
+    return Section(f"{prefix}search", f"Search: {config['name']}", text, made, tables)
 
 
 HYPER = {"lr": "lr", "gamma": "gamma", "width_mult": "width"}

@@ -23,8 +23,9 @@ from study.cli import (
     show_counts,
     show_next,
 )
-from study.comparison import COMPARISONS, ComparisonConfig, find_comparison
+from study.comparison import ComparisonConfig
 from study.errors import UserError
+from study.questions import QUESTIONS, find_comparison
 from study.text import command_line
 
 EPILOG = """examples:
@@ -58,7 +59,7 @@ def make_parser() -> Parser:
     lines = "\n".join(
         f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
         + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")
-        for name, c in COMPARISONS.items()
+        for name, c in QUESTIONS.items()
     )
     parser = Parser(
         prog="python -m study.compare",
@@ -119,7 +120,7 @@ def new_config(args: argparse.Namespace) -> ComparisonConfig:
     """The configuration of a new comparison."""
     if args.comparison is None:
         raise UserError(
-            f"NAME is missing: what to compare; choose one of {', '.join(COMPARISONS)}, or a "
+            f"NAME is missing: what to compare; choose one of {', '.join(QUESTIONS)}, or a "
             "file like mine.toml"
         )
     comparison = find_comparison(args.comparison)

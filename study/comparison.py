@@ -2,7 +2,7 @@
 
 Each arm is one configuration; replicate k of every arm has the same seed, so that arms
 that share a network begin with the same weights. Nothing is stopped early and nothing is
-selected. The built-in ones ask what the report asks; an own one is a small TOML file::
+selected. `study.questions` has the built-in ones; an own one is a small TOML file::
 
     title = "Does the optimizer matter?"    # optional
 
@@ -82,45 +82,6 @@ class Comparison:
                     )
             names = [n for n in self.arms if any(fnmatch.fnmatch(n, p) for p in patterns)]
         return {name: dict(self.arms[name]) for name in names}
-
-
-CELLS = {
-    "none": {"dropout": False, "batch_norm": False},
-    "dropout": {"dropout": True, "batch_norm": False},
-    "batch-norm": {"dropout": False, "batch_norm": True},
-    "both": {"dropout": True, "batch_norm": True},
-}
-COMPARISONS: Mapping[str, Comparison] = {
-    "batch-size": Comparison(
-        "Does the batch size change what is learned?",
-        {str(size): {"batch_size": size} for size in (32, 64, 512, 6000)},
-        optional=("6000",),
-    ),
-    "models": Comparison(
-        "Is the modified ResNet18 better than the small CNN?",
-        {"cnn": {"model": "cnn"}, "resnet18": {"model": "resnet18"}},
-    ),
-    "regularization": Comparison(
-        "What do dropout and batch norm do, alone and together?",
-        {
-            f"{model}-{cell}": {"model": model, **settings}
-            for model in ("cnn", "resnet18")
-            for cell, settings in CELLS.items()
-        },
-    ),
-    "schedule": Comparison(
-        "Does the accuracy settle by itself, or because the learning rate decays?",
-        {"gamma-0.7": {"gamma": 0.7}, "gamma-1": {"gamma": 1.0}},
-    ),
-    "training-size": Comparison(
-        "How much do more training images help?",
-        {str(n): {"train_examples": n} for n in (6_875, 13_750, 27_500, 55_000)},
-    ),
-    "width": Comparison(
-        "How much does a wider CNN help?",
-        {f"x{width:g}": {"width_mult": width} for width in (0.5, 1.0, 2.0, 4.0)},
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -226,22 +187,6 @@ class ComparisonConfig(StudyConfig):
         return [self.arms, self.epochs, self.dataset, self.protocol, self.seed]
 
 
-def find_comparison(name: str) -> Comparison:
-    """The built-in comparison `name`, or that of the TOML file `name`.
-
-    Raises:
-        UserError: There is none, or the file is not one.
-    """
-    if name in COMPARISONS:
-        return COMPARISONS[name]
-    if name.endswith(".toml"):
-        return load_comparison(Path(name))
-    raise UserError(
-        f"{shown(name)} is no comparison{_hint(name, COMPARISONS)}; choose one of "
-        f"{', '.join(COMPARISONS)}, or a file like mine.toml"
-    )
-
-
 def load_comparison(path: Path) -> Comparison:
     """The comparison in a TOML file; see the top of this module.
 
@@ -287,11 +232,12 @@ def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> N
     for key in table:
         if key not in known:
             raise UserError(
-                f"{where}: unknown key {shown(key)}{_hint(key, known)}; "
+                f"{where}: unknown key {shown(key)}{hint(key, known)}; "
                 f"the keys are {', '.join(known)}"
             )
 
 
-def _hint(word: str, known: Any) -> str:
+def hint(word: str, known: Any) -> str:
+    """`` (did you mean '…'?)``, if one of the `known` words is close to `word`."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

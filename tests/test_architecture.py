@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from analysis.architecture import TABLE_I, layers, shortcut_parameters
+from analysis.architecture import TABLE_I, layers, shortcut_parameters, times_the_cnn
 from study.models import build_model, count_macs, count_parameters
 
 
@@ -28,3 +28,8 @@ def test_four_shortcuts_have_parameters():
 
 def test_table_i_has_all_of_its_rows():
     assert [row[0] for row in TABLE_I[:5]] == ["conv1", *(f"conv{i}_x" for i in range(2, 6))]
+
+
+def test_the_networks_are_compared_as_the_readme_says():
+    assert times_the_cnn("parameters") == 745_626 / 149_418
+    assert round(times_the_cnn("multiply_adds")) == 137

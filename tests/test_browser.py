@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from analysis.report import main
-from study.comparison import COMPARISONS
+from study.questions import QUESTIONS
 from tests.compared import write_comparison
 from tests.test_hostile_page import hostile_folders
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def page_file(tmp_path_factory, mnist):
     root = tmp_path_factory.mktemp("results")
     folders = [
-        write_comparison(root / kind, COMPARISONS[kind].select(None), replicates=3).results.path
+        write_comparison(root / kind, QUESTIONS[kind].select(None), replicates=3).results.path
         for kind in ("batch-size", "models", "schedule")
     ]
     out = root / "report"

@@ -7,27 +7,25 @@ import json
 import numpy as np
 import pytest
 
-from analysis import claims, paper
-from analysis.claims import (
+from analysis import arms, claims, paper, places
+from analysis.claims import Claim, as_frame, ledger
+from analysis.evidence import Evidence
+from analysis.intervals import Estimate, show
+from analysis.verdicts import (
     CONTRADICTED,
     NO_EVIDENCE,
     NOT_DISTINGUISHABLE,
     NOT_TESTABLE,
     REPRODUCED,
-    as_frame,
     contains,
     direction,
-    ledger,
-    show,
 )
-from analysis.evidence import COMMANDS, Evidence
-from analysis.intervals import Estimate
-from study.comparison import COMPARISONS
+from study.questions import MODELS, QUESTIONS
 from tests.compared import write_comparison
 
 
 def arms_of(name, keep="*"):
-    return COMPARISONS[name].select([keep])
+    return QUESTIONS[name].select([keep])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def evidence(tmp_path_factory):
     """All five comparisons, with effects that are known (see tests/compared.py)."""
     folder = tmp_path_factory.mktemp("paper")
     arms = {
-        "batch-size": COMPARISONS["batch-size"].select(None),
+        "batch-size": QUESTIONS["batch-size"].select(None),
         "models": arms_of("models"),
         "regularization": arms_of("regularization", "cnn-*"),
         "schedule": arms_of("schedule"),
@@ -121,7 +119,7 @@ def test_the_shortcuts_parameters_are_counted():
 
 
 def test_what_is_slower_to_converge_is_told_apart(evidence, monkeypatch):
-    monkeypatch.setattr(claims, "TARGET", 0.84)
+    monkeypatch.setattr(arms, "TARGET", 0.84)
     claim = claims.c18(evidence)
     assert claim.verdict == REPRODUCED
     assert claim.value < 1
@@ -133,7 +131,13 @@ def test_without_results_the_ledger_says_how_to_get_them():
     assert {c for c, v in verdicts.items() if v != NO_EVIDENCE} == {"C1", "C20", "C21"}
     for f in found:
         if f.verdict == NO_EVIDENCE:
-            assert f.command in COMMANDS.values()
+            assert f.command in {q.command for q in QUESTIONS.values()} - {""}
+        assert f.shown_in is None or f.claim == "C20"
+
+
+def test_a_claim_cannot_point_to_another_questions_figure():
+    with pytest.raises(ValueError, match="c18: throughput answers another question"):
+        Claim(claims.c18, MODELS, places.THROUGHPUT)
 
 
 def test_other_results_give_other_verdicts(tmp_path):

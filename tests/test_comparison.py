@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from study.comparison import COMPARISONS, Comparison, ComparisonConfig, find_comparison
+from study.comparison import Comparison, ComparisonConfig
 from study.config import TrialConfig
 from study.errors import UserError
+from study.questions import QUESTIONS, find_comparison
 
 
 def config(arms, **kwargs):
     return ComparisonConfig("c", "a question", arms, **kwargs)
 
 
-@pytest.mark.parametrize("name", COMPARISONS)
-def test_every_built_in_arm_is_possible_and_all_differ(name):
-    comparison = COMPARISONS[name]
-    made = config({name: dict(arm) for name, arm in comparison.arms.items()}, replicates=1)
-    trials = [made.trial_config(point, 0) for point in made.points]
-    assert len(set(trials)) == len(comparison.arms)
-    assert comparison.title.endswith("?")
-
-
 def test_the_reports_comparison_is_the_reports_configuration_at_three_batch_sizes():
-    made = config(COMPARISONS["batch-size"].select(None), replicates=2)
+    made = config(QUESTIONS["batch-size"].select(None), replicates=2)
     trial = made.trial_config({"arm": "512", "replicate": 1}, 0)
     assert trial == TrialConfig(seed=trial.seed)
     assert [p["arm"] for p in made.points] == ["32", "64", "512"] * 2
@@ -104,10 +96,10 @@ def test_an_arm_may_say_that_it_takes_what_there_is():
 
 
 def test_arms_are_chosen_by_name_or_pattern():
-    batch = COMPARISONS["batch-size"]
+    batch = QUESTIONS["batch-size"]
     assert list(batch.select(None)) == ["32", "64", "512"]
     assert list(batch.select(["6000", "64"])) == ["64", "6000"]
-    assert len(COMPARISONS["regularization"].select(["cnn-*"])) == 4
+    assert len(QUESTIONS["regularization"].select(["cnn-*"])) == 4
     with pytest.raises(UserError, match="no arm is named '128'; choose among 32, 64"):
         batch.select(["32", "128"])
 
@@ -167,23 +159,6 @@ def test_a_file_with_a_mistake_is_refused(tmp_path, text, reason):
     assert reason in str(error.value)
     assert str(path) in str(error.value)
     assert str(error.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("batchsize", "did you mean 'batch-size'?"),
-        ("none.toml", "no such file"),
-        (".toml", "no such file"),
-        ("x" * 300 + ".toml", "File name too long"),
-        ("/x" * 3000 + ".toml", "File name too long"),
-        ("xyz", "choose one of batch-size, models"),
-    ],
-)
-def test_an_unknown_comparison_is_refused(name, reason):
-    with pytest.raises(UserError) as error:
-        find_comparison(name)
-    assert reason in str(error.value)
 
 
 def test_a_folder_is_no_comparison_file(tmp_path):

@@ -19,6 +19,7 @@ BORDERS = {
     "study.trainable": {"optuna"},
     "study.searcher": {"torch", "torchvision"},
     "study.comparison": {"torch", "ray", "optuna", "pandas", "numpy"},
+    "study.questions": {"torch", "ray", "optuna", "pandas", "numpy"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
     "study.compare": {"torch", "pandas"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine

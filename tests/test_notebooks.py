@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
-from study.comparison import COMPARISONS
+from study.questions import QUESTIONS
 from tests.compared import write_comparison
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "analysis" / "notebooks"
@@ -42,8 +42,8 @@ def check(notebook, name):
 def where(made_up, tmp_path):
     """A folder like the notebooks', beside small results."""
     paper = tmp_path / "results" / "paper"
-    write_comparison(paper / "batch-size", COMPARISONS["batch-size"].select(None))
-    write_comparison(paper / "models", COMPARISONS["models"].select(None))
+    write_comparison(paper / "batch-size", QUESTIONS["batch-size"].select(None))
+    write_comparison(paper / "models", QUESTIONS["models"].select(None))
     shutil.copytree(made_up.path, paper / "search")
     folder = tmp_path / "analysis" / "notebooks"
     folder.mkdir(parents=True)

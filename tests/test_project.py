@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from study import compare, status
+from study.questions import QUESTIONS
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
 from study.run import make_parser
 
@@ -83,6 +84,11 @@ def test_the_modules_that_the_readme_runs_exist():
     modules = set(re.findall(r"python -m ((?:study|analysis|benchmarks)\.\w+)", README))
     assert {"study.run", "analysis.report", "benchmarks.training"} <= modules
     assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
+
+
+def test_the_readme_names_every_built_in_comparison_in_order():
+    (listed,) = re.findall(r"study.compare --help` lists the comparisons \(([^)]*)\)", README)
+    assert re.findall(r"`([\w-]+)`", listed) == list(QUESTIONS)
 
 
 def test_the_kernels_sources_are_installed():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from html.parser import HTMLParser
 
@@ -11,8 +13,9 @@ from matplotlib.image import imread
 
 from analysis import exhibits, frames
 from analysis.report import main
-from study.comparison import COMPARISONS
+from study.questions import QUESTIONS
 from tests.compared import write_comparison
+from tests.conftest import write_study
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -96,31 +99,79 @@ def folders(tmp_path_factory):
     kinds = {"batch-size": None, "models": None, "regularization": ["cnn-*"], "schedule": None,
              "training-size": None}  # fmt: skip
     return {
-        kind: write_comparison(
-            root / kind, COMPARISONS[kind].select(keep), replicates=3
-        ).results.path
+        kind: write_comparison(root / kind, QUESTIONS[kind].select(keep), replicates=3).results.path
         for kind, keep in kinds.items()
     }
 
 
-def test_all_comparisons_and_a_search_in_one_page(folders, made_up, tmp_path, capsys, mnist):
-    out = tmp_path / "report"
-    argv = [*map(str, folders.values()), str(made_up.path), "--output", str(out)]
-    assert main(argv) == 0
-    assert "Not in it" not in capsys.readouterr().out
-    page = check(out)
-    ledger = pd.read_csv(out / "ledger.csv")
+@pytest.fixture(scope="module")
+def whole(folders, tmp_path_factory, mnist):
+    """The page of all comparisons and a search."""
+    root = tmp_path_factory.mktemp("whole")
+    (root / "made-up").mkdir()
+    search = write_study(root / "made-up").path
+    out = root / "report"
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([*map(str, folders.values()), str(search), "--output", str(out)]) == 0
+    assert "Not in it" not in said.getvalue()
+    return out
+
+
+def test_all_comparisons_and_a_search_in_one_page(whole):
+    page = check(whole)
+    ledger = pd.read_csv(whole / "ledger.csv")
     assert ledger["claim"].tolist() == [f"C{i}" for i in range(1, 22)]
     for verdict, count in ledger["verdict"].value_counts().items():
         assert f"{count} {verdict}" in page.text.replace("\n", " ")
     assert "no evidence yet" not in set(ledger["verdict"])
-    shown = {path.stem for path in (out / "figures").iterdir()}
-    assert set(ledger["figure"].dropna()) <= shown | set(page.ids)
+    shown = {path.stem for path in (whole / "figures").iterdir()}
     assert {"loss_by_batch", "gallery_confident", "made-up.trial_map", "learning_curve"} <= shown
     assert "After 6 epochs batch 64 reaches" in page.text
     assert "117,772,832" in page.text  # the ResNet's multiply-adds
-    openings = (out / "test_set_openings.jsonl").read_text()
+    openings = (whole / "test_set_openings.jsonl").read_text()
     assert openings.count("pictures of examples") == 1
+
+
+# The comparison whose results each claim is judged by; C20 needs the network alone.
+OWN = {
+    **{f"C{i}": "batch-size" for i in range(1, 15)},
+    "C15": "training-size", "C16": "regularization", "C17": "models", "C18": "models",
+    "C19": "models", "C20": "architecture", "C21": "models",
+}  # fmt: skip
+
+
+def links_of(source):
+    """What each finding in the page's source links to, and as what."""
+    rows = re.findall(r'<tr data-verdict="[^"]*" id="(C\d+)">(.*?)</tr>', source, re.S)
+    link = re.compile(r'<a class="anchors" href="#([^"]+)">(\w+)</a>')
+    return {claim: link.findall(row) for claim, row in rows}
+
+
+def test_each_finding_links_to_what_shows_its_own_comparison(whole):
+    source = (whole / "report.html").read_text()
+    header, *sections = re.split(r'<section id="([\w.-]+)"', source)
+    places = {"batch-size": re.findall(r'<div id="(\w+)">', header)}  # the headline
+    for name, content in zip(sections[::2], sections[1::2], strict=True):
+        own = "batch-size" if name == "predictions" else name
+        places.setdefault(own, []).extend(re.findall(r'<(?:h3|div)[^>]* id="([\w.-]+)"', content))
+    compared = pd.read_csv(whole / "figures" / "differences.csv")["comparison"]
+    links = links_of(source)
+    assert list(links) == list(OWN)
+    for claim, found in links.items():
+        assert len(found) == 1, (claim, found)
+        ((target, kind),) = found
+        if target == "differences":
+            assert target in places["overview"]
+            assert OWN[claim] in set(compared)
+        else:
+            assert target in places[OWN[claim]], (claim, target)
+        folder = {"figure": "figures", "table": "tables"}[kind]
+        assert (whole / folder / f"{target}.csv").is_file()
+    assert links["C10"] == [("by_arm", "table")]
+    assert links["C18"] == [("models_to_target", "figure")]
+    assert links["C19"] == [("models_by_arm", "table")]
+    assert links["C20"] == [("layers_resnet18", "table")]
 
 
 def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp_path, capsys):
@@ -130,10 +181,15 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     assert "Fill the gap with: python -m study.compare batch-size --protocol paper" in said
     page = check(out)
     assert "What is not here" in page.text
-    assert COMPARISONS["schedule"].title != page.text  # its own title is the made-up question
+    assert QUESTIONS["schedule"].title != page.text  # its own title is the made-up question
     assert "A question?" in page.text
     ledger = pd.read_csv(out / "ledger.csv")
     assert (ledger["verdict"] == "no evidence yet").sum() == 18
+    links = links_of((out / "report.html").read_text())
+    # The other findings need none of what is here, though a figure of differences is.
+    assert {claim: found for claim, found in links.items() if found} == {
+        "C20": [("layers_resnet18", "table")]
+    }
 
 
 def test_without_the_images_it_goes_without_galleries(folders, tmp_path, monkeypatch):
@@ -157,6 +213,18 @@ def test_an_own_comparison_with_lost_trials(tmp_path):
     page = check(compared.results.path / "report")
     assert "Of 6 trials 1 did not complete" in page.text
     assert (compared.results.path / "report" / "figures" / "mine.by_epoch.svg").is_file()
+
+
+def test_a_third_network_has_its_own_figure_of_regularization(tmp_path, monkeypatch):
+    for module in ("config", "results"):
+        monkeypatch.setattr(f"study.{module}.MODELS", ("cnn", "resnet18", "third"))
+    cells = QUESTIONS["regularization"].select(["cnn-*"])
+    arms = {name.replace("cnn", "third"): {**arm, "model": "third"} for name, arm in cells.items()}
+    path = write_comparison(tmp_path / "regularization", {**cells, **arms}).results.path
+    assert main([str(path)]) == 0
+    page = check(path / "report")
+    assert {"regularization_cnn", "regularization_third"} <= set(page.ids)
+    assert "Dropout and batch norm in the third" in page.text
 
 
 @pytest.mark.parametrize(

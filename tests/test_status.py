@@ -120,10 +120,10 @@ def test_a_half_line_is_waited_for(folder):
 
 
 def test_a_comparison_and_one_before_its_first_trial(tmp_path):
-    from study.comparison import COMPARISONS
+    from study.questions import QUESTIONS
 
     folder = tmp_path / "c"
-    write_comparison(folder, COMPARISONS["batch-size"].select(None))
+    write_comparison(folder, QUESTIONS["batch-size"].select(None))
     for table in folder.glob("*.parquet"):
         table.unlink()
     study = load_study_json(folder)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from study.comparison import COMPARISONS, ComparisonConfig
+from study.comparison import ComparisonConfig
 from study.config import SearchConfig
 from study.errors import UserError
+from study.questions import QUESTIONS
 from study.space import DEFAULT_SPACE, space_to_json
 from study.study_file import (
     config_of,
@@ -23,7 +24,7 @@ from tests.compared import study_content
 
 SEARCH = study_content(SearchConfig("a-search", space_to_json(DEFAULT_SPACE)))
 COMPARISON = study_content(
-    ComparisonConfig("a.comparison", "Which?", COMPARISONS["models"].select(None))
+    ComparisonConfig("a.comparison", "Which?", QUESTIONS["models"].select(None))
 )
 PAPER = sorted((Path(__file__).resolve().parents[1] / "results" / "paper").iterdir())
 
