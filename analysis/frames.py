@@ -5,6 +5,8 @@ Each function takes tables of `study.results` and returns a new one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -111,8 +113,17 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def summary_by_batch_size(trials: pd.DataFrame, num_validation: int) -> pd.DataFrame:
+def summary_by_batch_size(
+    trials: pd.DataFrame,
+    num_validation: int,
+    others: Sequence[str] = ("lr", "gamma", "width_mult"),
+) -> pd.DataFrame:
     """What was tried at each batch size, and the best of it.
+
+    Args:
+        trials: A search's.
+        num_validation: Evaluated images.
+        others: The search's other hyperparameters.
 
     Returns:
         A row a batch size: ``trials`` (all of them), the count of each status, and the best
@@ -126,9 +137,7 @@ def summary_by_batch_size(trials: pd.DataFrame, num_validation: int) -> pd.DataF
     columns = {
         "trial_id": "best_trial",
         "status": "best_status",
-        "lr": "lr",
-        "gamma": "gamma",
-        "width_mult": "width_mult",
+        **{name: name for name in others},
         "epochs_run": "epochs_run",
         "last_val_accuracy": "accuracy",
         "last_val_loss": "loss",

@@ -15,6 +15,7 @@ from analysis.architecture import TABLE_I, layers
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
 from analysis.render import Exhibit, require_slug, slug
+from study.hyperparameters import HYPERPARAMETERS
 from study.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
 from study.results import StudyResults, rank_trials
 
@@ -284,24 +285,37 @@ def _search(study: StudyResults, prefix: str) -> Section:
         text.append("No trial has a finite result yet.")
     else:
         best = ranked.iloc[0]
+        others = _hyperparameters(config, ranked.head(1))
+        named = ("lr", "gamma", "width")
+        more = "".join(f", {h} {v[0]}" for h, v in others.items() if v[0] and h not in named)
         text.append(
             f"Best: {best['last_val_accuracy']:.2%} validation accuracy with batch size "
             f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
-            f"width x {best['width_mult']:.4g} ({best['trial_id']}, {best['status']}). It was "
-            f"picked as the best of {len(trials)} on the same {n:,} images that measured it, with "
-            "one seed, so expect a little less on new ones. The test set was not opened."
+            f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It "
+            f"was picked as the best of {len(trials)} on the same {n:,} images that measured it, "
+            "with one seed, so expect a little less on new ones. The test set was not opened."
         )
     made = _renamed(exhibits.of_search(study), prefix)
     tables = list(_search_tables(study, n, prefix))
     return Section(f"{prefix}search", f"Search: {config['name']}", text, made, tables)
 
 
-HYPER = {"lr": "lr", "gamma": "gamma", "width_mult": "width"}
+def _hyperparameters(config: dict[str, Any], rows: pd.DataFrame) -> dict[str, list[str]]:
+    """What a search varies besides the batch size, by header, as text."""
+    return {
+        each.label: [
+            "" if pd.isna(value) else value if isinstance(value, str) else f"{value:.4g}"
+            for value in rows[name]
+        ]
+        for name, each in HYPERPARAMETERS.items()
+        if name in config["space"] and name != "batch_size"
+    }
 
 
 def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
-    trials = study.trials
-    summary = frames.summary_by_batch_size(trials, n)
+    trials, config = study.trials, study.study["config"]
+    others = [name for name in config["space"] if name != "batch_size"]
+    summary = frames.summary_by_batch_size(trials, n, others)
     shown = pd.DataFrame(
         {
             "batch size": summary["batch_size"].astype(str),
@@ -313,7 +327,7 @@ def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
                 for low, high in zip(summary["low"], summary["high"], strict=True)
             ],
             "loss": [_text("{:.4f}", v) for v in summary["loss"]],
-            **{new: [_text("{:.4g}", v) for v in summary[old]] for old, new in HYPER.items()},
+            **_hyperparameters(config, summary),
             "trial": summary["best_trial"].fillna(""),
         }
     )
@@ -340,7 +354,7 @@ def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
                     "accuracy": ranked["last_val_accuracy"].map("{:.2%}".format),
                     "loss": ranked["last_val_loss"].map("{:.4f}".format),
                     "batch size": ranked["batch_size"].astype(str),
-                    **{new: ranked[old].map("{:.4g}".format) for old, new in HYPER.items()},
+                    **_hyperparameters(config, ranked),
                     "epochs": ranked["epochs_run"].astype(str),
                     "seconds": ranked["seconds"].map("{:.0f}".format),
                 }
@@ -357,7 +371,7 @@ def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
                     "trial": lost["trial_id"],
                     "status": lost["status"],
                     "batch size": lost["batch_size"].astype(str),
-                    **{new: lost[old].map("{:.4g}".format) for old, new in HYPER.items()},
+                    **_hyperparameters(config, lost),
                     "reason": lost["error"].fillna(""),
                 }
             ),

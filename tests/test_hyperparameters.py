@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
+from analysis.report import main
 from study.config import TrialConfig
 from study.errors import UserError
 from study.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
 from study.kernels.adadelta import FusedAdadelta
 from study.models import MaskDropout
-from study.results import TRIAL_COLUMNS, load_study, read_table
+from study.results import TRIAL_COLUMNS, load_study, rank_trials, read_table
 from study.run import make_config, make_parser
 from study.samplers import first_points, make_sampler, suggest
 from study.space import distribution
@@ -174,3 +175,21 @@ def test_it_is_searched_with_any_optimizer():
 def test_the_fused_adadelta_takes_nothing_that_it_would_ignore():
     with pytest.raises(TypeError, match="weight_decay"):
         FusedAdadelta([torch.zeros(1, requires_grad=True)], lr=1.0, weight_decay=0.1)
+
+
+@pytest.mark.usefixtures("without_ray")
+def test_the_page_shows_what_was_searched(tmp_path):
+    config = search("--optimizer", "adadelta", "sgd", "--momentum", "0.1", "0.2",
+                    "--num-samples", "10", "--epochs", "3", "--scheduler", "none")  # fmt: skip
+    trials = run_study(tmp_path / "n", config).trials
+    assert main([str(tmp_path / "n"), "--output", str(tmp_path / "page")]) == 0
+    page = (tmp_path / "page" / "report.md").read_text()
+    best = rank_trials(trials).iloc[0]
+    assert f", optimizer {best['optimizer']}" in page
+    header = next(line for line in page.splitlines() if line.startswith("| trial "))
+    assert "optimizer" in header
+    assert "momentum" in header
+    table = pd.read_csv(tmp_path / "page" / "tables" / "best_trials.csv")
+    expected = rank_trials(trials).set_index("trial_id")["momentum"]
+    found = table.set_index("trial_id")["momentum"]
+    np.testing.assert_array_equal(found, expected.loc[found.index].astype(float))
