@@ -106,7 +106,8 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     Returns:
         A row a trial, with ``error`` (a fraction) and ``best``: the study's best trial.
     """
-    rows = trials[["trial_id", "status", *HYPERPARAMETERS, "epochs_run"]].copy()
+    known = [n for n, each in HYPERPARAMETERS.items() if each.space or trials[n].notna().any()]
+    rows = trials[["trial_id", "status", *known, "epochs_run"]].copy()
     rows["error"] = 1 - trials["last_val_accuracy"]
     ranked = rank_trials(trials[np.isfinite(trials["last_val_accuracy"])])
     rows["best"] = rows["trial_id"].isin(ranked["trial_id"].head(1))
