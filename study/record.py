@@ -34,6 +34,7 @@ from study.config import (
     TrialConfig,
 )
 from study.data import ImageData
+from study.datasets import DATASET_SPECS
 from study.errors import UserError
 from study.files import UNFINISHED, held, make_folder, require_plain
 from study.history import History
@@ -129,7 +130,7 @@ def write_study_json(
         **(_search_facts(config) if config.is_ranked else {}),
         "data": {
             "dataset": config.dataset,
-            "sha256": data.DATASET_SPECS[config.dataset].sha256,
+            "sha256": DATASET_SPECS[config.dataset].sha256,
             "split": _split_facts(config),
         },
         "sessions": [*earlier, session],

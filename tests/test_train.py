@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from study.config import TrialConfig
-from study.data import DATASET_SPECS, ImageData
+from study.data import ImageData
+from study.datasets import DATASET_SPECS
 from study.errors import UserError
 from study.models import MaskDropout
 from study.train import DeviceImages, GraphedStep, Trainer, learning_state, resolve_precision
