@@ -8,15 +8,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.evidence import Compared
+from analysis.compared import ComparedTables
 from analysis.intervals import equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
 
 MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
+TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
 CURVE_POINTS = 160  # of a loss curve, equally far apart on a logarithmic axis
 
 
-def by_arm(compared: Compared) -> pd.DataFrame:
+def by_arm(compared: ComparedTables) -> pd.DataFrame:
     """What each arm reached.
 
     Returns:
@@ -45,7 +46,9 @@ def by_arm(compared: Compared) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=["arm", "n", "lost", *wanted, "accuracy_sd"])
 
 
-def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy") -> pd.DataFrame:
+def pairs(
+    compared: ComparedTables, a: str, b: str, column: str = "last_val_accuracy"
+) -> pd.DataFrame:
     """A value of two arms by replicate: columns ``a``, ``b`` and, of both, ``trial_ids``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
     both = left.merge(right, on="replicate", suffixes=("_a", "_b"))
@@ -58,7 +61,7 @@ def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy")
     )
 
 
-def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:
+def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
     """Final accuracy of each arm minus the baseline's, paired by seed.
 
     Returns:
@@ -90,7 +93,7 @@ def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
+def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
     """Accuracy after each epoch.
 
     Returns:
@@ -117,7 +120,7 @@ def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
     )
 
 
-def loss_curves(compared: Compared) -> pd.DataFrame:
+def loss_curves(compared: ComparedTables) -> pd.DataFrame:
     """Each trial's training loss along its steps, raw and filtered.
 
     Returns:
@@ -162,7 +165,7 @@ def loss_curves(compared: Compared) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def loss_noise(compared: Compared) -> pd.DataFrame:
+def loss_noise(compared: ComparedTables) -> pd.DataFrame:
     """How much a step's loss scatters in the last epoch, where its level hardly moves.
 
     Returns:
@@ -206,7 +209,7 @@ def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"replicate": wide.index, "slope": slopes})
 
 
-def to_target(compared: Compared, target: float) -> pd.DataFrame:
+def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
     """When each trial first reached an accuracy, to the end of an epoch.
 
     Returns:
@@ -224,7 +227,7 @@ def to_target(compared: Compared, target: float) -> pd.DataFrame:
     return rows.rename(columns={"examples_seen": "examples"}).drop(columns="trial_id")
 
 
-def throughput(compared: Compared) -> pd.DataFrame:
+def throughput(compared: ComparedTables) -> pd.DataFrame:
     """Training images a second, evaluation left out; a row a trial."""
     epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
     epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
@@ -233,7 +236,7 @@ def throughput(compared: Compared) -> pd.DataFrame:
     return rate.astype(float).rename("images_per_second").reset_index()
 
 
-def interaction(compared: Compared, model: str) -> pd.DataFrame:
+def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     """Effects of dropout and of batch norm on a network's final accuracy, paired by seed.
 
     Returns:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import arms, claims, figures, frames, noise, paper, predicted
+from analysis import arms, claims, figures, frames, paper, predicted
 from analysis import comparison_figures as drawing
 from analysis.evidence import Compared, Evidence
 from analysis.render import Exhibit, panels, single
@@ -82,7 +82,7 @@ def replicates(compared: Compared) -> str:
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
     """The report's Fig. 2 with seeds: the headline; None where no step's loss was kept."""
-    curves = arms.loss_curves(compared)
+    curves = compared.loss_curves
     if curves.empty:
         return None
     sds = curves.groupby("arm", sort=False)[["level_sd", "noise_sd"]].median()
@@ -104,7 +104,7 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
 
 def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     """Beyond the headline."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "accuracy_by_epoch",
         f"Accuracy on the {compared.images} images after each epoch",
@@ -113,7 +113,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-    rows = arms.loss_noise(compared)
+    rows = compared.loss_noise
     if len(rows):
         slopes = claims.mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
@@ -127,12 +127,10 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             (6.0, 4.2),
         )
     yield _to_target(compared)
-    rng = np.random.default_rng(claims.SEED)
-    scale = noise.noise_scale_by_epoch(compared, rng)
-    critical = noise.critical_batch_size(arms.to_target(compared, claims.TARGET), rng)
+    scale, critical = compared.noise_scale, compared.critical_batch_size
     if len(scale):
         also = (
-            f" From steps to {claims.TARGET:.0%} follows a critical batch size of "
+            f" From steps to {arms.TARGET:.0%} follows a critical batch size of "
             f"{claims.show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
             if critical
             else ""
@@ -160,11 +158,11 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def _to_target(compared: Compared, prefix: str = "") -> Exhibit:
-    reached = arms.to_target(compared, claims.TARGET)
+    reached = compared.to_target
     missed = int(reached["epoch"].isna().sum())
     return Exhibit(
         f"{prefix}to_target",
-        f"What it takes to reach {claims.TARGET:.0%}",
+        f"What it takes to reach {arms.TARGET:.0%}",
         f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
         f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
         "reached it.",
@@ -176,7 +174,7 @@ def _to_target(compared: Compared, prefix: str = "") -> Exhibit:
 
 def of_models(compared: Compared) -> Iterator[Exhibit]:
     """The two networks."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "models_by_epoch",
         "The ResNet is more accurate from early on",
@@ -190,7 +188,7 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
     """The learning rate's decay."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "stable_epoch",
         "What settles is the learning rate",
@@ -301,7 +299,7 @@ def of_predictions(
         if len(chosen) and set(chosen["index"]) <= set(images):
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
-    each = predicted.calibration(kept)
+    each = compared.calibration[compared.calibration["arm"] == arm]
     ece, temperature = claims.mean_interval(each["ece"]), claims.mean_interval(each["temperature"])
     yield Exhibit(
         "reliability",
@@ -368,7 +366,7 @@ OF_KIND = {
 
 def of_other(compared: Compared) -> Iterator[Exhibit]:
     """Of a comparison that is about something else."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "by_epoch",
         f"Accuracy on the {compared.images} images after each epoch",

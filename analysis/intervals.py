@@ -14,6 +14,7 @@ Values = Sequence[float] | np.ndarray | pd.Series
 
 LEVEL = 0.95
 RESAMPLES = 2_000
+SEED = 1  # of the bootstraps
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,21 @@ def prediction_interval(values: Values) -> Estimate:
 
 
 def bootstrap(
-    statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator
+    statistic: Callable[[np.ndarray], np.ndarray], n: int, rng: np.random.Generator
 ) -> Estimate:
     """A statistic of replicates and its percentile bootstrap interval.
 
     Args:
-        statistic: Of an integer array of replicates' positions, with repetition.
+        statistic: Of replicates' positions, with repetition: integers (..., n) to values (...).
         n: How many replicates there are.
         rng: Draws them.
     """
-    draws = [statistic(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+    draws = statistic(rng.integers(0, n, (RESAMPLES, n)))
+    assert draws.shape == (RESAMPLES,), "one value a draw"
     tail = 100 * (1 - LEVEL) / 2
     # No interpolation: a draw may be infinite.
     low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")
-    value = statistic(np.arange(n))
+    value = float(statistic(np.arange(n)))
     return Estimate(value, float(low), float(high), n, "95 % bootstrap interval over seeds")
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from statsmodels.stats.contingency_tables import mcnemar
 
-from analysis.evidence import Compared
+from analysis.compared import ComparedTables
 from analysis.intervals import wilson
 from study.results import LOG_P_COLUMNS
 
@@ -141,7 +141,7 @@ def _poisson_binomial(p: np.ndarray) -> np.ndarray:
     return distribution
 
 
-def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
+def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.DataFrame:
     """Whether two arms' models of the same seed err on different images.
 
     Returns:

@@ -105,9 +105,9 @@ def test_probability_above_is_mann_whitneys_u():
 def test_bootstrap_of_a_mean_is_near_its_t_interval():
     rng = np.random.default_rng(3)
     x = rng.normal(5, 2, 200)
-    e = bootstrap(lambda chosen: x[chosen].mean(), len(x), np.random.default_rng(1))
+    e = bootstrap(lambda chosen: x[chosen].mean(-1), len(x), np.random.default_rng(1))
     t = mean_interval(x)
     assert e.value == pytest.approx(t.value)
     assert (e.low, e.high) == pytest.approx((t.low, t.high), abs=0.05)
-    again = bootstrap(lambda chosen: x[chosen].mean(), len(x), np.random.default_rng(1))
+    again = bootstrap(lambda chosen: x[chosen].mean(-1), len(x), np.random.default_rng(1))
     assert again == e
