@@ -28,6 +28,7 @@ from analysis.intervals import (
     equivalence_p,
     mean_interval,
     prediction_interval,
+    probability_above,
     ratio_interval,
     wilson,
 )
@@ -257,7 +258,7 @@ def c4(evidence: Evidence) -> Finding:
         return missing("C4", reported, "batch-size")
     compared, (a, b) = found
     both = arms.pairs(compared, a, b)
-    above = arms.probability_above(both["a"], both["b"])
+    above = probability_above(both["a"], both["b"])
     e = points(compared, a, b)
     return finding(
         "C4", direction(e), e, POINTS, reported=reported, estimate="of accuracy, 32 minus 512",

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from analysis import arms, claims, figures, frames, paper, predicted
 from analysis import comparison_figures as drawing
 from analysis.evidence import Compared, Evidence
+from analysis.intervals import mean_interval
 from analysis.render import Exhibit, panels, single
 from study.results import StudyResults
 
@@ -115,7 +116,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = compared.loss_noise
     if len(rows):
-        slopes = claims.mean_interval(arms.noise_slope(rows)["slope"])
+        slopes = mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
             "loss_noise",
             "A smoother curve is what averaging more images gives",
@@ -300,7 +301,7 @@ def of_predictions(
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
     each = compared.calibration[compared.calibration["arm"] == arm]
-    ece, temperature = claims.mean_interval(each["ece"]), claims.mean_interval(each["temperature"])
+    ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
         "reliability",
         "Is the model as sure as it is right?",

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import poisson_binom
 from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.compared import ComparedTables
@@ -69,11 +70,7 @@ def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
             "n": groups.size(),
         }
     )
-    bounds = [
-        wilson(pd.Series([accuracy]), n).iloc[0]
-        for accuracy, n in zip(table["accuracy"], table["n"], strict=True)
-    ]
-    return table.join(pd.DataFrame(bounds, index=table.index)).reset_index(drop=True)
+    return table.join(wilson(table["accuracy"], table["n"])).reset_index(drop=True)
 
 
 def calibration_error(confidence: pd.DataFrame, bins: int = BINS) -> float:
@@ -128,17 +125,9 @@ def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
         {
             "models": models,
             "images": counts.reindex(models, fill_value=0).to_numpy(),
-            "expected": _poisson_binomial(table.mean().to_numpy())[1:] * len(table),
+            "expected": poisson_binom(table.mean().to_numpy()).pmf(models) * len(table),
         }
     )
-
-
-def _poisson_binomial(p: np.ndarray) -> np.ndarray:
-    """Distribution of the number of successes of independent trials, (len(p) + 1,)."""
-    distribution = np.ones(1)
-    for each in p:
-        distribution = np.convolve(distribution, [1 - each, each])
-    return distribution
 
 
 def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.DataFrame:
