@@ -49,16 +49,10 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
 def pairs(
     compared: ComparedTables, a: str, b: str, column: str = "last_val_accuracy"
 ) -> pd.DataFrame:
-    """A value of two arms by replicate: columns ``a``, ``b`` and, of both, ``trial_ids``."""
+    """A value of two arms by replicate: columns ``a`` and ``b``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
     both = left.merge(right, on="replicate", suffixes=("_a", "_b"))
-    return pd.DataFrame(
-        {
-            "a": both[f"{column}_a"],
-            "b": both[f"{column}_b"],
-            "trial_ids": both["trial_id_a"] + " " + both["trial_id_b"],
-        }
-    )
+    return pd.DataFrame({"a": both[f"{column}_a"], "b": both[f"{column}_b"]})
 
 
 def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
@@ -102,15 +96,11 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
     """
     rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "val_accuracy"]]
     rows = rows.rename(columns={"val_accuracy": "accuracy"})
-    groups = rows.groupby(["arm", "epoch"])["accuracy"]
-    summary = pd.DataFrame(
-        [
-            {"arm": key[0], "epoch": key[1], "mean": e.value, "low": e.low, "high": e.high}  # pyright: ignore[reportIndexIssue] -- a pair of keys
-            for key, group in groups
-            for e in [mean_interval(group)]
-        ],
-        columns=["arm", "epoch", "mean", "low", "high"],
-    )
+    summary = []
+    for (arm, epoch), group in rows.groupby(["arm", "epoch"])["accuracy"]:
+        e = mean_interval(group)
+        summary.append({"arm": arm, "epoch": epoch, "mean": e.value, "low": e.low, "high": e.high})
+    summary = pd.DataFrame(summary, columns=["arm", "epoch", "mean", "low", "high"])
     order = {arm: i for i, arm in enumerate(compared.arms)}
     merged = rows.merge(summary, on=["arm", "epoch"])
     return merged.sort_values(
@@ -121,13 +111,13 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
 
 
 def loss_curves(compared: ComparedTables) -> pd.DataFrame:
-    """Each trial's training loss along its steps, raw and filtered.
+    """Each trial's training loss along its steps, raw and smoothed.
 
     Returns:
         A row a trial and point of a grid that is even on a logarithmic axis: arm, replicate,
-        batch_size, ``step``, ``examples``, ``seconds`` of training and evaluation until then,
-        ``loss`` of that very step, ``filtered`` and ``smoothed`` (`analysis.smoothing`), and
-        the trial's ``level_sd`` and ``noise_sd``.
+        batch_size, ``step``, ``epoch``, ``examples``, ``seconds`` of training and evaluation
+        until then, ``loss`` of that very step, ``smoothed`` (`analysis.smoothing`: the first
+        epoch by itself), and the trial's ``level_sd`` and ``noise_sd``.
     """
     frames = []
     epochs = compared.results.epochs.set_index("trial_id")
@@ -150,18 +140,18 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
                     "replicate": trial.replicate,
                     "batch_size": trial.batch_size,
                     "step": grid,
+                    "epoch": at["epoch"].to_numpy(),
                     "examples": losses["num_examples"].cumsum().to_numpy()[grid - 1],
                     "seconds": np.interp(grid, *ends),
                     "loss": at["loss"].to_numpy(),
-                    "filtered": level.filtered[grid - 1],
                     "smoothed": level.smoothed[grid - 1],
                     "level_sd": level.level_sd,
                     "noise_sd": level.noise_sd,
                 }
             )
         )
-    columns = ["arm", "replicate", "batch_size", "step", "examples", "seconds", "loss",
-               "filtered", "smoothed", "level_sd", "noise_sd"]  # fmt: skip
+    columns = ["arm", "replicate", "batch_size", "step", "epoch", "examples", "seconds", "loss",
+               "smoothed", "level_sd", "noise_sd"]  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 

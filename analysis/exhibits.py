@@ -94,9 +94,10 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
         "loss_by_batch",
         "Training loss at each batch size, by steps, by images seen, and by seconds",
         f"Dots: single steps of one seed. Line: mean of the smoothed curves, band: lowest to "
-        f"highest seed ({replicates(compared)}). Smoothed by a local-level Kalman smoother, the "
-        "first epoch by itself; standard deviations of its level a step and of its noise, by "
-        f"maximum likelihood, in nats (median over seeds): {words}.",
+        f"highest seed ({replicates(compared)}). The first epoch is smoothed by itself, so the "
+        "line breaks at its end. Smoothed by a local-level Kalman smoother; standard deviations "
+        "of its level a step and of its noise, by maximum likelihood, in nats (median over "
+        f"seeds): {words}.",
         curves,
         panels(drawing.plot_loss_by_batch, curves, 3, share_y=True),
         WIDE,

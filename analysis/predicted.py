@@ -18,7 +18,8 @@ from analysis.compared import ComparedTables
 from analysis.intervals import wilson
 from study.results import LOG_P_COLUMNS
 
-BINS = 15
+BINS = 15  # of confidence
+HISTOGRAM_BINS = 60  # of log-odds
 
 
 def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
@@ -49,19 +50,18 @@ def confidences(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
+def reliability(confidence: pd.DataFrame) -> pd.DataFrame:
     """Accuracy against confidence in equally wide bins.
 
     Args:
         confidence: From `confidences`.
-        bins: How many.
 
     Returns:
         A row a bin that holds any: ``confidence`` and ``accuracy`` (means), ``n``, and the
         accuracy's 95 % Wilson interval ``low``, ``high``. Images of several models are not
         independent: with more than one, the interval is too narrow.
     """
-    at = np.minimum((confidence["confidence"] * bins).astype(int), bins - 1)
+    at = np.minimum((confidence["confidence"] * BINS).astype(int), BINS - 1)
     groups = confidence.groupby(at)
     table = pd.DataFrame(
         {
@@ -73,9 +73,9 @@ def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
     return table.join(wilson(table["accuracy"], table["n"])).reset_index(drop=True)
 
 
-def calibration_error(confidence: pd.DataFrame, bins: int = BINS) -> float:
+def calibration_error(confidence: pd.DataFrame) -> float:
     """Expected calibration error in equally wide bins (Guo et al. 2017, equation 3)."""
-    table = reliability(confidence, bins)
+    table = reliability(confidence)
     return float(
         (table["n"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(confidence)
     )
@@ -161,14 +161,16 @@ def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.Data
     return pd.DataFrame(rows, columns=["replicate", "only_a", "only_b", "p"])
 
 
-def confidence_bins(confidence: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
+def confidence_bins(confidence: pd.DataFrame) -> pd.DataFrame:
     """Histogram of the log-odds of right and of wrong predictions.
 
     Returns:
         A row a bin and ``right``: ``log_odds`` (the bin's middle) and ``density`` (share of the
         right, or of the wrong, predictions that fall into it).
     """
-    edges = np.linspace(confidence["log_odds"].min(), confidence["log_odds"].max(), bins + 1)
+    edges = np.linspace(
+        confidence["log_odds"].min(), confidence["log_odds"].max(), HISTOGRAM_BINS + 1
+    )
     rows = []
     for right, group in confidence.groupby("right"):
         counts, _ = np.histogram(group["log_odds"], edges)

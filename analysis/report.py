@@ -118,13 +118,14 @@ def write_report(
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     if findings:
         write_csv(claims.as_frame(findings), folder / "ledger.csv")
+    counts = Counter(finding.verdict for finding in findings)
     context = {
         "title": title_of(evidence),
         "lead": lead(evidence),
         "headline": drawn[headline.name] if headline else None,
         "findings": findings,
         "statements": paper.STATEMENTS,
-        "counts": {v: n for v in claims.VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
+        "counts": {v: counts[v] for v in claims.VERDICTS if v in counts},
         "sections": sections,
         "drawn": drawn,
         "gaps": gaps(evidence) if evidence.comparisons else {},
