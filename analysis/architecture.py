@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,7 @@ TABLE_I = [
 ]  # fmt: skip
 
 
+@cache
 def layers(model: str) -> pd.DataFrame:
     """The layers with weights, in order.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.evidence import Compared
+from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
 
@@ -17,7 +17,7 @@ TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
 CURVE_POINTS = 160  # of a loss curve, equally far apart on a logarithmic axis
 
 
-def by_arm(compared: Compared) -> pd.DataFrame:
+def by_arm(compared: ComparedTables) -> pd.DataFrame:
     """What each arm reached.
 
     Returns:
@@ -46,26 +46,22 @@ def by_arm(compared: Compared) -> pd.DataFrame:
     return pd.DataFrame(rows).reindex(columns=["arm", "n", "lost", *wanted, "accuracy_sd"])
 
 
-def pairs(compared: Compared, a: str, b: str, column: str = "last_val_accuracy") -> pd.DataFrame:
-    """A value of two arms by replicate: columns ``a``, ``b`` and, of both, ``trial_ids``."""
+def pairs(
+    compared: ComparedTables, a: str, b: str, column: str = "last_val_accuracy"
+) -> pd.DataFrame:
+    """A value of two arms by replicate: columns ``a`` and ``b``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
     both = left.merge(right, on="replicate", suffixes=("_a", "_b"))
-    return pd.DataFrame(
-        {
-            "a": both[f"{column}_a"],
-            "b": both[f"{column}_b"],
-            "trial_ids": both["trial_id_a"] + " " + both["trial_id_b"],
-        }
-    )
+    return pd.DataFrame({"a": both[f"{column}_a"], "b": both[f"{column}_b"]})
 
 
-def points(compared: Compared, a: str, b: str) -> Estimate:
+def points(compared: ComparedTables, a: str, b: str) -> Estimate:
     """Mean difference of final accuracy, a minus b, paired by seed, in percentage points."""
     both = pairs(compared, a, b)
     return mean_interval(100 * (both["a"] - both["b"]))
 
 
-def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:
+def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
     """Final accuracy of each arm minus the baseline's, paired by seed.
 
     Returns:
@@ -97,7 +93,7 @@ def paired_differences(compared: Compared, baseline: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
+def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
     """Accuracy after each epoch.
 
     Returns:
@@ -106,15 +102,11 @@ def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
     """
     rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "val_accuracy"]]
     rows = rows.rename(columns={"val_accuracy": "accuracy"})
-    groups = rows.groupby(["arm", "epoch"])["accuracy"]
-    summary = pd.DataFrame(
-        [
-            {"arm": key[0], "epoch": key[1], "mean": e.value, "low": e.low, "high": e.high}  # pyright: ignore[reportIndexIssue] -- a pair of keys
-            for key, group in groups
-            for e in [mean_interval(group)]
-        ],
-        columns=["arm", "epoch", "mean", "low", "high"],
-    )
+    summary = []
+    for (arm, epoch), group in rows.groupby(["arm", "epoch"])["accuracy"]:
+        e = mean_interval(group)
+        summary.append({"arm": arm, "epoch": epoch, "mean": e.value, "low": e.low, "high": e.high})
+    summary = pd.DataFrame(summary, columns=["arm", "epoch", "mean", "low", "high"])
     order = {arm: i for i, arm in enumerate(compared.arms)}
     merged = rows.merge(summary, on=["arm", "epoch"])
     return merged.sort_values(
@@ -124,14 +116,14 @@ def accuracy_by_epoch(compared: Compared) -> pd.DataFrame:
     )
 
 
-def loss_curves(compared: Compared) -> pd.DataFrame:
-    """Each trial's training loss along its steps, raw and filtered.
+def loss_curves(compared: ComparedTables) -> pd.DataFrame:
+    """Each trial's training loss along its steps, raw and smoothed.
 
     Returns:
         A row a trial and point of a grid that is even on a logarithmic axis: arm, replicate,
-        batch_size, ``step``, ``examples``, ``seconds`` of training and evaluation until then,
-        ``loss`` of that very step, ``filtered`` and ``smoothed`` (`analysis.smoothing`), and
-        the trial's ``level_sd`` and ``noise_sd``.
+        batch_size, ``step``, ``epoch``, ``examples``, ``seconds`` of training and evaluation
+        until then, ``loss`` of that very step, ``smoothed`` (`analysis.smoothing`: the first
+        epoch by itself), and the trial's ``level_sd`` and ``noise_sd``.
     """
     frames = []
     epochs = compared.results.epochs.set_index("trial_id")
@@ -154,22 +146,22 @@ def loss_curves(compared: Compared) -> pd.DataFrame:
                     "replicate": trial.replicate,
                     "batch_size": trial.batch_size,
                     "step": grid,
+                    "epoch": at["epoch"].to_numpy(),
                     "examples": losses["num_examples"].cumsum().to_numpy()[grid - 1],
                     "seconds": np.interp(grid, *ends),
                     "loss": at["loss"].to_numpy(),
-                    "filtered": level.filtered[grid - 1],
                     "smoothed": level.smoothed[grid - 1],
                     "level_sd": level.level_sd,
                     "noise_sd": level.noise_sd,
                 }
             )
         )
-    columns = ["arm", "replicate", "batch_size", "step", "examples", "seconds", "loss",
-               "filtered", "smoothed", "level_sd", "noise_sd"]  # fmt: skip
+    columns = ["arm", "replicate", "batch_size", "step", "epoch", "examples", "seconds", "loss",
+               "smoothed", "level_sd", "noise_sd"]  # fmt: skip
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def loss_noise(compared: Compared) -> pd.DataFrame:
+def loss_noise(compared: ComparedTables) -> pd.DataFrame:
     """How much a step's loss scatters in the last epoch, where its level hardly moves.
 
     Returns:
@@ -213,7 +205,7 @@ def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"replicate": wide.index, "slope": slopes})
 
 
-def to_target(compared: Compared, target: float) -> pd.DataFrame:
+def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
     """When each trial first reached an accuracy, to the end of an epoch.
 
     Returns:
@@ -231,7 +223,7 @@ def to_target(compared: Compared, target: float) -> pd.DataFrame:
     return rows.rename(columns={"examples_seen": "examples"}).drop(columns="trial_id")
 
 
-def throughput(compared: Compared) -> pd.DataFrame:
+def throughput(compared: ComparedTables) -> pd.DataFrame:
     """Training images a second, evaluation left out; a row a trial."""
     epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
     epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
@@ -240,7 +232,7 @@ def throughput(compared: Compared) -> pd.DataFrame:
     return rate.astype(float).rename("images_per_second").reset_index()
 
 
-def interaction(compared: Compared, model: str) -> pd.DataFrame:
+def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     """Effects of dropout and of batch norm on a network's final accuracy, paired by seed.
 
     Returns:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from analysis import arms, noise, paper, places, predicted, stability
+from analysis import arms, paper, places, predicted, stability
 from analysis.architecture import shortcut_parameters, times_the_cnn
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms
 from analysis.intervals import (
@@ -158,7 +158,7 @@ def c6(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C6", reported)
     compared, (a, b) = found
-    wide = arms.loss_noise(compared).pivot(index="replicate", columns="arm", values="sd")
+    wide = compared.loss_noise.pivot(index="replicate", columns="arm", values="sd")
     if wide.empty or not {a, b} <= set(wide):
         return missing("C6", reported)
     wide = wide[[a, b]].dropna()
@@ -179,8 +179,7 @@ def c7(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C7", reported)
     compared, (arm,) = found
-    by_epoch = noise.noise_scale_by_epoch(compared, np.random.default_rng(SEED))
-    by_epoch = by_epoch[by_epoch["arm"] == arm]
+    by_epoch = compared.noise_scale[compared.noise_scale["arm"] == arm]
     if by_epoch.empty:
         return missing("C7", reported)
     inside = by_epoch[(by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
@@ -205,8 +204,7 @@ def c7(evidence: Evidence) -> Finding:
 
 def _critical_words(compared: Compared) -> str:
     """What the steps until the target say of the critical batch size."""
-    reached = arms.to_target(compared, arms.TARGET)
-    e = noise.critical_batch_size(reached, np.random.default_rng(SEED))
+    e = compared.critical_batch_size
     if e is None:
         return ""
     return f" The steps until {arms.TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
@@ -219,7 +217,7 @@ def c8(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C8", reported)
     compared, (a, b) = found
-    curves = arms.loss_curves(compared)
+    curves = compared.loss_curves
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
     if not (shared := sorted(set(at[a]) & set(at[b]))):
         return missing("C8", reported)
@@ -229,7 +227,11 @@ def c8(evidence: Evidence) -> Finding:
         rho: Any = spearmanr(left[chosen].mean(0), right[chosen].mean(0))
         return float(rho.statistic)
 
-    e = bootstrap(correlation, len(shared), np.random.default_rng(SEED))
+    e = bootstrap(
+        lambda chosen: np.apply_along_axis(correlation, -1, chosen),
+        len(shared),
+        np.random.default_rng(SEED),
+    )
     ratio = float(np.exp(np.log(left.mean(0) / right.mean(0)).mean()))
     return finding(
         "C8", direction(e, SAME_TREND), e, "{:.3f}", reported=reported,
@@ -284,7 +286,7 @@ def c9(evidence: Evidence) -> Finding:
 
 
 def _stable(compared: Compared, arm: str) -> tuple[Estimate, Estimate]:
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     rng = np.random.default_rng(SEED)
     return stability.stable_epoch(by_epoch[by_epoch["arm"] == arm], rng, arms.MARGIN / 100)
 
@@ -352,7 +354,7 @@ def c12(evidence: Evidence) -> Finding:
     compared, arm, rows = found
     errors = rows[~rows["right"]]
     e = _share(errors, errors["confidence"].between(low, high))
-    table = predicted.calibration(compared.predictions_of(arm))
+    table = compared.calibration[compared.calibration["arm"] == arm]
     ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
     return finding(
         "C12", NOT_TESTABLE, e, "{:.0%}", reported=reported, estimate="of the errors lie there",
@@ -490,9 +492,8 @@ def c18(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C18", reported)
     compared, resnet, cnn = found
-    target = f"{arms.TARGET:.0%}"
-    reached = arms.to_target(compared, arms.TARGET)
-    wide = reached.pivot(index="replicate", columns="arm", values=["examples", "seconds"]).dropna()
+    target, values = f"{arms.TARGET:.0%}", ["examples", "seconds"]
+    wide = compared.to_target.pivot(index="replicate", columns="arm", values=values).dropna()
     if wide.empty:
         return Finding("C18", NOT_DISTINGUISHABLE, reported, f"not both reached {target}", "")
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])

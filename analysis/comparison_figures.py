@@ -39,7 +39,8 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
     """Training loss against steps, images seen and seconds, one panel each.
 
     Faint dots: losses of single steps of the first replicate. Line: the mean over replicates of
-    the smoothed curves; band: from the lowest to the highest replicate.
+    the smoothed curves; band: from the lowest to the highest replicate. Both break at the end of
+    the first epoch, which is smoothed by itself.
 
     Args:
         curves: From `analysis.arms.loss_curves`.
@@ -53,10 +54,12 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
             first = own[own["replicate"] == own["replicate"].min()]
             colour = style["color"]
             ax.plot(first[x], first["loss"], ".", color=colour, ms=2.5, alpha=0.35, lw=0, zorder=1)
-            mean = own.groupby("step")[[x, "smoothed"]].mean()
-            edge = own.groupby("step")["smoothed"].agg(["min", "max"])
-            ax.fill_between(mean[x], edge["min"], edge["max"], color=colour, alpha=0.25, lw=0)
-            ax.plot(mean[x], mean["smoothed"], color=colour, lw=2, zorder=3, label=f"batch {arm}")
+            for later, part in own.groupby(own["epoch"] > 1):
+                mean = part.groupby("step")[[x, "smoothed"]].mean()
+                edge = part.groupby("step")["smoothed"].agg(["min", "max"])
+                label = None if later else f"batch {arm}"
+                ax.fill_between(mean[x], edge["min"], edge["max"], color=colour, alpha=0.25, lw=0)
+                ax.plot(mean[x], mean["smoothed"], color=colour, lw=2, zorder=3, label=label)
         known = (curves[x] > 0).any()  # the seconds may have been lost
         ax.set(xscale="log" if known else "linear", yscale="log", xlabel=unit)
         ax.xaxis.set_major_formatter(FuncFormatter(_count))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis import arms, noise, predicted
+from analysis.compared import ComparedTables
+from analysis.intervals import SEED, Estimate
 from study.errors import UserError
 from study.hyperparameters import HYPERPARAMETERS
 from study.questions import BATCH_SIZE, QUESTIONS, Question
@@ -18,67 +22,47 @@ from study.results import StudyResults, differs, load_predictions, load_study
 from study.study_file import config_of
 
 
-@dataclass(frozen=True)
-class Compared:
-    """A loaded comparison.
+class Compared(ComparedTables):
+    """A loaded comparison, and what is computed from it: once, at its first use.
 
-    Attributes:
-        results: Its tables.
-        predictions: Of its final models; empty where they were not kept.
-        trials: The complete trials with a result, in the order of the arms, then of the
-            replicates.
+    So a figure and a claim that speak of the same thing show the same numbers.
     """
 
-    results: StudyResults
-    predictions: pd.DataFrame
-    trials: pd.DataFrame = field(init=False)
+    @cached_property
+    def loss_curves(self) -> pd.DataFrame:
+        """See `arms.loss_curves`."""
+        return arms.loss_curves(self)
 
-    def __post_init__(self) -> None:
-        trials = self.results.trials
-        measured = np.isfinite(trials["last_val_accuracy"])
-        complete = trials[(trials["status"] == "complete") & measured]
-        order = complete["arm"].map({arm: i for i, arm in enumerate(self.arms)})
-        complete = complete.assign(_order=order).sort_values(["_order", "replicate"])
-        object.__setattr__(self, "trials", complete.drop(columns="_order"))
+    @cached_property
+    def loss_noise(self) -> pd.DataFrame:
+        """See `arms.loss_noise`."""
+        return arms.loss_noise(self)
 
-    @property
-    def arms(self) -> list[str]:
-        """The arms' names, in order."""
-        return list(self.config["arms"])
+    @cached_property
+    def accuracy_by_epoch(self) -> pd.DataFrame:
+        """See `arms.accuracy_by_epoch`."""
+        return arms.accuracy_by_epoch(self)
 
-    @property
-    def config(self) -> dict[str, Any]:
-        """The comparison's configuration."""
-        return self.results.study["config"]
+    @cached_property
+    def to_target(self) -> pd.DataFrame:
+        """See `arms.to_target`; of `arms.TARGET`."""
+        return arms.to_target(self, arms.TARGET)
 
-    @property
-    def images(self) -> str:
-        """What is evaluated: ``test`` or ``validation``."""
-        return self.results.study["data"]["split"]["evaluated"]
+    @cached_property
+    def noise_scale(self) -> pd.DataFrame:
+        """See `noise.noise_scale_by_epoch`."""
+        return noise.noise_scale_by_epoch(self, np.random.default_rng(SEED))
 
-    @property
-    def num_images(self) -> int:
-        """How many images are evaluated."""
-        return self.results.study["data"]["split"]["validation"]
+    @cached_property
+    def critical_batch_size(self) -> Estimate | None:
+        """See `noise.critical_batch_size`; of `to_target`."""
+        return noise.critical_batch_size(self.to_target, np.random.default_rng(SEED))
 
-    @property
-    def num_train(self) -> int:
-        """Images that are trained on where an arm does not take fewer."""
-        return self.results.study["data"]["split"]["train"]
-
-    def of_arm(self, arm: str) -> pd.DataFrame:
-        """The complete trials of an arm, by replicate."""
-        return self.trials[self.trials["arm"] == arm]
-
-    def predictions_of(self, arm: str) -> pd.DataFrame:
-        """The predictions of an arm's final models; empty where none were kept."""
-        if self.predictions.empty:
-            return self.predictions
-        return self.predictions[self.predictions["trial_id"].isin(self.of_arm(arm)["trial_id"])]
-
-    def epochs(self, columns: Iterable[str] = ("arm", "replicate", "batch_size")) -> pd.DataFrame:
-        """The complete trials' epochs, with `columns` of their trials."""
-        return self.results.epochs.merge(self.trials[["trial_id", *columns]], on="trial_id")
+    @cached_property
+    def calibration(self) -> pd.DataFrame:
+        """See `predicted.calibration`; with each trial's ``arm``."""
+        table = predicted.calibration(self.predictions)
+        return self.trials[["trial_id", "arm"]].merge(table, on="trial_id")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis import arms, figures, frames, noise, paper, places, predicted
+from analysis import arms, figures, frames, paper, places, predicted
 from analysis import comparison_figures as drawing
 from analysis.evidence import Compared, Evidence, arm_of
-from analysis.intervals import SEED, mean_interval, show
+from analysis.intervals import mean_interval, show
 from analysis.render import Exhibit, panels, single
 from study import questions
 from study.questions import QUESTIONS
@@ -88,7 +88,7 @@ def replicates(compared: Compared) -> str:
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
     """The report's Fig. 2 with seeds: the headline; None where no step's loss was kept."""
-    curves = arms.loss_curves(compared)
+    curves = compared.loss_curves
     if curves.empty:
         return None
     sds = curves.groupby("arm", sort=False)[["level_sd", "noise_sd"]].median()
@@ -99,9 +99,10 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
         places.LOSS_BY_BATCH.name,
         "Training loss at each batch size, by steps, by images seen, and by seconds",
         f"Dots: single steps of one seed. Line: mean of the smoothed curves, band: lowest to "
-        f"highest seed ({replicates(compared)}). Smoothed by a local-level Kalman smoother, the "
-        "first epoch by itself; standard deviations of its level a step and of its noise, by "
-        f"maximum likelihood, in nats (median over seeds): {words}.",
+        f"highest seed ({replicates(compared)}). The first epoch is smoothed by itself, so the "
+        "line breaks at its end. Smoothed by a local-level Kalman smoother; standard deviations "
+        "of its level a step and of its noise, by maximum likelihood, in nats (median over "
+        f"seeds): {words}.",
         curves,
         panels(drawing.plot_loss_by_batch, curves, 3, share_y=True),
         WIDE,
@@ -110,7 +111,7 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
 
 def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     """Beyond the headline."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         places.ACCURACY_BY_EPOCH.name,
         f"Accuracy on the {compared.images} images after each epoch",
@@ -119,7 +120,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
         by_epoch,
         single(drawing.plot_accuracy_by_arm, by_epoch),
     )
-    rows = arms.loss_noise(compared)
+    rows = compared.loss_noise
     if len(rows):
         slopes = mean_interval(arms.noise_slope(rows)["slope"])
         yield Exhibit(
@@ -133,9 +134,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             (6.0, 4.2),
         )
     yield _to_target(compared, "to_target")
-    rng = np.random.default_rng(SEED)
-    scale = noise.noise_scale_by_epoch(compared, rng)
-    critical = noise.critical_batch_size(arms.to_target(compared, arms.TARGET), rng)
+    scale, critical = compared.noise_scale, compared.critical_batch_size
     if len(scale):
         also = (
             f" From steps to {arms.TARGET:.0%} follows a critical batch size of "
@@ -166,7 +165,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def _to_target(compared: Compared, name: str) -> Exhibit:
-    reached = arms.to_target(compared, arms.TARGET)
+    reached = compared.to_target
     missed = int(reached["epoch"].isna().sum())
     return Exhibit(
         name,
@@ -182,7 +181,7 @@ def _to_target(compared: Compared, name: str) -> Exhibit:
 
 def of_models(compared: Compared) -> Iterator[Exhibit]:
     """The two networks."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "models_by_epoch",
         "The ResNet is more accurate from early on",
@@ -196,7 +195,7 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
     """The learning rate's decay."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "stable_epoch",
         "What settles is the learning rate",
@@ -303,7 +302,7 @@ def of_predictions(
         if len(chosen) and set(chosen["index"]) <= set(images):
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
-    each = predicted.calibration(kept)
+    each = compared.calibration[compared.calibration["arm"] == arm]
     ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
         places.RELIABILITY.name,
@@ -370,7 +369,7 @@ OF_QUESTION = {
 
 def of_any(compared: Compared) -> Iterator[Exhibit]:
     """Of a comparison that has none of its own."""
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = compared.accuracy_by_epoch
     yield Exhibit(
         "by_epoch",
         f"Accuracy on the {compared.images} images after each epoch",

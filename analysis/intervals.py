@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.weightstats import DescrStatsW
 
 Values = Sequence[float] | np.ndarray | pd.Series
 
@@ -49,34 +51,28 @@ def show(e: Estimate, template: str) -> str:
     return f"{number} [{', '.join(ends)}]"
 
 
-def wilson(accuracy: pd.Series, n: int) -> pd.DataFrame:
-    """95 % Wilson score intervals of accuracies measured on `n` examples.
+def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
+    """95 % Wilson score intervals of accuracies.
 
     They cover the chance of which examples were drawn, for one fixed model: not
     the chance of another seed, and not the selection of a best trial.
 
     Args:
         accuracy: Fractions, multiples of 1 / n; not-a-number stays so.
-        n: Examples each was measured on.
+        n: Examples they were measured on: of all, or of each.
 
     Returns:
         Columns ``low`` and ``high``, with the index of `accuracy`.
     """
-    bounds = [
-        stats.binomtest(round(value * n), n).proportion_ci(LEVEL, method="wilson")
-        if np.isfinite(value)
-        else (np.nan, np.nan)
-        for value in accuracy
-    ]
-    return pd.DataFrame(bounds, columns=["low", "high"], index=accuracy.index, dtype=float)
+    low, high = proportion_confint((accuracy * n).round(), n, 1 - LEVEL, method="wilson")
+    return pd.DataFrame({"low": low, "high": high})
 
 
 def mean_interval(values: Values) -> Estimate:
     """Mean and t interval of independent replicates; without one where there is only one."""
     x = np.asarray(values, float)
-    mean, n = float(x.mean()), len(x)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * stats.sem(x) if n > 1 else np.nan
-    return Estimate(mean, mean - half, mean + half, n, "95 % t interval over seeds")
+    low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
+    return Estimate(float(x.mean()), low, high, len(x), "95 % t interval over seeds")
 
 
 def ratio_interval(numerator: Values, denominator: Values) -> Estimate:
@@ -96,20 +92,21 @@ def prediction_interval(values: Values) -> Estimate:
 
 
 def bootstrap(
-    statistic: Callable[[np.ndarray], float], n: int, rng: np.random.Generator
+    statistic: Callable[[np.ndarray], np.ndarray], n: int, rng: np.random.Generator
 ) -> Estimate:
     """A statistic of replicates and its percentile bootstrap interval.
 
     Args:
-        statistic: Of an integer array of replicates' positions, with repetition.
+        statistic: Of replicates' positions, with repetition: integers (..., n) to values (...).
         n: How many replicates there are.
         rng: Draws them.
     """
-    draws = [statistic(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+    draws = statistic(rng.integers(0, n, (RESAMPLES, n)))
+    assert draws.shape == (RESAMPLES,), "one value a draw"
     tail = 100 * (1 - LEVEL) / 2
     # No interpolation: a draw may be infinite.
     low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")
-    value = statistic(np.arange(n))
+    value = float(statistic(np.arange(n)))
     return Estimate(value, float(low), float(high), n, "95 % bootstrap interval over seeds")
 
 
@@ -121,12 +118,11 @@ def equivalence_p(differences: Values, margin: float) -> float:
     x = np.asarray(differences, float)
     if len(x) < 2:
         return np.nan
-    above: Any = stats.ttest_1samp(x, -margin, alternative="greater")
-    below: Any = stats.ttest_1samp(x, margin, alternative="less")
-    return float(max(above.pvalue, below.pvalue))
+    with np.errstate(divide="ignore"):  # of equal differences, whose t is infinite
+        return float(DescrStatsW(x).ttost_mean(-margin, margin)[0])
 
 
 def probability_above(a: Values, b: Values) -> float:
     """P(A > B) of single runs, ties counted half: the Mann-Whitney U over the pairs."""
-    difference = np.subtract.outer(np.asarray(a, float), np.asarray(b, float))
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
+    u: Any = stats.mannwhitneyu(a, b)
+    return u.statistic / (len(a) * len(b))

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import nnls
 
-from analysis.evidence import Compared
+from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, bootstrap
 
 SMALL_BATCH = 64  # of study.noise_scale, which needs torch
@@ -36,7 +36,7 @@ def gradient_moments(
     return trace, squared + trace / num_train
 
 
-def noise_scale_by_epoch(compared: Compared, rng: np.random.Generator) -> pd.DataFrame:
+def noise_scale_by_epoch(compared: ComparedTables, rng: np.random.Generator) -> pd.DataFrame:
     """The simple noise scale ``tr(Sigma) / |G|^2`` after each epoch.
 
     The averages over replicates are divided, not the ratios averaged, which would be biased.
@@ -69,9 +69,9 @@ def noise_scale_by_epoch(compared: Compared, rng: np.random.Generator) -> pd.Dat
 def ratio_of_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Estimate:
     """Mean of `a` over mean of `b`; infinite where the latter is not positive."""
 
-    def ratio(chosen: np.ndarray) -> float:
-        below = b[chosen].mean()
-        return float(a[chosen].mean() / below) if below > 0 else np.inf
+    def ratio(chosen: np.ndarray) -> np.ndarray:
+        above, below = a[chosen].mean(-1), b[chosen].mean(-1)
+        return np.divide(above, below, out=np.full_like(above, np.inf), where=below > 0)
 
     return bootstrap(ratio, len(a), rng)
 
@@ -100,4 +100,4 @@ def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Esti
         (s_min, e_min), _ = nnls(np.stack([1 / mean, 1 / (sizes * mean)], 1), np.ones(len(mean)))
         return float(e_min / s_min) if s_min > 0 else np.inf
 
-    return bootstrap(fit, len(steps), rng)
+    return bootstrap(lambda chosen: np.apply_along_axis(fit, -1, chosen), len(steps), rng)

@@ -26,7 +26,6 @@ STABLE_EPOCH = 6  # II.B: "after the sixth epoch, the accuracy is stable"
 CONFIDENT = 0.9  # II.B: Fig. 4 (a)-(d), "all the confidences are more than 0.9"
 ERROR_CONFIDENCES = (0.40, 0.99)  # II.B: "the confidence belong to 40-99%"
 CORRECT_CONFIDENCE = 0.99  # II.B: "the confidence for most correct examples"
-EPOCHS = 15  # II.A
 NUM_TEST_IMAGES = 10_000
 
 

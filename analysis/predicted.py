@@ -11,13 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import poisson_binom
 from statsmodels.stats.contingency_tables import mcnemar
 
-from analysis.evidence import Compared
+from analysis.compared import ComparedTables
 from analysis.intervals import wilson
 from study.results import LOG_P_COLUMNS
 
-BINS = 15
+BINS = 15  # of confidence
+HISTOGRAM_BINS = 60  # of log-odds
 
 
 def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
@@ -48,19 +50,18 @@ def confidences(predictions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
+def reliability(confidence: pd.DataFrame) -> pd.DataFrame:
     """Accuracy against confidence in equally wide bins.
 
     Args:
         confidence: From `confidences`.
-        bins: How many.
 
     Returns:
         A row a bin that holds any: ``confidence`` and ``accuracy`` (means), ``n``, and the
         accuracy's 95 % Wilson interval ``low``, ``high``. Images of several models are not
         independent: with more than one, the interval is too narrow.
     """
-    at = np.minimum((confidence["confidence"] * bins).astype(int), bins - 1)
+    at = np.minimum((confidence["confidence"] * BINS).astype(int), BINS - 1)
     groups = confidence.groupby(at)
     table = pd.DataFrame(
         {
@@ -69,16 +70,12 @@ def reliability(confidence: pd.DataFrame, bins: int = BINS) -> pd.DataFrame:
             "n": groups.size(),
         }
     )
-    bounds = [
-        wilson(pd.Series([accuracy]), n).iloc[0]
-        for accuracy, n in zip(table["accuracy"], table["n"], strict=True)
-    ]
-    return table.join(pd.DataFrame(bounds, index=table.index)).reset_index(drop=True)
+    return table.join(wilson(table["accuracy"], table["n"])).reset_index(drop=True)
 
 
-def calibration_error(confidence: pd.DataFrame, bins: int = BINS) -> float:
+def calibration_error(confidence: pd.DataFrame) -> float:
     """Expected calibration error in equally wide bins (Guo et al. 2017, equation 3)."""
-    table = reliability(confidence, bins)
+    table = reliability(confidence)
     return float(
         (table["n"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(confidence)
     )
@@ -128,20 +125,12 @@ def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
         {
             "models": models,
             "images": counts.reindex(models, fill_value=0).to_numpy(),
-            "expected": _poisson_binomial(table.mean().to_numpy())[1:] * len(table),
+            "expected": poisson_binom(table.mean().to_numpy()).pmf(models) * len(table),
         }
     )
 
 
-def _poisson_binomial(p: np.ndarray) -> np.ndarray:
-    """Distribution of the number of successes of independent trials, (len(p) + 1,)."""
-    distribution = np.ones(1)
-    for each in p:
-        distribution = np.convolve(distribution, [1 - each, each])
-    return distribution
-
-
-def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
+def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.DataFrame:
     """Whether two arms' models of the same seed err on different images.
 
     Returns:
@@ -172,14 +161,16 @@ def mcnemar_by_seed(compared: Compared, arm_a: str, arm_b: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["replicate", "only_a", "only_b", "p"])
 
 
-def confidence_bins(confidence: pd.DataFrame, bins: int = 60) -> pd.DataFrame:
+def confidence_bins(confidence: pd.DataFrame) -> pd.DataFrame:
     """Histogram of the log-odds of right and of wrong predictions.
 
     Returns:
         A row a bin and ``right``: ``log_odds`` (the bin's middle) and ``density`` (share of the
         right, or of the wrong, predictions that fall into it).
     """
-    edges = np.linspace(confidence["log_odds"].min(), confidence["log_odds"].max(), bins + 1)
+    edges = np.linspace(
+        confidence["log_odds"].min(), confidence["log_odds"].max(), HISTOGRAM_BINS + 1
+    )
     rows = []
     for right, group in confidence.groupby("right"):
         counts, _ = np.histogram(group["log_odds"], edges)

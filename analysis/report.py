@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
+if __name__ == "__main__":
+    # Before NumPy is loaded. The page's fits are many and tiny: OpenBLAS's threads would spend
+    # a third of the processor's time waiting for the next one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import argparse
 import base64
 import html
 import re
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,37 +86,49 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
     return dict(zip(index, data.images, strict=True))
 
 
-def write_report(evidence: Evidence, folder: Path, data_dir: Path) -> Path:
+def write_report(
+    evidence: Evidence, folder: Path, data_dir: Path, begin: Callable[[str], None]
+) -> Path:
     """Write the page, its figures and its numbers into `folder`, a prepared one.
+
+    Args:
+        evidence: What it is made from.
+        folder: Where it goes.
+        data_dir: Where the images lie.
+        begin: Is told what is done next.
 
     Returns:
         The page, ``report.html``.
     """
-    images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
-    sections = make_sections(evidence, images)
+    begin("2 of 5: smoothing the losses")
     found = evidence.get(BATCH_SIZE)
     headline = exhibits.loss_by_batch(found) if found else None
+    begin("3 of 5: checking the claims")
     findings = claims.ledger(evidence) if evidence.comparisons else []
+    begin("4 of 5: computing the figures")
+    images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
+    sections = make_sections(evidence, images)
     made_from = sources(evidence)
 
     drawn = {}
-    for exhibit in [headline, *(e for s in sections for e in s.exhibits)]:
-        if exhibit is not None:
-            drawn[exhibit.name] = Shown(
-                exhibit, write(exhibit, folder / "figures"), data_link(exhibit.frame)
-            )
+    made = [*([headline] if headline else []), *(e for s in sections for e in s.exhibits)]
+    for number, exhibit in enumerate(made, 1):
+        begin(f"5 of 5: drawing figure {number} of {len(made)}")
+        svg = write(exhibit, folder / "figures")
+        drawn[exhibit.name] = Shown(exhibit, svg, data_link(exhibit.frame))
     tables = {table.name: table for table in [made_from, *(t for s in sections for t in s.tables)]}
     for table in tables.values():
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     if findings:
         write_csv(claims.as_frame(findings), folder / "ledger.csv")
+    counts = Counter(finding.verdict for finding in findings)
     context = {
         "title": title_of(evidence),
         "lead": lead(evidence),
         "headline": drawn[headline.name] if headline else None,
         "findings": findings,
         "statements": paper.STATEMENTS,
-        "counts": {v: n for v in VERDICTS if (n := Counter(f.verdict for f in findings)[v])},
+        "counts": {v: counts[v] for v in VERDICTS if v in counts},
         "sections": sections,
         "drawn": drawn,
         "tables": tables,
@@ -190,15 +209,18 @@ def _run(args: argparse.Namespace) -> int:
     mpl.use("agg")
     one = args.results[0] / "report" if len(args.results) == 1 else Path("report")
     folder = args.output or one
-    evidence = load_evidence(args.results)
-    try:
-        output.prepare(folder, follow=args.output is not None)
-        page = write_report(evidence, folder, args.data_dir)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --output"
-        ) from None
     console = Terminal()
+    with console.status("Step 1 of 5: reading the results …") as status:
+        evidence = load_evidence(args.results)
+        try:
+            output.prepare(folder, follow=args.output is not None)
+            page = write_report(
+                evidence, folder, args.data_dir, lambda step: status.update(f"Step {step} …")
+            )
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error.strerror}); choose another --output"
+            ) from None
     console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
         console.print(f"Not in it: {title}. Fill the gap with: {command}", soft_wrap=True)

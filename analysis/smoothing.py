@@ -23,31 +23,27 @@ class Level:
     """A smoothed curve.
 
     Attributes:
-        filtered: The level given the past and the present, nats per example, (n,).
-        smoothed: The level given all, nats per example, (n,).
+        smoothed: The level given all losses, nats per example, (n,).
         level_sd: Standard deviation of the level's change a step, nats.
         noise_sd: Standard deviation of the noise, nats.
     """
 
-    filtered: np.ndarray
     smoothed: np.ndarray
     level_sd: float
     noise_sd: float
 
 
 def local_level(losses: np.ndarray) -> Level:
-    """Filter and smooth the losses of consecutive steps, (n,)."""
+    """Smooth the losses of consecutive steps, (n,)."""
     losses = np.asarray(losses, float)
     if len(losses) < MIN_STEPS or not np.isfinite(losses).all():
-        return Level(losses, losses, np.nan, np.nan)
+        return Level(losses, np.nan, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that ends at the edge: a variance of zero
         # statsmodels has no types.
         fit: Any = UnobservedComponents(losses, "local level").fit(disp=False)  # pyright: ignore[reportArgumentType]
     noise, level = fit.params
-    return Level(
-        fit.filtered_state[0], fit.smoothed_state[0], float(np.sqrt(level)), float(np.sqrt(noise))
-    )
+    return Level(fit.smoothed_state[0], float(np.sqrt(level)), float(np.sqrt(noise)))
 
 
 def loss_level(losses: np.ndarray, first_epoch: int) -> Level:
@@ -63,9 +59,5 @@ def loss_level(losses: np.ndarray, first_epoch: int) -> Level:
     if len(losses) <= first_epoch:
         return local_level(losses)
     first, later = local_level(losses[:first_epoch]), local_level(losses[first_epoch:])
-    return Level(
-        np.concatenate([first.filtered, later.filtered]),
-        np.concatenate([first.smoothed, later.smoothed]),
-        later.level_sd,
-        later.noise_sd,
-    )
+    smoothed = np.concatenate([first.smoothed, later.smoothed])
+    return Level(smoothed, later.level_sd, later.noise_sd)

@@ -10,26 +10,26 @@ from analysis.intervals import Estimate, bootstrap
 CANDIDATES_AN_EPOCH = 10  # places of the change point that are tried
 
 
-def change_point(accuracy: np.ndarray) -> float:
+def change_point(accuracy: np.ndarray) -> np.ndarray:
     """Epoch at which a rising straight line meets a flat one, by least squares.
 
     Args:
-        accuracy: After epochs 1, 2, …, (epochs,).
+        accuracy: After epochs 1, 2, …, (..., epochs).
 
     Returns:
-        A place between the first and the last epoch.
+        A place from the second to the last epoch, (...). Places between the first two epochs
+        all fit alike and stand as the second.
     """
-    epochs = np.arange(1, len(accuracy) + 1, dtype=float)
-    count = CANDIDATES_AN_EPOCH * (len(accuracy) - 1) + 1
-    candidates = np.linspace(epochs[0], epochs[-1], count)[1:]
-
-    def misfit(at: float) -> float:
-        hinge = np.minimum(epochs - at, 0)
-        design = np.stack([np.ones_like(epochs), hinge], 1)
-        rest = accuracy - design @ np.linalg.lstsq(design, accuracy, rcond=None)[0]
-        return float(rest @ rest)
-
-    return float(min(candidates, key=misfit))
+    epochs = np.arange(1, accuracy.shape[-1] + 1, dtype=float)
+    first = epochs[:2].max()
+    count = CANDIDATES_AN_EPOCH * int(epochs[-1] - first) + 1
+    candidates = np.linspace(first, epochs[-1], count)
+    hinge = np.minimum(epochs - candidates[:, None], 0)
+    design = np.stack([np.ones_like(hinge), hinge], -1)
+    # What a candidate's least squares leave of any accuracies: I - X X^+, (candidates, n, n).
+    rest = np.eye(len(epochs)) - design @ np.linalg.pinv(design)
+    misfit = (np.tensordot(accuracy, rest, (-1, 1)) ** 2).sum(-1)
+    return candidates[misfit.argmin(-1)]
 
 
 def settled_epoch(accuracy: np.ndarray, margin: float) -> int:
@@ -56,8 +56,11 @@ def stable_epoch(
     if not len(wide):
         none = Estimate(np.nan, np.nan, np.nan, 0, "")
         return none, none
-    n = len(wide)
+
+    def settled(chosen: np.ndarray) -> np.ndarray:
+        return np.apply_along_axis(settled_epoch, -1, wide[chosen].mean(-2), margin)
+
     return (
-        bootstrap(lambda chosen: change_point(wide[chosen].mean(0)), n, rng),
-        bootstrap(lambda chosen: float(settled_epoch(wide[chosen].mean(0), margin)), n, rng),
+        bootstrap(lambda chosen: change_point(wide[chosen].mean(-2)), len(wide), rng),
+        bootstrap(settled, len(wide), rng),
     )

@@ -193,13 +193,6 @@ class Run:
         return trainer.epochs[-1].val_accuracy
 
 
-def difference_interval(differences: list[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t interval of paired differences."""
-    mean = statistics.fmean(differences)
-    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-    return mean, mean - half, mean + half
-
-
 def main(argv: list[str] | None = None) -> None:
     """The command."""
     arguments = parse(argv)
@@ -221,9 +214,9 @@ def main(argv: list[str] | None = None) -> None:
     rows, passed = [], True
     for arm, values in accuracies.items():
         plain = accuracies["plain fp32"]
-        mean, low, high = difference_interval(
-            [100 * (a - b) for a, b in zip(values, plain, strict=True)]
-        )
+        differences = [100 * (a - b) for a, b in zip(values, plain, strict=True)]
+        mean = statistics.fmean(differences)
+        low, high = stats.ttest_1samp(differences, 0).confidence_interval()
         holds = arm == "plain fp32" or low > -MARGIN
         passed = passed and holds
         rows.append(

@@ -76,6 +76,7 @@ def test_loss_curves_hold_the_steps_losses_and_axes(compared):
     np.testing.assert_array_equal(one["examples"], own["num_examples"].cumsum()[one["step"]])
     assert one["examples"].iloc[-1] == EPOCHS * NUM_TRAIN
     assert one["seconds"].iloc[-1] == pytest.approx(EPOCHS * (2 + 60 / 512))
+    np.testing.assert_array_equal(one["epoch"], own.loc[one["step"], "epoch"])
     assert one["step"].is_monotonic_increasing
     assert one["step"].iloc[[0, -1]].tolist() == [1, 120]
 

@@ -9,7 +9,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from benchmarks import equivalence, machine, study, time_to_accuracy, training
 from benchmarks.reference import ReportCNN, ReportLoop, append_to_file, loader_splits
@@ -80,14 +79,6 @@ def test_a_fault_in_the_engine_is_found(monkeypatch, mnist, model, fault, messag
     fault(monkeypatch)
     with pytest.raises(SystemExit, match=f"No speed counts before this is mended: .*{message}"):
         equivalence.require(model, "cpu", DATA)
-
-
-def test_the_interval_is_the_paired_t_interval():
-    a, b = np.random.default_rng(0).normal(size=(2, 12))
-    mean, low, high = equivalence.difference_interval(list(a - b))
-    expected = stats.ttest_rel(a, b).confidence_interval()
-    assert mean == pytest.approx(np.mean(a - b))
-    assert (low, high) == pytest.approx((expected.low, expected.high))
 
 
 @pytest.mark.slow

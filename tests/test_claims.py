@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from analysis import arms, claims, paper, places
+from analysis import arms, claims, exhibits, paper, places
 from analysis.claims import Claim, as_frame, ledger
-from analysis.evidence import Evidence
+from analysis.evidence import Compared, Evidence
 from analysis.intervals import Estimate, show
 from analysis.verdicts import (
     CONTRADICTED,
@@ -112,6 +112,19 @@ def test_estimates_are_plain_pandas(found, evidence):
     )
 
 
+def test_a_claim_and_its_figure_show_the_same_critical_batch_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "TARGET", 0.84)
+    sizes = QUESTIONS["batch-size"].select(None)
+    compared = write_comparison(tmp_path / "batch-size", sizes, replicates=6)
+    epochs = compared.results.epochs  # so that the seeds need different numbers of steps
+    epochs["step"] += epochs["step"].to_numpy() * np.arange(len(epochs)) // 200
+    said = show(compared.critical_batch_size, "{:,.0f}")
+    assert "[" in said
+    assert said in claims.c7(Evidence([], {"batch-size": compared})).why
+    captions = {e.name: e.caption for e in exhibits.of_batch_size(compared)}
+    assert f"critical batch size of {said} images" in captions["noise_scale"]
+
+
 def test_the_shortcuts_parameters_are_counted():
     claim = claims.c20(Evidence([], {}))
     by_hand = sum(a * b + b for a, b in ((8, 16), (16, 32), (32, 64), (64, 128)))
@@ -120,7 +133,9 @@ def test_the_shortcuts_parameters_are_counted():
 
 def test_what_is_slower_to_converge_is_told_apart(evidence, monkeypatch):
     monkeypatch.setattr(arms, "TARGET", 0.84)
-    claim = claims.c18(evidence)
+    models = evidence.comparisons["models"]
+    afresh = Compared(models.results, models.predictions)
+    claim = claims.c18(Evidence([], {"models": afresh}))
     assert claim.verdict == REPRODUCED
     assert claim.value < 1
 

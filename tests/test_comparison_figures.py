@@ -35,16 +35,21 @@ def test_ordered_arms_take_a_ramp_in_their_order_and_all_a_marker_of_their_own()
     assert list(drawing.arm_styles(["cnn", "resnet18"])) == ["cnn", "resnet18"]
 
 
-def test_loss_by_batch_has_a_mean_line_an_arm_in_each_panel(compared):
+def test_loss_by_batch_has_a_mean_line_an_arm_in_each_panel_broken_after_the_first_epoch(compared):
     curves = arms.loss_curves(compared)
     panels = axes(3)
     drawing.plot_loss_by_batch(curves, panels)
     for ax, x in zip(panels, ("step", "examples", "seconds"), strict=True):
         thick = [line for line in ax.get_lines() if line.get_linewidth() == 2]
-        assert len(thick) == 3
-        own = curves[curves["arm"] == "32"].groupby("step")[[x, "smoothed"]].mean()
-        np.testing.assert_allclose(thick[0].get_xdata(), own[x])
-        np.testing.assert_allclose(thick[0].get_ydata(), own["smoothed"])
+        own = curves[curves["arm"] == "32"].groupby("step")[[x, "smoothed", "epoch"]].mean()
+        # In two pieces, as each was smoothed: no line leads from the first epoch to the second.
+        pieces = own[own["epoch"] == 1], own[own["epoch"] > 1]
+        assert len(thick) == 3 * len(pieces)
+        for line, piece in zip(thick[:2], pieces, strict=True):
+            np.testing.assert_allclose(line.get_xdata(), piece[x])
+            np.testing.assert_allclose(line.get_ydata(), piece["smoothed"])
+    labels = [text.get_text() for text in panels[-1].get_legend().get_texts()]
+    assert labels == ["batch 32", "batch 64", "batch 512"]
 
 
 def test_accuracy_by_arm_draws_every_run_and_the_mean(compared):

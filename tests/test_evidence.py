@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import exhibits
+from analysis import arms, exhibits, noise, predicted
 from analysis.arms import loss_curves, loss_noise, noise_slope, to_target
 from analysis.claims import ledger
 from analysis.evidence import kind_of, load_evidence
@@ -157,6 +159,49 @@ def test_what_was_lost_of_a_complete_trial_leaves_it_out(tmp_path):
     }  # fmt: skip
     assert mcnemar_by_seed(found, "32", "512")["replicate"].tolist() == [3]
     assert [f.claim for f in ledger(evidence)] == [f"C{n}" for n in range(1, 22)]
+
+
+def test_a_whole_page_smooths_and_counts_each_trial_once(tmp_path, monkeypatch):
+    calls = Counter()
+
+    def counted(module, name):
+        function = getattr(module, name)
+
+        def counting(*given):
+            calls[name] += 1
+            return function(*given)
+
+        monkeypatch.setattr(module, name, counting)
+
+    counted(arms, "loss_level")
+    counted(arms, "loss_noise")
+    counted(noise, "noise_scale_by_epoch")
+    counted(noise, "critical_batch_size")
+    counted(predicted, "calibration")
+    sizes = {"32": {"batch_size": 32}, "64": {"batch_size": 64}, "512": {}}
+    path = write_comparison(tmp_path / "c", sizes, replicates=2).results.path
+    assert main([str(path), "--output", str(tmp_path / "out")]) == 0
+    assert calls == {"loss_level": 6, "loss_noise": 1, "noise_scale_by_epoch": 1,
+                     "critical_batch_size": 1, "calibration": 1}  # fmt: skip
+
+
+def test_what_was_computed_of_a_comparison_is_kept(tmp_path):
+    compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=2)
+    for name in ("trials", "loss_curves", "loss_noise", "accuracy_by_epoch", "to_target",
+                 "noise_scale", "calibration"):  # fmt: skip
+        assert getattr(compared, name) is getattr(compared, name), name
+    assert compared.calibration["arm"].tolist() == ["32", "32", "512", "512"]
+    with pytest.raises(FrozenInstanceError):
+        compared.results = None
+
+
+def test_a_comparison_of_one_epoch_has_a_page(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.compared.EPOCHS", 1)
+    sizes = QUESTIONS["batch-size"].select(None)
+    path = write_comparison(tmp_path / "c", sizes, replicates=2).results.path
+    assert main([str(path), "--output", str(tmp_path / "out")]) == 0
+    ledger_ = pd.read_csv(tmp_path / "out" / "ledger.csv").set_index("claim")
+    assert ledger_.loc["C9", "estimate"] == "1 [1, 1] is the first stable epoch"
 
 
 @pytest.mark.parametrize(

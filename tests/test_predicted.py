@@ -46,13 +46,13 @@ def test_log_odds_stay_finite_where_the_confidence_rounds_to_one():
 
 def test_reliability_is_plain_pandas():
     rows = predicted.confidences(draws(3000))
-    table = predicted.reliability(rows, bins=10)
-    bins = pd.cut(rows["confidence"], np.linspace(0, 1, 11), right=False, labels=False)
+    table = predicted.reliability(rows)
+    bins = pd.cut(rows["confidence"], np.linspace(0, 1, 16), right=False, labels=False)
     plain = rows.groupby(bins).agg(confidence=("confidence", "mean"), accuracy=("right", "mean"),
                                    n=("right", "size"))  # fmt: skip
     np.testing.assert_allclose(table[["confidence", "accuracy", "n"]], plain)
     ece = (plain["n"] * (plain["accuracy"] - plain["confidence"]).abs()).sum() / 3000
-    assert predicted.calibration_error(rows, bins=10) == pytest.approx(ece)
+    assert predicted.calibration_error(rows) == pytest.approx(ece)
     ends = binomtest(round(table["accuracy"].iloc[3] * table["n"].iloc[3]), int(table["n"].iloc[3]))
     assert table["low"].iloc[3] == pytest.approx(ends.proportion_ci(0.95, "wilson").low)
 

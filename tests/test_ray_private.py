@@ -99,6 +99,9 @@ def test_the_session_leaves_rays_settings_as_they_were(monkeypatch):
         assert logging.getLogger("ray.tune").level == logging.CRITICAL
     assert dict(os.environ) == before
     assert logging.getLogger("ray.tune").level == level
+    with ray_private.quiet():  # a session that ends before it knows how many trials fit
+        pass
+    assert dict(os.environ) == before
 
 
 @pytest.fixture

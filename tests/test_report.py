@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
 from matplotlib.image import imread
+from rich.status import Status
 
 from analysis import exhibits, frames
 from analysis.report import main
@@ -83,6 +87,41 @@ def test_a_search(made_up, capsys):
     got = pd.read_csv(folder / "tables" / "by_batch_size.csv")
     expected = frames.summary_by_batch_size(made_up.trials, 200)
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+
+
+def test_the_steps_are_shown_on_a_terminal_alone(made_up, tmp_path, monkeypatch, capsys):
+    argv = [str(made_up.path), "--output", str(tmp_path / "report")]
+    assert main(argv) == 0
+    assert "Step" not in capsys.readouterr().out
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes any output as a terminal
+    told = []
+    monkeypatch.setattr(Status, "update", lambda _, text: told.append(text))
+    assert main(argv) == 0
+    assert "Step 1 of 5: reading the results" in capsys.readouterr().out
+    assert told == [
+        "Step 2 of 5: smoothing the losses …",
+        "Step 3 of 5: checking the claims …",
+        "Step 4 of 5: computing the figures …",
+        *(f"Step 5 of 5: drawing figure {k} of 4 …" for k in (1, 2, 3, 4)),
+    ]
+
+
+def test_the_command_alone_keeps_openblas_to_one_thread():
+    code = "import os, runpy, sys; sys.argv[1:] = ['--help']\n{}\nprint(os.environ.get('{}'))"
+    name = "OPENBLAS_NUM_THREADS"
+    for run, expected in (
+        ("import analysis.report", "None"),
+        (
+            "try: runpy.run_module('analysis.report', run_name='__main__')\nexcept SystemExit: 0",
+            "1",
+        ),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(run, name)],
+            env={k: v for k, v in os.environ.items() if k != name},
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.splitlines()[-1] == expected
 
 
 def test_a_study_without_results_has_a_page_too(fruitless):

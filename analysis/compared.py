@@ -1,0 +1,75 @@
+"""The tables of one comparison, as everything that is computed from them takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.results import StudyResults
+
+
+@dataclass(frozen=True)
+class ComparedTables:
+    """A loaded comparison's tables.
+
+    Attributes:
+        results: Its tables.
+        predictions: Of its final models; empty where they were not kept.
+    """
+
+    results: StudyResults
+    predictions: pd.DataFrame
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The complete trials with a result, in the order of the arms, then of the replicates."""
+        trials = self.results.trials
+        measured = np.isfinite(trials["last_val_accuracy"])
+        complete = trials[(trials["status"] == "complete") & measured]
+        order = complete["arm"].map({arm: i for i, arm in enumerate(self.arms)})
+        complete = complete.assign(_order=order).sort_values(["_order", "replicate"])
+        return complete.drop(columns="_order")
+
+    @property
+    def arms(self) -> list[str]:
+        """The arms' names, in order."""
+        return list(self.config["arms"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The comparison's configuration."""
+        return self.results.study["config"]
+
+    @property
+    def images(self) -> str:
+        """What is evaluated: ``test`` or ``validation``."""
+        return self.results.study["data"]["split"]["evaluated"]
+
+    @property
+    def num_images(self) -> int:
+        """How many images are evaluated."""
+        return self.results.study["data"]["split"]["validation"]
+
+    @property
+    def num_train(self) -> int:
+        """Images that are trained on where an arm does not take fewer."""
+        return self.results.study["data"]["split"]["train"]
+
+    def of_arm(self, arm: str) -> pd.DataFrame:
+        """The complete trials of an arm, by replicate."""
+        return self.trials[self.trials["arm"] == arm]
+
+    def predictions_of(self, arm: str) -> pd.DataFrame:
+        """The predictions of an arm's final models; empty where none were kept."""
+        if self.predictions.empty:
+            return self.predictions
+        return self.predictions[self.predictions["trial_id"].isin(self.of_arm(arm)["trial_id"])]
+
+    def epochs(self, columns: Iterable[str] = ("arm", "replicate", "batch_size")) -> pd.DataFrame:
+        """The complete trials' epochs, with `columns` of their trials."""
+        return self.results.epochs.merge(self.trials[["trial_id", *columns]], on="trial_id")
