@@ -35,7 +35,7 @@ from study.recovery import Recovered
 from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
 from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
-from study.storage import RAY_FOLDER, Storage
+from study.storage import HISTORIES, RAY_FOLDER, Storage
 
 # What the driver does, by the calls in which it does it.
 PARTS: dict[str, list[tuple[Any, str]]] = {
@@ -227,7 +227,7 @@ def _sizes(folder: Path) -> tuple[dict[str, int], int]:
         "journal": [JOURNAL_FILE],
         "tables": ["*.parquet"],
         "Ray's state": [f"{RAY_FOLDER}/*.json", f"{RAY_FOLDER}/*.pkl"],
-        "trials' logs": [f"{RAY_FOLDER}/trial_*/*.*"],
+        "histories": [f"{HISTORIES}/*"],
         "checkpoints": [f"{RAY_FOLDER}/trial_*/checkpoint_*/*"],
     }
     sizes = {
