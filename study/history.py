@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from study.config import TrialConfig
+from study.epoch import COUNTS, NOISE, VALUES
 from study.errors import UserError
 
 # In a checkpoint: the trainer's state, and what the trial has measured.
@@ -26,9 +27,6 @@ FACTS = {
     "num_params": int, "precision": str, "train_examples": int, "dropout": bool,
     "batch_norm": bool, "node": str, "device": str,
 }  # fmt: skip
-COUNTS = ("epoch", "step", "examples_seen")  # of an epoch
-VALUES = ("lr", "train_loss", "val_loss", "val_accuracy", "seconds", "eval_seconds")
-NOISE = ("grad_sq_small", "grad_sq_big")  # of a comparison's epoch
 NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 

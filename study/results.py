@@ -27,9 +27,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config import MODELS
+from study.epoch import COUNTS, NOISE, VALUES
 from study.errors import StorageError, UserError
 from study.files import is_refusal, open_plain, replacing
-from study.history import COUNTS, ENDS, NOISE, NOTHING, NUM_CLASSES, VALUES, History
+from study.history import ENDS, NOTHING, NUM_CLASSES, History
 from study.hyperparameters import HYPERPARAMETERS
 from study.study_file import FORMAT_VERSIONS, config_of, load_study_json, resume_command
 from study.text import one_line

@@ -24,6 +24,7 @@ from ray.tune.experiment import Experiment, Trial
 from ray.tune.search import SearchAlgorithm
 
 from study.config import METRIC, MODE, StudyConfig, TrialConfig
+from study.epoch import EpochRecord
 from study.files import is_refusal
 from study.history import NOTHING, History
 from study.journal import (
@@ -214,12 +215,12 @@ class StudySearch(SearchAlgorithm):
             return self._start(optuna_trial)
         checkpoint, history = found
         self._storage.keep_only(trial_id, checkpoint)
-        last = history.epochs[-1]
+        last = EpochRecord(**history.epochs[-1])
         for epoch in history.epochs:
             self._report(optuna_trial, epoch)
-        diverged = not np.isfinite([last["train_loss"], last["val_loss"]]).all()
-        if last["epoch"] >= self._config.epochs or diverged:  # killed before it was told
-            self._end_as(optuna_trial, {**last, "diverged": diverged}, history)
+        if last.ends(self._config.epochs):  # killed before it was told
+            result = {"epoch": last.epoch, "diverged": last.diverged}
+            self._end_as(optuna_trial, result, history)
             return None
         number = int(checkpoint.rpartition("_")[2])
         continue_trial(ray_trial, self._storage.ray_checkpoint(checkpoint), number)

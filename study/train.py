@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from study.config import TrialConfig
 from study.data import ImageData, stratified_split
 from study.datasets import DATASET_SPECS
+from study.epoch import EpochRecord
 from study.errors import UserError
 from study.kernels import library
 from study.kernels.adadelta import FusedAdadelta
@@ -32,43 +33,6 @@ from study.noise_scale import BIG_BATCH, squared_gradient_norms
 
 # Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
 EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """What an epoch measured.
-
-    Attributes:
-        epoch: 1-based.
-        step: Optimizer updates done so far.
-        examples_seen: Training examples used so far.
-        lr: Learning rate of the epoch.
-        train_loss: Mean over the epoch's examples, in training mode, of the loss at the time.
-        val_loss: Mean cross-entropy on the validation split after the epoch.
-        val_accuracy: Fraction right on the validation split after the epoch.
-        seconds: Wall time of the epoch, evaluation included.
-        eval_seconds: Wall time of the evaluation.
-        grad_sq_small: Mean squared norm of the gradient of `noise_scale.SMALL_BATCH` examples
-            after the epoch; None where it was not asked for.
-        grad_sq_big: The same of `noise_scale.BIG_BATCH` examples.
-    """
-
-    epoch: int
-    step: int
-    examples_seen: int
-    lr: float
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    seconds: float
-    eval_seconds: float
-    grad_sq_small: float | None = None
-    grad_sq_big: float | None = None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether a loss was not finite."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
 
 
 def pick_device() -> torch.device:
@@ -290,8 +254,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether every epoch is done or the loss has left the finite numbers."""
-        last = self.epochs[-1] if self.epochs else None
-        return last is not None and (last.epoch >= self.config.epochs or last.diverged)
+        return bool(self.epochs) and self.epochs[-1].ends(self.config.epochs)
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch and evaluate."""

@@ -9,6 +9,7 @@ import pytest
 
 BORDERS = {
     "study": {"torch", "ray", "optuna", "pandas", "numpy"},
+    "study.epoch": {"torch", "ray", "optuna", "pandas", "numpy"},
     "study.config": {"torch", "ray", "optuna", "pandas", "numpy"},
     "study.space": {"torch", "ray", "pandas"},
     "study.data": {"torch", "torchvision", "ray", "optuna", "pandas"},

@@ -14,10 +14,10 @@ from benchmarks import scale, scale_driver
 from benchmarks.scale_driver import Measured, Options, Stopwatch
 from benchmarks.synthetic import SyntheticTrainable
 from study.config import TrialConfig
+from study.epoch import EpochRecord
 from study.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.results import EPOCH_COLUMNS
 from study.storage import RAY_FOLDER, Storage
-from study.train import EpochRecord
 
 
 def trial(**values):
