@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import os
 import pickle
 import shutil
@@ -132,6 +134,20 @@ def outcome(run, folder: Path) -> Exception | None:
     return error
 
 
+def plant_in_journal(folder: Path, pickled: bytes) -> None:
+    """Where Optuna's CMA-ES keeps its state: with each complete trial."""
+    journal = folder / "optuna.log"
+    lines = []
+    for line in journal.read_text().splitlines():
+        op = json.loads(line)
+        if op["op_code"] == 6 and op["state"] == 1:
+            state = {"cma:optimizer:0": pickled.hex()}
+            system = {"op_code": 9, "worker_id": "x", "trial_id": op["trial_id"]}
+            lines.append(json.dumps({**system, "system_attr": state}))
+        lines.append(line)
+    journal.write_text("".join(f"{line}\n" for line in lines))
+
+
 def assert_refused(folder: Path, name: str) -> None:
     """By what writes; the others may read what is there, or refuse it."""
     lock = folder / ".lock"
@@ -159,6 +175,16 @@ def test_planted_pickles_are_not_unpickled(folder, ran):
     resume(folder)
     assert not ran.exists()
     assert_sound(folder, CONFIG, {})
+
+
+def test_a_pickle_in_the_journal_is_not_unpickled(tmp_path, ran):
+    folder, config = tmp_path / "n", search_config(4, seed=20, sampler="cmaes")
+    run_study(folder, config)
+    plant_in_journal(folder, pickle.dumps(Planted(ran)))
+    larger = dataclasses.replace(config, num_samples=8)
+    run_study(folder, larger, resume=True)
+    assert not ran.exists()
+    assert_sound(folder, larger, {})
 
 
 @pytest.mark.parametrize("name", [*PICKLES, "x"])
