@@ -7,6 +7,7 @@ value, ``diverged`` and ``failed`` are FAIL.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,12 +18,13 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from study.comparison import ComparisonConfig
 from study.config import StudyConfig, UserError
 from study.files import open_plain, sync
-from study.text import one_line
+from study.text import one_line, shown
 
 JOURNAL_FILE = "optuna.log"
 LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
@@ -99,7 +101,38 @@ def read_journal(folder: Path) -> JournalContent:
             return JournalContent()
         (study,) = studies
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        if study.directions != [StudyDirection.MAXIMIZE]:
+            raise ValueError(f"directions {study.directions}")
+        # Where a sampler is in its sequence, which it enters in a line of its own each time.
+        for name, place in study.system_attrs.items():
+            if name.startswith("qmc:") and not (type(place) is int and 0 <= place < len(logs)):
+                raise ValueError(f"{name[:8]} {shown(place)}")
+        for trial in trials:
+            _check(trial)
         return JournalContent(study.study_name, study.user_attrs, trials)
+
+
+def _check(trial: FrozenTrial) -> None:
+    """Raise `ValueError` unless everything is of the kind that its readers rely on."""
+    trial._validate()  # that state, times and value fit, and the parameters their distributions
+    steps, attrs = list(trial.intermediate_values), trial.user_attrs
+    values = [*trial.intermediate_values.values(), *(trial.values or [])]
+    retried, epochs, error = seed_number(trial), attrs.get("epochs", 1), attrs.get("error", "")
+    complete = trial.state == TrialState.COMPLETE
+    kinds = {
+        # Every epoch is reported, so that a few lines cannot stand for a billion epochs.
+        "step": all(type(step) is int for step in steps)
+        and sorted(steps) == list(range(1, len(steps) + 1)),
+        "value": all(type(value) in (int, float) and math.isfinite(value) for value in values),
+        "number of values": trial.values is None or len(trial.values) == 1,
+        "end": bool(steps) or not complete,
+        "epochs": type(epochs) is int and epochs >= complete,
+        "retry_of": type(retried) is int and 0 <= retried <= trial.number,
+        "error": isinstance(error, str) and error == error.encode(errors="replace").decode(),
+        "constraints": not trial.constraints,
+    }
+    if wrong := [name for name, is_right in kinds.items() if not is_right]:
+        raise ValueError(f"{trial_name(trial.number)}: {wrong[0]} of another kind")
 
 
 class _InMemory(BaseJournalBackend):
@@ -122,12 +155,10 @@ def reporting_damage(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
-    except UserError:
-        raise
     except Exception as error:  # Optuna checks nothing that it reads
+        reason = one_line(error if isinstance(error, UserError) else repr(error), 200)
         raise UserError(
-            f"{path}: damaged ({one_line(repr(error), 200)}); restore it from a copy, or start a "
-            "new study"
+            f"{path}: damaged ({reason}); restore it from a copy, or start a new study"
         ) from None
 
 

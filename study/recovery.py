@@ -30,7 +30,7 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.space import describe, space_from_json, space_of
+from study.space import Space, describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
 from study.tables import Tables
 from study.text import escape, shown
@@ -93,6 +93,9 @@ def recover(storage: Storage, config: AnyConfig) -> Recovered:
         return Recovered(journal)
     _require_same_study(folder, config, journal)
     with reporting_damage(folder / JOURNAL_FILE):
+        space = space_of(config)
+        for trial in journal.trials:
+            _require_possible(config, space, trial)
         known = {
             trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
             for trial in asked(journal.trials, config)
@@ -196,6 +199,21 @@ def _require_same_study(folder: Path, config: AnyConfig, journal: JournalContent
             f"{folder / 'study.json'}: plans {config.num_samples} trials, but {JOURNAL_FILE} has "
             f"{planned}; restore it from a copy"
         )
+
+
+def _require_possible(config: AnyConfig, space: Space, trial: FrozenTrial) -> None:
+    """Raise an error unless what a trial has drawn, is given or is to draw is of the space."""
+    attrs = trial.system_attrs
+    shared = [text for name, text in attrs.items() if ":relative_params:" in name]
+    to_draw = json.loads("".join(shared) or "{}")
+    for values in (trial.params, attrs.get("fixed_params", {}), to_draw):
+        for name, value in values.items():
+            if not space[name]._contains(space[name].to_internal_repr(value)):
+                raise ValueError(f"{name} {shown(value)}")
+        if values.keys() == space.keys():
+            config.trial_config(values, seed_number(trial))
+    if trial.state.is_finished() and trial.params.keys() != space.keys():
+        raise ValueError(f"{trial_name(trial.number)}: ended without its parameters")
 
 
 def _require_agreement(
