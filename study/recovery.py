@@ -32,16 +32,13 @@ from study.journal import (
 )
 from study.space import Space, describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
-from study.tables import Tables
+from study.tables import CONFIGURED, Tables
 from study.text import escape, shown
 
 AnyConfig = StudyConfig | ComparisonConfig
 
 FROM_TABLES = "the tables"
 GROWS = ("num_samples", "replicates")  # what may change between two sessions, upwards
-# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
-CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
-              "epochs", "seed")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,10 @@ from study.config import UserError
 from study.history import FACTS, History
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 
+# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
+CONFIGURED = ("model", "dataset", "optimizer", "batch_size", "lr", "gamma", "width_mult",
+              "epochs", "seed")  # fmt: skip
+
 
 class Tables:
     """A study's tables, as far as they can be read; each is read when it is first needed.
@@ -105,9 +109,11 @@ class Tables:
     def _read(self, name: str) -> pd.DataFrame | None:
         columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
-            return read_table(self._folder / f"{name}.parquet", columns)
+            frame = read_table(self._folder / f"{name}.parquet", columns)
         except (FileNotFoundError, UserError):  # damaged: it will be written again
             return None
+        never_empty = ["trial_id", "status", *CONFIGURED] if name == "trials" else ["trial_id"]
+        return None if frame[never_empty].isna().any(axis=None) else frame
 
 
 def _facts(row: dict[Any, Any]) -> dict[str, Any]:

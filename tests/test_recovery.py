@@ -15,6 +15,7 @@ from study.history import HISTORY_FILE, History
 from study.recovery import recover
 from study.results import load_predictions, load_study
 from study.searcher import open_optuna_study
+from study.status import read_status
 from study.storage import Storage
 from tests.simulated import (
     Session,
@@ -104,6 +105,18 @@ def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
             old[columns].reset_index(drop=True), new[columns].reset_index(drop=True)
         )
     pd.testing.assert_frame_equal(load_predictions(folder), predictions)
+
+
+@pytest.mark.parametrize("column", ["trial_id", "status", "model", "optimizer", "lr", "gamma"])
+def test_a_table_with_an_empty_value_is_written_again(folder, column):
+    """What it says is not held against the journal."""
+    before = run_study(folder, CONFIG)
+    empty = before.trials.copy()
+    empty.loc[1, column] = pd.NA if empty[column].dtype == "string" else np.nan
+    empty.to_parquet(folder / "trials.parquet", index=False)
+    assert read_status(folder).counts.total() == 6
+    after = run_study(folder, CONFIG, resume=True)
+    pd.testing.assert_frame_equal(after.trials, before.trials)
 
 
 def test_an_edited_range_is_named(folder):
