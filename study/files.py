@@ -90,7 +90,8 @@ def require_plain(folder: Path, *, besides: str) -> None:
 
     Args:
         folder: The study's.
-        besides: How the names of harmless links begin: ones that are only made and removed.
+        besides: How the names of harmless links begin, but not folders: ones that are only made
+            and removed.
 
     Raises:
         UserError: Something in the folder is not what its name says.
@@ -109,7 +110,8 @@ def require_plain(folder: Path, *, besides: str) -> None:
                     f"{where}: is {kind}, which a study's folder does not hold; put the file or "
                     "folder itself there"
                 )
-            if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
+            is_file = FILE_NAME.fullmatch(name) or name.startswith((UNFINISHED, besides))
+            if stat.S_ISDIR(mode) and is_file:
                 raise UserError(f"{where}: is a folder, not a file; remove it or restore it")
             if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
                 raise UserError(

@@ -242,6 +242,16 @@ def test_links_are_refused_and_nothing_is_written_through_them(folder, name, to,
     assert_refused(folder, "study" if name == "study.json" else path.name)
 
 
+@pytest.mark.parametrize(
+    "name", ["optuna.log.lock", "optuna.log.lockx.rename", ".part-x", "histories/.part-x"]
+)
+def test_a_folder_in_place_of_what_is_cleared_away_is_refused(folder, name):
+    (folder / name / "x").mkdir(parents=True)
+    assert_refused(folder, Path(name).name)
+    with pytest.raises(UserError, match="is a folder, not a file; remove it"):
+        read_status(folder)
+
+
 @pytest.mark.parametrize("name", ["state.pt", "history.npz", "x"])
 def test_links_in_a_checkpoint_are_refused(folder, name, tmp_path):
     path = newest_checkpoint(folder) / name
