@@ -340,14 +340,24 @@ HOSTILE = {
     "an epoch with a path": last_epoch(epoch="../1"),
     "an unknown column": last_epoch(trial_id="../../x"),
     "steps of another shape": changed(batch_sizes=[20]),
+    "a step beyond all numbers": last_epoch(step=2**70),
+    "steps below zero": last_epoch(examples_seen=-1),
+    "a loss beyond all numbers": last_epoch(train_loss=10**400),
+    "an accuracy above one": last_epoch(val_accuracy=7.0),
+    "a learning rate below zero": last_epoch(lr=-1.0),
+    "a table's column": last_epoch(status="complete"),
+    "sizes beyond all numbers": changed(batch_sizes=[2**70, 20, 10]),
     "sizes that are text": changed(batch_sizes=["20", "20", "10"]),
     "facts that are none": changed(facts=["x"]),
     "facts of another kind": changed(facts={"num_params": "many", "node": ["n"]}),
+    "facts beyond all numbers": changed(facts={"num_params": 2**70}),
+    "facts with half a character": changed(facts={"node": "\ud800"}),
     "facts that overwrite": changed(facts={"trial_id": "../../x", "status": "complete"}),
     "predictions of another shape": changed(log_p=np.zeros((3, 7), np.float16)),
     "predictions that are text": changed(log_p=np.array(["x"])),
     "another configuration": changed(config={"model": "x", "__class__": "y"}),
     "no configuration": changed(config=[1]),
+    "an error with half a character": changed(error="\ud800"),
     "an error that is none": changed(error={"x": 1}),
     "another end": changed(status="../x"),
 }
@@ -365,9 +375,22 @@ def test_a_history_that_says_what_it_should_not(folder, how, where):
     with file.open("wb") as opened:
         history.write(opened)
     before = content_of(folder)
+    outcome(read_status, folder)
     if outcome(resume, folder) is not None:
         assert content_of(folder) == before
         return
+    assert_sound(folder, CONFIG, {})
+
+
+def test_a_compressed_history_is_not_unpacked(folder):
+    """A small file might hold more than the memory."""
+    file = folder / "histories" / "trial_00000.npz"
+    with np.load(file) as arrays:
+        parts = dict(arrays)
+    np.savez_compressed(file, **{**parts, "losses": np.zeros((3, 10**6), np.float32)})
+    with pytest.raises(ValueError, match="compressed"):
+        History.read(file.read_bytes())
+    assert outcome(resume, folder) is None
     assert_sound(folder, CONFIG, {})
 
 
