@@ -371,6 +371,7 @@ def _write_ray_results(
 def _error_line(trial: Trial) -> str:
     """The last line of a failed trial's traceback."""
     started = trial.relative_logdir is not None
-    path = trial.error_file if started else None
-    lines = Path(path).read_text().strip().splitlines() if path and Path(path).exists() else []
+    path = Path(trial.error_file) if started and trial.error_file else None
+    text = path.read_text("utf-8", "replace") if path and path.is_file() else ""
+    lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "ended without a result"
