@@ -303,6 +303,9 @@ class SearchConfig(StudyConfig):
         require_positive("--epochs", self.epochs, integer=True)
         require_seed(self.seed)
         check_space(self.space, self.optimizer)
+        # In one order, whatever a file's: what is drawn first decides what else applies.
+        ordered = {name: self.space[name] for name in HYPERPARAMETERS if name in self.space}
+        object.__setattr__(self, "space", ordered)
 
     @property
     def num_trials(self) -> int:

@@ -29,12 +29,17 @@ REFUSALS = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
     errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
 )  # fmt: skip
+# What may also come from elsewhere, and is taken for its refusal only where it is asked itself.
+OTHERS = (
+    errno.EFBIG, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EUCLEAN, errno.ENOMEM, errno.ENOLCK,
+    errno.EHOSTDOWN, errno.EBUSY,
+)  # fmt: skip
 
 
 def is_refusal(error: object) -> bool:
     """Whether an error, or the text of one, says that a file system refuses."""
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in REFUSALS
+        return error.errno in (*REFUSALS, *OTHERS)
     return any(os.strerror(number) in str(error) for number in REFUSALS)
 
 
@@ -45,7 +50,8 @@ def held(file: Path) -> Iterator[None]:
     Raises:
         BlockingIOError: Another process holds it.
     """
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    # To be written, or a network's file system would grant no lock of its own.
+    descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -147,7 +153,8 @@ def require_plain(folder: Path, *, besides: str) -> None:
 
     Args:
         folder: The study's.
-        besides: How the names of harmless links begin: ones that are only made and removed.
+        besides: How the names of harmless links begin, but not folders: ones that are only made
+            and removed.
 
     Raises:
         UserError: Something in the folder is not what its name says.
@@ -166,7 +173,8 @@ def require_plain(folder: Path, *, besides: str) -> None:
                     f"{where}: is {kind}, which a study's folder does not hold; put the file or "
                     "folder itself there"
                 )
-            if stat.S_ISDIR(mode) and FILE_NAME.fullmatch(name):
+            is_file = FILE_NAME.fullmatch(name) or name.startswith((UNFINISHED, besides))
+            if stat.S_ISDIR(mode) and is_file:
                 raise UserError(f"{where}: is a folder, not a file; remove it or restore it")
             if stat.S_ISREG(mode) and FOLDER_NAME.fullmatch(name):
                 raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,6 +92,9 @@ class History:
             ValueError: It is damaged.
         """
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if sum(part.file_size for part in archive.infolist()) > len(content):
+                    raise ValueError("compressed, which none is: it may be larger than the memory")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 meta = json.loads(arrays["meta"].tobytes())
                 losses = list(arrays["losses"])
@@ -114,10 +118,15 @@ class History:
             raise ValueError("epochs' steps are missing")
         if any(losses.shape != (len(self.batch_sizes),) for losses in self.step_losses):
             raise ValueError("steps are missing")
+        # No half characters, which none can write.
+        json.dumps([self.facts, self.error], ensure_ascii=False).encode()
         kinds = {
             **{f"epoch {e['epoch']}": _is_epoch(e) for e in self.epochs},
-            "batch_sizes": all(type(size) is int and size > 0 for size in self.batch_sizes),
-            "facts": all(type(value) is FACTS[name] for name, value in self.facts.items()),
+            "batch_sizes": all(map(_is_count, self.batch_sizes)),
+            "facts": all(
+                type(value) is FACTS[name] and (FACTS[name] is not int or _is_count(value))
+                for name, value in self.facts.items()
+            ),
             "log_p": self.log_p is None
             or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (NUM_CLASSES,)),
             "config": isinstance(self.config, dict | NoneType),
@@ -170,10 +179,21 @@ class History:
 def _is_epoch(record: dict[str, Any]) -> bool:
     return (
         record.keys() - NOISE == {*COUNTS, *VALUES}
-        and all(type(record[name]) is int for name in COUNTS)
-        and all(type(record[name]) in (int, float) for name in VALUES)
-        and all(type(record.get(name)) in (int, float, NoneType) for name in NOISE)
+        and all(_is_count(record[name]) for name in COUNTS)
+        and all(_is_number(record[name]) for name in VALUES)
+        and all(record.get(name) is None or _is_number(record[name]) for name in NOISE)
+        and 0 <= record["lr"] < math.inf
+        and not (record["val_accuracy"] < 0 or record["val_accuracy"] > 1)
     )
+
+
+def _is_count(value: Any) -> bool:
+    """Whether it is a whole number above zero that a table can hold."""
+    return type(value) is int and 0 < value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 NOTHING = History([], [], [], {})

@@ -18,17 +18,15 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import StudyConfig
-from study.errors import MOST, StorageError, UserError
+from study.errors import StorageError, UserError
 from study.files import open_plain, sync
-from study.history import ENDS
-from study.text import is_writable, one_line
+from study.text import is_writable, one_line, shown
 
 JOURNAL_FILE = "optuna.log"
-MORE_EPOCHS = 1000  # than lines: a trial whose epochs went unreported is allowed for
-COMPLETE = TrialState.COMPLETE
 LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
 
 
@@ -103,40 +101,38 @@ def read_journal(folder: Path) -> JournalContent:
             return JournalContent()
         (study,) = studies
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
+        if study.directions != [StudyDirection.MAXIMIZE]:
+            raise ValueError(f"directions {study.directions}")
+        # Where a sampler is in its sequence, which it enters in a line of its own each time.
+        for name, place in study.system_attrs.items():
+            if name.startswith("qmc:") and not (type(place) is int and 0 <= place < len(logs)):
+                raise ValueError(f"{name[:8]} {shown(place)}")
         for trial in trials:
-            _check(trial, most_epochs=len(logs) + MORE_EPOCHS)
+            _check(trial)
         return JournalContent(study.study_name, study.user_attrs, trials)
 
 
-def _check(trial: FrozenTrial, most_epochs: int) -> None:
-    """Raise `ValueError` unless everything is of the kind that its readers rely on.
-
-    Args:
-        trial: Of the journal; Optuna checks nothing of it.
-        most_epochs: As many as a journal of its length can tell of.
-    """
-    attrs, values = trial.user_attrs, trial.values or []
-    points = trial.system_attrs.get("fixed_params", {})
-    finite = all(type(v) in (int, float) and math.isfinite(v) for v in values)
+def _check(trial: FrozenTrial) -> None:
+    """Raise `ValueError` unless everything is of the kind that its readers rely on."""
+    trial._validate()  # that state, times and value fit, and the parameters their distributions
+    steps, attrs = list(trial.intermediate_values), trial.user_attrs
+    values = [*trial.intermediate_values.values(), *(trial.values or [])]
+    retried, epochs, error = seed_number(trial), attrs.get("epochs", 1), attrs.get("error", "")
+    complete = trial.state == TrialState.COMPLETE
     kinds = {
-        "an epoch": all(
-            type(epoch) is int and 1 <= epoch <= most_epochs and type(value) in (int, float)
-            for epoch, value in trial.intermediate_values.items()
-        ),
-        "its value": finite and len(values) in ((1,) if trial.state == COMPLETE else (0, 1)),
-        "status": attrs.get("status", "failed") in ENDS,
-        "error": isinstance(error := attrs.get("error", ""), str) and is_writable(error),
-        "epochs": _is_count(attrs.get("epochs", 0)),
-        "retry_of": _is_count(attrs.get("retry_of", 0)),
-        "fixed_params": isinstance(points, dict)
-        and all(type(value) in (int, float, str) for value in points.values()),
+        # Every epoch is reported, so that a few lines cannot stand for a billion epochs.
+        "step": all(type(step) is int for step in steps)
+        and sorted(steps) == list(range(1, len(steps) + 1)),
+        "value": all(type(value) in (int, float) and math.isfinite(value) for value in values),
+        "number of values": trial.values is None or len(trial.values) == 1,
+        "end": bool(steps) or not complete,
+        "epochs": type(epochs) is int and epochs >= complete,
+        "retry_of": type(retried) is int and 0 <= retried <= trial.number,
+        "error": isinstance(error, str) and is_writable(error),
+        "constraints": not trial.constraints,
     }
     if wrong := [name for name, is_right in kinds.items() if not is_right]:
-        raise ValueError(f"{trial_name(trial.number)}: {wrong[0]} is of another kind")
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= MOST
+        raise ValueError(f"{trial_name(trial.number)}: {wrong[0]} of another kind")
 
 
 class _InMemory(BaseJournalBackend):
@@ -159,12 +155,10 @@ def reporting_damage(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
-    except UserError:
-        raise
     except Exception as error:  # Optuna checks nothing that it reads
+        reason = one_line(error if isinstance(error, UserError) else repr(error), 200)
         raise UserError(
-            f"{path}: damaged ({one_line(repr(error), 200)}); restore it from a copy, or start a "
-            "new study"
+            f"{path}: damaged ({reason}); restore it from a copy, or start a new study"
         ) from None
 
 

@@ -20,7 +20,6 @@ from study.config import StudyConfig, TrialConfig
 from study.errors import UserError
 from study.files import remove_unfinished
 from study.history import NOTHING, History, history_from_values
-from study.hyperparameters import HYPERPARAMETERS
 from study.journal import (
     JOURNAL_FILE,
     JournalContent,
@@ -32,14 +31,12 @@ from study.journal import (
     trial_status,
 )
 from study.results import differs
-from study.space import describe, space_from_json
+from study.space import Space, describe, space_from_json, space_of
 from study.storage import HISTORIES, RAY_FOLDER, Storage
-from study.tables import Tables
+from study.tables import CONFIGURED, Tables
 from study.text import escape, shown
 
 FROM_TABLES = "the tables"
-# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
-CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
 
 
 @dataclass(frozen=True)
@@ -88,6 +85,9 @@ def recover(storage: Storage, config: StudyConfig) -> Recovered:
         return Recovered(journal)
     _require_same_study(folder, config, journal)
     with reporting_damage(folder / JOURNAL_FILE):
+        space = space_of(config)
+        for trial in journal.trials:
+            _require_possible(config, space, trial)
         known = {
             trial_name(trial.number): _Known(trial, trial_config_of(config, trial))
             for trial in asked(journal.trials, config)
@@ -139,6 +139,9 @@ def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
         is_range = isinstance(value, dict) and "attributes" in value
         return describe(space_from_json({"": value})[""]) if is_range else shown(value)
 
+    if isinstance(earlier.get("arms"), dict) and isinstance(now.get("arms"), dict):
+        order = "order of arms"  # that of the trials follows from it
+        earlier, now = ({**c, order: list(c["arms"])} for c in (earlier, now))
     return [
         f"{name} was {words(earlier[name])} and is {words(now.get(name))}"
         for name in earlier
@@ -182,6 +185,8 @@ def _require_same_study(folder: Path, config: StudyConfig, journal: JournalConte
         with reporting_damage(folder / JOURNAL_FILE):
             earlier = dict(json.loads(begun_with))
             changed = _changes(earlier, json.loads(json.dumps(config.fixed_part())))
+        if journal.name != config.name and not changed:
+            changed = [f"name was {shown(journal.name)} and is {shown(config.name)}"]
     if changed:
         raise UserError(
             f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
@@ -193,6 +198,21 @@ def _require_same_study(folder: Path, config: StudyConfig, journal: JournalConte
             f"{folder / 'study.json'}: plans {config.num_trials} trials, but {JOURNAL_FILE} has "
             f"{planned}; restore it from a copy"
         )
+
+
+def _require_possible(config: StudyConfig, space: Space, trial: FrozenTrial) -> None:
+    """Raise an error unless what a trial has drawn, is given or is to draw is of the space."""
+    attrs = trial.system_attrs
+    shared = [text for name, text in attrs.items() if ":relative_params:" in name]
+    to_draw = json.loads("".join(shared) or "{}")
+    for values in (trial.params, attrs.get("fixed_params", {}), to_draw):
+        for name, value in values.items():
+            if not space[name]._contains(space[name].to_internal_repr(value)):
+                raise ValueError(f"{name} {shown(value)}")
+        if set(config.draws(values)) <= values.keys():
+            config.trial_config(values, seed_number(trial))
+    if trial.state.is_finished() and not asked([trial], config):
+        raise ValueError(f"{trial_name(trial.number)}: ended without its parameters")
 
 
 def _require_agreement(

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from study.config import MODELS
 from study.epoch import COUNTS, NOISE, VALUES
 from study.errors import StorageError, UserError
-from study.files import is_refusal, open_plain, replacing
+from study.files import open_plain, replacing
 from study.history import ENDS, NOTHING, NUM_CLASSES, History
 from study.hyperparameters import HYPERPARAMETERS
 from study.study_file import FORMAT_VERSIONS, config_of, load_study_json, resume_command
@@ -315,7 +315,7 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
     except (UserError, FileNotFoundError):
         raise
     except Exception as error:  # damage gives errors of any kind
-        if isinstance(error, OSError) and is_refusal(error):
+        if isinstance(error, OSError) and error.errno is not None:  # damage has none
             raise StorageError(f"{file}: cannot be read ({one_line(error)})") from None
         raise UserError(
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -88,8 +89,24 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
         case "gp":
             return samplers.GPSampler(n_startup_trials=num_warm_up(config), seed=seed)
         case "cmaes":
-            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            return _CmaEs(seed=seed, warn_independent_sampling=False)
     raise ValueError(config.sampler)
+
+
+class _CmaEs(optuna.samplers.CmaEsSampler):
+    """CMA-ES that keeps its state in memory: Optuna would unpickle it from the journal.
+
+    A new session's begins anew and takes the earlier trials in, a generation with each trial.
+    """
+
+    _state = ""
+
+    def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
+        self._state = optimizer_str
+        return {}
+
+    def _restore_optimizer(self, completed_trials: Any) -> Any:
+        return pickle.loads(bytes.fromhex(self._state)) if self._state else None
 
 
 def suggest(trial: optuna.Trial, config: StudyConfig) -> dict[str, Any]:

@@ -314,6 +314,6 @@ class _Id:
 def _error_line(trial: Trial) -> str:
     """The last line of a failed trial's traceback."""
     path = error_file(trial)
-    text = path.read_text(errors="replace") if path and path.exists() else ""
+    text = path.read_text("utf-8", "replace") if path and path.is_file() else ""
     lines = text.strip().splitlines()
     return lines[-1][:500] if lines else "ended without a result"

@@ -132,7 +132,8 @@ class Storage:
         """Keep an ended trial's last checkpoint alone, where it survives a power cut."""
         newest = max(self._checkpoints(trial_id), default=None)
         if newest is not None and self.uri is None:
-            for path in (*Path(newest).iterdir(), Path(newest)):
+            last = Path(newest)
+            for path in (*last.iterdir(), last, last.parent, last.parent.parent):
                 sync(path)
         self.keep_only(trial_id, newest)
 
@@ -255,9 +256,16 @@ class Storage:
         ]
         records = () if newer_here else RECORDS
         for name in (*histories, *records):  # the journal last: it is what says how far they go
-            if (content := self._read(name)) is not None:
+            if (content := self._read(name)) is None:
+                continue
+            try:
                 with replacing(self.folder / name) as file:
                     file.write(content)
+            except OSError as error:
+                raise StorageError(
+                    f"{self.folder / name}: cannot be written ({error.strerror}); make room, or "
+                    "choose another --results-dir"
+                ) from None
 
     def _is_same(self, info: FileInfo) -> bool:
         """Whether a history here was brought from, or put into, the store as it is there."""

@@ -15,11 +15,15 @@ from study.history import FACTS, History
 from study.hyperparameters import HYPERPARAMETERS
 from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 
-# What a row of ``trials.parquet`` never lacks.
-KNOWN_OF_EACH = [
-    *("trial_id", "status", "model", "dataset", "epochs", "seed", "epochs_run"),
-    *(name for name, each in HYPERPARAMETERS.items() if each.default is not None),
-]
+# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
+CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
+# What a row never lacks.
+KNOWN_OF_EACH = {
+    "trials": [
+        *("trial_id", "status", "model", "dataset", "epochs", "seed", "epochs_run"),
+        *(name for name, each in HYPERPARAMETERS.items() if each.default is not None),
+    ]
+}
 
 
 class Tables:
@@ -37,8 +41,6 @@ class Tables:
     def rows(self) -> dict[str, dict[Any, Any]]:
         """By trial id, the rows of ``trials.parquet``."""
         frame = self._read("trials")
-        if frame is not None and frame[KNOWN_OF_EACH].isna().any(axis=None):
-            frame = None  # damaged
         return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
 
     def status(self, trial_id: str) -> str:
@@ -114,11 +116,13 @@ class Tables:
     def _read(self, name: str) -> pd.DataFrame | None:
         columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
-            return read_table(self._folder / f"{name}.parquet", columns)
+            frame = read_table(self._folder / f"{name}.parquet", columns)
         except StorageError:  # may well be whole
             raise
         except (FileNotFoundError, UserError):  # damaged: it will be written again
             return None
+        never_empty = KNOWN_OF_EACH.get(name, ["trial_id"])
+        return None if frame[never_empty].isna().any(axis=None) else frame
 
 
 def _facts(row: dict[Any, Any]) -> dict[str, Any]:

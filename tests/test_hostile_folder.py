@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import os
 import pickle
 import shutil
@@ -133,6 +135,20 @@ def outcome(run, folder: Path) -> Exception | None:
     return error
 
 
+def plant_in_journal(folder: Path, pickled: bytes) -> None:
+    """Where Optuna's CMA-ES keeps its state: with each complete trial."""
+    journal = folder / "optuna.log"
+    lines = []
+    for line in journal.read_text().splitlines():
+        op = json.loads(line)
+        if op["op_code"] == 6 and op["state"] == 1:
+            state = {"cma:optimizer:0": pickled.hex()}
+            system = {"op_code": 9, "worker_id": "x", "trial_id": op["trial_id"]}
+            lines.append(json.dumps({**system, "system_attr": state}))
+        lines.append(line)
+    journal.write_text("".join(f"{line}\n" for line in lines))
+
+
 def assert_refused(folder: Path, name: str) -> None:
     """By what writes; the others may read what is there, or refuse it."""
     lock = folder / ".lock"
@@ -160,6 +176,16 @@ def test_planted_pickles_are_not_unpickled(folder, ran):
     resume(folder)
     assert not ran.exists()
     assert_sound(folder, CONFIG, {})
+
+
+def test_a_pickle_in_the_journal_is_not_unpickled(tmp_path, ran):
+    folder, config = tmp_path / "n", search_config(4, seed=20, sampler="cmaes")
+    run_study(folder, config)
+    plant_in_journal(folder, pickle.dumps(Planted(ran)))
+    larger = dataclasses.replace(config, num_samples=8)
+    run_study(folder, larger, resume=True)
+    assert not ran.exists()
+    assert_sound(folder, larger, {})
 
 
 @pytest.mark.parametrize("name", [*PICKLES, "x"])
@@ -215,6 +241,16 @@ def test_links_are_refused_and_nothing_is_written_through_them(folder, name, to,
     path.symlink_to(target)
     # Without study.json or with another file in its place it is no study.
     assert_refused(folder, "study" if name == "study.json" else path.name)
+
+
+@pytest.mark.parametrize(
+    "name", ["optuna.log.lock", "optuna.log.lockx.rename", ".part-x", "histories/.part-x"]
+)
+def test_a_folder_in_place_of_what_is_cleared_away_is_refused(folder, name):
+    (folder / name / "x").mkdir(parents=True)
+    assert_refused(folder, Path(name).name)
+    with pytest.raises(UserError, match="is a folder, not a file; remove it"):
+        read_status(folder)
 
 
 @pytest.mark.parametrize("name", ["state.pt", "history.npz", "x"])
@@ -305,14 +341,24 @@ HOSTILE = {
     "an epoch with a path": last_epoch(epoch="../1"),
     "an unknown column": last_epoch(trial_id="../../x"),
     "steps of another shape": changed(batch_sizes=[20]),
+    "a step beyond all numbers": last_epoch(step=2**70),
+    "steps below zero": last_epoch(examples_seen=-1),
+    "a loss beyond all numbers": last_epoch(train_loss=10**400),
+    "an accuracy above one": last_epoch(val_accuracy=7.0),
+    "a learning rate below zero": last_epoch(lr=-1.0),
+    "a table's column": last_epoch(status="complete"),
+    "sizes beyond all numbers": changed(batch_sizes=[2**70, 20, 10]),
     "sizes that are text": changed(batch_sizes=["20", "20", "10"]),
     "facts that are none": changed(facts=["x"]),
     "facts of another kind": changed(facts={"num_params": "many", "node": ["n"]}),
+    "facts beyond all numbers": changed(facts={"num_params": 2**70}),
+    "facts with half a character": changed(facts={"node": "\ud800"}),
     "facts that overwrite": changed(facts={"trial_id": "../../x", "status": "complete"}),
     "predictions of another shape": changed(log_p=np.zeros((3, 7), np.float16)),
     "predictions that are text": changed(log_p=np.array(["x"])),
     "another configuration": changed(config={"model": "x", "__class__": "y"}),
     "no configuration": changed(config=[1]),
+    "an error with half a character": changed(error="\ud800"),
     "an error that is none": changed(error={"x": 1}),
     "another end": changed(status="../x"),
 }
@@ -330,9 +376,22 @@ def test_a_history_that_says_what_it_should_not(folder, how, where):
     with file.open("wb") as opened:
         history.write(opened)
     before = content_of(folder)
+    outcome(read_status, folder)
     if outcome(resume, folder) is not None:
         assert content_of(folder) == before
         return
+    assert_sound(folder, CONFIG, {})
+
+
+def test_a_compressed_history_is_not_unpacked(folder):
+    """A small file might hold more than the memory."""
+    file = folder / "histories" / "trial_00000.npz"
+    with np.load(file) as arrays:
+        parts = dict(arrays)
+    np.savez_compressed(file, **{**parts, "losses": np.zeros((3, 10**6), np.float32)})
+    with pytest.raises(ValueError, match="compressed"):
+        History.read(file.read_bytes())
+    assert outcome(resume, folder) is None
     assert_sound(folder, CONFIG, {})
 
 

@@ -109,6 +109,22 @@ def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
     assert "\n" not in told
 
 
+@pytest.mark.parametrize("number", [errno.ETIMEDOUT, errno.ENOMEM, errno.EUCLEAN])
+@pytest.mark.usefixtures("without_ray")
+def test_a_table_that_cannot_be_read_is_not_taken_for_lost(folder, monkeypatch, number):
+    Session(folder, CONFIG, resume=False).run()
+
+    def refuse(path):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("study.results.open_plain", refuse)
+    with pytest.raises(StorageError, match=r"trials\.parquet: cannot be read"):
+        Session(folder, CONFIG, resume=True)
+    (folder / "study.json").touch()
+    told = str(_fixable(OSError(number, os.strerror(number)), folder))
+    assert told.startswith(f"{folder}: {os.strerror(number)}; ")
+
+
 def test_an_error_of_the_program_is_not_the_file_systems(folder):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()

@@ -12,9 +12,12 @@ import pytest
 
 from study.errors import UserError
 from study.history import HISTORY_FILE, History
+from study.record import load_config
 from study.recovery import recover
 from study.results import load_predictions, load_study
 from study.searcher import open_optuna_study
+from study.space import default_space, distribution, space_to_json
+from study.status import read_status
 from study.storage import Storage
 from tests.simulated import (
     Session,
@@ -104,6 +107,18 @@ def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
             old[columns].reset_index(drop=True), new[columns].reset_index(drop=True)
         )
     pd.testing.assert_frame_equal(load_predictions(folder), predictions)
+
+
+@pytest.mark.parametrize("column", ["trial_id", "status", "model", "optimizer", "lr", "gamma"])
+def test_a_table_with_an_empty_value_is_written_again(folder, column):
+    """What it says is not held against the journal."""
+    before = run_study(folder, CONFIG)
+    empty = before.trials.copy()
+    empty.loc[1, column] = pd.NA if empty[column].dtype == "string" else np.nan
+    empty.to_parquet(folder / "trials.parquet", index=False)
+    assert read_status(folder).counts.total() == 6
+    after = run_study(folder, CONFIG, resume=True)
+    pd.testing.assert_frame_equal(after.trials, before.trials)
 
 
 def test_an_edited_range_is_named(folder):
@@ -267,3 +282,44 @@ def test_values_are_kept_exactly(folder):
         assert again.batch_sizes == history.batch_sizes
         np.testing.assert_array_equal(again.step_losses, history.step_losses)
         np.testing.assert_array_equal(again.log_p, history.log_p)
+
+
+def test_a_journal_of_another_name_is_refused(folder):
+    run_study(folder, CONFIG)
+    lines = [json.loads(line) for line in (folder / "optuna.log").read_text().splitlines()]
+    lines[0]["study_name"] = "l"
+    (folder / "optuna.log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"\(name was 'l' and is 'n'\)"):
+        recover(Storage(folder), CONFIG)
+
+
+def with_sorted_keys(folder):
+    content = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(content, sort_keys=True))
+    return load_config(folder)
+
+
+def test_the_order_of_a_files_keys_does_not_matter(folder):
+    """What is drawn after the optimizer depends on it."""
+    space = {
+        **default_space("adadelta", "sgd"),
+        "optimizer": distribution("optimizer", ["adadelta", "sgd"]),
+        "momentum": distribution("momentum", [0.5, 0.95]),
+    }
+    config = replace(CONFIG, space=space_to_json(space))
+    before = run_study(folder, config)
+    larger = replace(with_sorted_keys(folder), num_samples=12)
+    assert list(larger.space) == list(space)
+    after = run_study(folder, larger, resume=True)
+    assert_nothing_lost(before, after, {})
+    sgd = after.trials["optimizer"] == "sgd"
+    assert set(sgd) == {True, False}
+    assert (after.trials["momentum"].notna() == sgd).all()
+
+
+def test_arms_in_another_order_are_refused(folder):
+    config = comparison_config(2)
+    run_study(folder, config)
+    turned = replace(config, arms=dict(reversed(config.arms.items())))
+    with pytest.raises(UserError, match=r"order of arms was \['64', '512'\] and is"):
+        recover(Storage(folder), turned)

@@ -118,6 +118,28 @@ def test_states_values_and_ray_ids(begin):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"Traceback\nError: \xff no text\n", "Error: \N{REPLACEMENT CHARACTER} no text"),
+     (b"", "ended without a result"), (None, "ended without a result")],
+)  # fmt: skip
+def test_the_last_line_of_a_failed_trials_log_is_its_error(
+    begin, tmp_path, monkeypatch, content, reason
+):
+    """It is the error, whatever its bytes are, or whether a folder is in its place."""
+    search, study = begin()
+    trial = search.next_trial()
+    log = tmp_path / "error.txt"
+    monkeypatch.setattr("study.ray_private.StudyTrial.error_file", str(log))
+    trial.relative_logdir = trial.trial_id
+    if content is None:
+        log.mkdir()
+    else:
+        log.write_bytes(content)
+    search.on_trial_complete(trial.trial_id, error=True)
+    assert study.trials[0].user_attrs["error"] == reason
+
+
 def test_no_more_than_max_concurrent_and_num_samples(begin):
     search, study = begin(max_concurrent=2, num_samples=3)
     first, second = search.next_trial(), search.next_trial()
