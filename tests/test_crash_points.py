@@ -45,13 +45,21 @@ def live(root, config, acknowledged, *, die_at=None, resume=False):
     return recorder
 
 
-def check(folder, config, acknowledged):
-    """The study in `folder` goes on from where it died, as if nothing had happened."""
+def check(folder, config, acknowledged, before):
+    """The study in `folder` goes on from where it died, as if nothing had happened.
+
+    Args:
+        folder: The study's.
+        config: As it is to end.
+        acknowledged: What was told as ended.
+        before: Its tables before the session that died; None if it was the first.
+    """
     if not (folder / "study.json").exists():  # it never began
         assert not acknowledged
         return
     tables = [folder / f"{name}.parquet" for name in ("trials", "epochs", "steps")]
-    before = load_study(folder) if all(table.exists() for table in tables) else None
+    if before is None and all(table.exists() for table in tables):
+        before = load_study(folder)
     session = Session(folder, config, resume=True)
     while session.search._earlier:
         session.running.clear()
@@ -67,6 +75,7 @@ def check(folder, config, acknowledged):
 def try_deaths(here, config, points, *, resume_from=None):
     """Die at each of `points`; returns how many deaths were survived."""
     survived = 0
+    before = None if resume_from is None else load_study(resume_from / "results" / "n")
     for die_at in points:
         root = here / "disk"
         if resume_from is None:
@@ -79,12 +88,12 @@ def try_deaths(here, config, points, *, resume_from=None):
             assert recorder.dead, f"operation {die_at} did not come"
             recorder.leave(here / "cut")
             if recorder.unsynced is not None and recorder.unsynced.is_file():
-                tear(recorder, here, root, config, acknowledged)
+                tear(recorder, here, root, config, acknowledged, before)
         finally:
             recorder.__exit__()
         try:
             for folder in (root, here / "cut"):
-                check(folder / "results" / "n", config, acknowledged)
+                check(folder / "results" / "n", config, acknowledged, before)
                 survived += 1
         except (Exception, AssertionError) as error:
             raise AssertionError(f"died at operation {die_at}, left {folder.name}") from error
@@ -93,7 +102,7 @@ def try_deaths(here, config, points, *, resume_from=None):
     return survived
 
 
-def tear(recorder, here, root, config, acknowledged):
+def tear(recorder, here, root, config, acknowledged, before):
     """A kill in the middle of a write leaves a part of it."""
     shutil.copytree(root, here / "torn", symlinks=True)
     torn = here / "torn" / recorder.unsynced.relative_to(root.resolve())
@@ -101,7 +110,7 @@ def tear(recorder, here, root, config, acknowledged):
     with torn.open("r+b") as file:
         file.truncate(recorder.synced_bytes + unsynced_bytes // 2)
     Recorder.active = None
-    check(here / "torn" / "results" / "n", config, acknowledged)
+    check(here / "torn" / "results" / "n", config, acknowledged, before)
 
 
 def count_operations(here, config, **kwargs):
