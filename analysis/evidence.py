@@ -20,6 +20,7 @@ from study.hyperparameters import HYPERPARAMETERS
 from study.questions import BATCH_SIZE, QUESTIONS, Question
 from study.results import StudyResults, differs, load_predictions, load_study
 from study.study_file import config_of
+from study.text import escape
 
 
 class Compared(ComparedTables):
@@ -167,7 +168,8 @@ def _check_arms(results: StudyResults) -> None:
         planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):
             if differs(trial[name], expected := getattr(planned, name)):
+                found = escape(str(trial[name]), keep="")
                 raise UserError(
-                    f"{file}: {trial['trial_id']!a} has {name} {trial[name]}, not {expected} as "
+                    f"{file}: {trial['trial_id']!a} has {name} {found}, not {expected} as "
                     "its arm in study.json; one of the two is of another study"
                 )

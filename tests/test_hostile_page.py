@@ -62,7 +62,8 @@ def make_hostile(results):
         frame = pd.read_parquet(results / f"{name}.parquet")
         frame["trial_id"] = frame["trial_id"] + SCRIPT
         for column in ("error", "node", "device", "dataset", "optimizer", "precision"):
-            if column in frame:
+            # A comparison's optimizer is held against its arms.
+            if column in frame and not (column == "optimizer" and "arms" in study["config"]):
                 frame[column] = pd.array([f"{SCRIPT}\n|`*_[x](y)"] * len(frame), "string")
         frame.to_parquet(results / f"{name}.parquet", index=False)
 
@@ -284,3 +285,14 @@ def test_the_report_needs_neither_torch_nor_ray_nor_optuna():
 )
 def test_markdown_shows_text_as_it_is(text, expected):
     assert markdown(text) == expected
+
+
+def test_a_setting_that_is_not_the_arms_is_told_in_one_line(tmp_path, capsys):
+    arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
+    folder = write_comparison(tmp_path / "c", arms, replicates=2).results.path
+    trials = pd.read_parquet(folder / "trials.parquet")
+    trials["optimizer"] = pd.array([f"{SCRIPT}\n\x1b[31m"] * len(trials), "string")
+    trials.to_parquet(folder / "trials.parquet", index=False)
+    line = refused(capsys, folder, "--output", tmp_path / "out")
+    assert "has optimizer" in line
+    assert "\x1b" not in line
