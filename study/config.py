@@ -152,11 +152,12 @@ class TrialConfig:
         require_choice("precision", self.precision, PRECISIONS)
         require_positive("epochs", self.epochs, integer=True)
         for name, each in HYPERPARAMETERS.items():
-            if getattr(self, name) is None:  # then it is the optimizer's default, or nobody's
+            value = getattr(self, name)
+            if value is None and each.may_be_empty:
                 object.__setattr__(self, name, each.default_for(self.optimizer))
-            if getattr(self, name) is not None or each.default is not None:
-                require_applies(each, [self.optimizer])
-                each.check(getattr(self, name))
+                continue
+            require_applies(each, [self.optimizer])
+            each.check(value)
         for name in ("dropout", "batch_norm"):
             if not isinstance(getattr(self, name), (bool, NoneType)):
                 raise UserError(f"{name}: {getattr(self, name)!r} is neither true nor false")

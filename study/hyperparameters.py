@@ -66,10 +66,15 @@ class Hyperparameter:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def may_be_empty(self) -> bool:
+        """Whether a trial may have none, or the network's own."""
+        return self.default is None
+
+    @property
     def column(self) -> str:
         """The type of its column in ``trials.parquet``; one that may be unknown holds NA."""
         if self.type is float:
-            return "Float64" if self.default is None else "float64"
+            return "Float64" if self.may_be_empty else "float64"
         return {int: "int64", str: "string"}[self.type]
 
     def applies(self, optimizer: str) -> bool:

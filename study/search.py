@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import time
+import warnings
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -111,6 +112,8 @@ def run_study(
         with console.status(f"Checking the {config.dataset} files in {options.data_dir} …"):
             data.fetch(config.dataset, options.data_dir)
         stack.enter_context(ray_private.quiet())
+        experimental = optuna.exceptions.ExperimentalWarning
+        stack.enter_context(warnings.catch_warnings(action="ignore", category=experimental))
         with console.status("Starting Ray …" if options.address is None else "Joining Ray …"):
             cluster.connect(options.address)
         if options.address is None:

@@ -255,6 +255,14 @@ def test_a_local_study_listens_on_loopback_only(here):
     assert {ip.rpartition(":")[2] for _, ip in listening} == {"127.0.0.1"}
 
 
+def test_no_librarys_warning_stands_beside_the_view(here):
+    """Optuna calls this sampler experimental."""
+    out = run(
+        here, "--sampler", "qmc", "--num-samples", "1", "--name", "q", *SMALL, "--epochs", "1"
+    )
+    assert "Warning" not in out
+
+
 def test_two_drivers_on_one_folder(here):
     process = start(here, "--num-samples", "99", "--name", "l", *SMALL)
     wait_until((here / "results" / "l" / "study.json").exists, process)
