@@ -23,19 +23,18 @@ from ray import tune
 from ray.train._internal import storage as ray_storage
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import ASHAScheduler
-from rich.console import Console
 
 from benchmarks.synthetic import SyntheticTrainable
-from study import cluster, search
+from study import cluster, session
 from study.config import SearchConfig
 from study.data import ImageData
 from study.ray_private import limit_pending, quiet
 from study.record import TableWriter
 from study.recovery import Recovered
 from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
-from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import HISTORIES, RAY_FOLDER, Storage
+from study.terminal import Terminal
 
 # What the driver does, by the calls in which it does it.
 PARTS: dict[str, list[tuple[Any, str]]] = {
@@ -46,8 +45,8 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
     "keep": [(Storage, "keep"), (Storage, "keep_last"), (StudySearch, "_last_history")],
     "tables": [(TableWriter, "write")],
     "view": [(rich.live.Live, "refresh")],
-    "callback": [(search.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]
-    + [(search.ProgressCallback, "_end")],
+    "callback": [(session.ProgressCallback, f"on_trial_{e}") for e in ("start", "result")]
+    + [(session.ProgressCallback, "_end")],
     "asha": [
         (ASHAScheduler, "on_trial_result"),
         (ASHAScheduler, "on_trial_complete"),
@@ -194,12 +193,12 @@ def measure(options: Options) -> Measured:
     before = _peak_mb()
     cpu, wall = time.process_time(), time.perf_counter()
     with Path(os.devnull).open("w") as screen:
-        console = Console(file=screen, force_terminal=True, width=120, height=40)
-        stop = StopRequest()
-        searcher = StudySearch(study, config, options.slots, storage, recovered, stop)
+        run = session.Session(storage, config, session.RunOptions(data_dir=folder))
+        run.console = Terminal(file=screen, force_terminal=True, width=120, height=40)
+        searcher = StudySearch(study, config, options.slots, storage, recovered, run.stop)
         with quiet():
             limit_pending(options.slots)
-            search._search(storage, config, study, searcher, trainable, tables, console, stop)
+            run.run_trials(study, searcher, trainable, tables)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     sizes, files = _sizes(folder)
     return Measured(

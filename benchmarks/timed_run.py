@@ -6,11 +6,11 @@ import json
 import sys
 from typing import Any
 
-from study import run, search
+from study import run, session
 from study.storage import RAY_FOLDER
 
 
-class TimedCallback(search.ProgressCallback):
+class TimedCallback(session.ProgressCallback):
     """Adds a line to the trial's ``result.json`` at each epoch."""
 
     def on_trial_result(
@@ -25,5 +25,5 @@ class TimedCallback(search.ProgressCallback):
 
 
 if __name__ == "__main__":
-    search.ProgressCallback = TimedCallback
+    session.ProgressCallback = TimedCallback
     sys.exit(run.main())

@@ -6,25 +6,25 @@ import argparse
 import math
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from study.config import LONGEST_NAME, StudyConfig, require_name
 from study.data import default_data_dir
 from study.errors import UserError, require_positive
-from study.files import is_uri, require_uri
+from study.files import is_uri
 from study.progress import format_duration
-from study.study_file import load_study_json, resume_command
+from study.study_file import resume_command
 from study.terminal import Terminal, accept_all_text
-from study.text import escape, shown
+from study.text import command_line, escape, shown
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # all of these take seconds to import
+    import pandas as pd
+
+    from study.session import Outcome, Session
     from study.storage import Storage
 
 
@@ -162,95 +162,59 @@ def guarded(run: Callable[[], int]) -> int:
         return 130
 
 
-def launch(
-    args: argparse.Namespace,
-    argv: Sequence[str],
-    make_config: Callable[[Any], StudyConfig],
-    show: Callable[[str, Path, Any, Any, Console], None],
-    module: str,
-) -> int:
-    """Run, or continue, what the command line asks for; the exit status.
-
-    Args:
-        args: The parsed command line.
-        argv: The same, unparsed.
-        make_config: From the configuration that is resumed, or None, to that which runs.
-        show: Prints results and next commands, of (command that resumes, folder, configuration,
-            outcome, console).
-        module: The command's.
-    """
+def check_running_options(args: argparse.Namespace) -> None:
+    """Raise `UserError` for an impossible one; before anything is imported that takes seconds."""
     if args.max_concurrent is not None:
         require_positive("--max-concurrent", args.max_concurrent, integer=True)
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
     if args.retry_failed and args.resume is None:
         raise UserError("--retry-failed: needs --resume DIR: a new study has no failed trials")
-    # Imported when the options are known to be good: it takes seconds.
-    from study import record, search
-    from study.signals import StopRequest
 
-    stop = StopRequest(args.time_budget)
-    console = Terminal(on_closed=lambda: stop.ask("its output was closed"))
-    if args.address and args.address.startswith("ray://"):
-        from study.remote import run_on_head
 
-        name = None if args.resume else make_config(None).name
-        return run_on_head(args.address, module, _arguments_on_head(argv, args.results_dir, name))
-    resume = args.resume is not None
-    if resume:
-        storage = _storage_to_resume(args)
-        earlier = record.load_config(storage.folder)
-        if earlier.module != module:
-            raise UserError(
-                f"--resume: {args.resume} holds a {earlier.kind}; continue it with: "
-                + resume_command(earlier, args.resume)
-            )
-        config = make_config(earlier)
-    else:
-        config = make_config(None)
-        storage = _new_storage(args, config.name)
-    folder = storage.folder
-    options = search.RunOptions(
+def runs_on_head(args: argparse.Namespace) -> bool:
+    """Whether the cluster is reached by Ray Client, through which no search is run from here."""
+    return bool(args.address) and args.address.startswith("ray://")
+
+
+def run_session(
+    args: argparse.Namespace, storage: Storage, config: StudyConfig
+) -> tuple[Session, Outcome]:
+    """Run a new study, or continue an earlier one, as the command line says; returns the end."""
+    from study.session import RunOptions, Session
+
+    options = RunOptions(
         data_dir=args.data_dir,
         address=args.address,
         gpus_per_trial=args.gpus_per_trial,
         max_concurrent=args.max_concurrent,
         retry_failed=args.retry_failed,
+        time_budget_s=args.time_budget,
     )
-    outcome = search.run_study(storage, config, options, console, stop, resume=resume)
-    again = resume_command(config, folder, args.address)
-    show(again, folder, config, outcome, console)
-    if outcome.counts["failed"]:
-        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
-        console.print(f"  {again} --retry-failed", soft_wrap=True)
-    if outcome.all_failed:
-        console.print("All trials failed or diverged: exit status 1.")
-        return 1
-    return 0
+    session = Session(storage, config, options)
+    return session, session.run(resume=args.resume is not None)
 
 
-def show_counts(outcome: Any, trials: Any, console: Console) -> None:
+def show_counts(session: Session, outcome: Outcome, trials: pd.DataFrame) -> None:
     """Print how many trials ended, and how."""
     counts = trials["status"].value_counts()
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
-    console.print(
+    session.console.print(
         f"\n{outcome.ended} of {outcome.planned} trials ended ({summary}) in "
         f"{format_duration(outcome.seconds)}"
     )
 
 
-def show_next(
-    folder: Path, resume: str, outcome: Any, commands: Sequence[str], console: Console
-) -> None:
+def show_next(session: Session, outcome: Outcome, larger: str) -> None:
     """Print where the tables are and what to do next.
 
     Args:
-        folder: The study's.
-        resume: The command that continues it.
-        outcome: How the session ended.
-        commands: What to do once it has ended.
-        console: Where to print.
+        session: That has ended.
+        outcome: How it ended.
+        larger: The options that extend the study.
     """
+    folder, console = session.storage.folder, session.console
+    resume = resume_command(session.config, folder, session.options.address)
     files = ", ".join(sorted(path.name for path in folder.glob("*.parquet")))
     console.print(f"Tables in {folder}: {files}", soft_wrap=True)
     if outcome.stopped:
@@ -258,65 +222,11 @@ def show_next(
         commands = [resume]
     else:
         console.print("Next:")
+        commands = [command_line("analysis.report", folder), f"{resume} {larger}"]
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
-
-
-def _new_storage(args: argparse.Namespace, name: str) -> Storage:
-    """Where a new study goes; writes nothing."""
-    from study import record
-    from study.storage import Storage
-
-    uri = args.storage_path
-    if uri is not None:
-        require_uri("--storage-path", uri)
-    folder = args.results_dir / name
-    record.check_new_folder(folder)
-    storage = Storage(folder, uri and f"{uri.rstrip('/')}/{name}")
-    if storage.uri and storage.has_study():
-        raise UserError(
-            f"{storage.uri}: already holds a study; continue it with --resume "
-            f"{shlex.quote(storage.uri)}, or choose another --name"
-        )
-    return storage
-
-
-def _storage_to_resume(args: argparse.Namespace) -> Storage:
-    """The files of the study to be continued, brought here where they are kept elsewhere."""
-    from study import record
-    from study.storage import Storage
-
-    if is_uri(args.resume):
-        require_uri("--resume", args.resume)
-        uri = args.resume.rstrip("/")
-        name = uri.rpartition("/")[2]
-        require_name("--resume", name)
-        storage = Storage(args.results_dir / name, uri)
-    else:
-        folder = Path(args.resume)
-        storage = Storage(folder, load_study_json(folder)["storage"])
-    if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
-        raise UserError(
-            f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
-        )
-    if is_uri(args.resume):
-        storage.require_study()
-    if storage.uri and storage.has_study():
-        with record.locked(storage.folder, resume=True):
-            storage.pull()
-    return storage
-
-
-def _arguments_on_head(argv: Sequence[str], results_dir: Path, name: str | None) -> list[str]:
-    """The command line for the head: without the address, and with absolute folders."""
-    where = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for option in ("--address", "--resume", "--results-dir", "--name"):
-        where.add_argument(option)
-    given, rest = where.parse_known_args(argv)
-    if given.resume:
-        folder = given.resume if is_uri(given.resume) else str(Path(given.resume).absolute())
-        rest += ["--resume", folder]
-    else:
-        assert name is not None
-        rest += ["--name", name]
-    return [*rest, "--results-dir", str(results_dir.absolute())]
+    if outcome.counts["failed"]:
+        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
+        console.print(f"  {resume} --retry-failed", soft_wrap=True)
+    if outcome.all_failed:
+        console.print(f"All trials failed or diverged: exit status {outcome.exit_status}.")

@@ -6,28 +6,31 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from study.cli import (
     Parser,
     add_running_options,
+    check_running_options,
     check_unchanged,
     folder_name,
     guarded,
-    launch,
+    run_session,
+    runs_on_head,
     show_counts,
     show_next,
 )
 from study.comparison import ComparisonConfig
 from study.datasets import DATASET_WORDS
 from study.errors import UserError
+from study.opening import opened
 from study.questions import QUESTIONS, find_comparison
-from study.text import command_line
+
+if TYPE_CHECKING:
+    from study.session import Outcome, Session
 
 EPILOG = """examples:
   python -m study.compare batch-size --replicates 10
@@ -96,27 +99,6 @@ def make_parser() -> Parser:
     return parser
 
 
-def make_config(args: argparse.Namespace, earlier: ComparisonConfig | None) -> ComparisonConfig:
-    """The configuration of a new comparison, or of one that is continued.
-
-    Raises:
-        UserError: There is no such comparison, or an option contradicts the earlier one.
-    """
-    if earlier is None:
-        return new_config(args)
-    check_unchanged(args, earlier, FIXED_OPTIONS)
-    if args.comparison is not None or args.arms is not None:
-        raise UserError(f"--resume: the arms of {args.resume} are fixed; leave NAME and --arms out")
-    if args.replicates is None:
-        return earlier
-    if args.replicates < earlier.replicates:
-        raise UserError(
-            f"--replicates: the comparison in {args.resume} has {earlier.replicates}; give at "
-            "least that many"
-        )
-    return replace(earlier, replicates=args.replicates)
-
-
 def new_config(args: argparse.Namespace) -> ComparisonConfig:
     """The configuration of a new comparison."""
     if args.comparison is None:
@@ -134,23 +116,53 @@ def new_config(args: argparse.Namespace) -> ComparisonConfig:
     )
 
 
+def resumed_config(args: argparse.Namespace, config: ComparisonConfig) -> ComparisonConfig:
+    """The configuration of a comparison to be continued; only `replicates` may change, upwards.
+
+    Raises:
+        UserError: An option contradicts the comparison.
+    """
+    check_unchanged(args, config, FIXED_OPTIONS)
+    if args.comparison is not None or args.arms is not None:
+        raise UserError(f"--resume: the arms of {args.resume} are fixed; leave NAME and --arms out")
+    if args.replicates is None:
+        return config
+    if args.replicates < config.replicates:
+        raise UserError(
+            f"--replicates: the comparison in {args.resume} has {config.replicates}; give at "
+            "least that many"
+        )
+    return replace(config, replicates=args.replicates)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    return guarded(
-        lambda: launch(args, argv, partial(make_config, args), show_outcome, "study.compare")
-    )
+    return guarded(lambda: _run(args, argv))
 
 
-def show_outcome(
-    resume: str, folder: Path, config: ComparisonConfig, outcome: Any, console: Console
-) -> None:
+def _run(args: argparse.Namespace, argv: list[str]) -> int:
+    check_running_options(args)
+    new = new_config(args) if args.resume is None else None
+    if runs_on_head(args):
+        from study.remote import run_on_head
+
+        return run_on_head(args, argv, ComparisonConfig, new)
+    with opened(args, ComparisonConfig, new) as (storage, config):
+        if new is None:
+            config = resumed_config(args, config)
+        session, outcome = run_session(args, storage, config)
+        show_outcome(session, outcome, config)
+    return outcome.exit_status
+
+
+def show_outcome(session: Session, outcome: Outcome, config: ComparisonConfig) -> None:
     """Print each arm's results, the files written and the next commands."""
     from study.results import load_study
 
-    trials = load_study(folder).trials
-    show_counts(outcome, trials, console)
+    trials = load_study(session.storage.folder).trials
+    show_counts(session, outcome, trials)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds a trial"):
         table.add_column(column, no_wrap=True)
@@ -167,13 +179,9 @@ def show_outcome(
             f"{rows['seconds'].mean():.1f}" if len(rows) else "",
         )
     images = "test" if config.protocol == "paper" else "validation"
-    console.print(f"On the {images} images, after the last epoch:")
-    console.print(table)
-    then = (
-        command_line("analysis.report", folder),
-        f"{resume} --replicates {2 * config.replicates}",
-    )
-    show_next(folder, resume, outcome, then, console)
+    session.console.print(f"On the {images} images, after the last epoch:")
+    session.console.print(table)
+    show_next(session, outcome, f"--replicates {2 * config.replicates}")
 
 
 if __name__ == "__main__":

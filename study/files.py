@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -24,23 +23,6 @@ FILE_NAME = re.compile(
     rf"{re.escape(UNFINISHED)}.*|optuna\.log\.lock.*"
 )
 FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
-# A file system that refuses, for its own reasons, what is right to ask of it.
-REFUSALS = (
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE,
-    errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
-)  # fmt: skip
-# What may also come from elsewhere, and is taken for its refusal only where it is asked itself.
-OTHERS = (
-    errno.EFBIG, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EUCLEAN, errno.ENOMEM, errno.ENOLCK,
-    errno.EHOSTDOWN, errno.EBUSY,
-)  # fmt: skip
-
-
-def is_refusal(error: object) -> bool:
-    """Whether an error, or the text of one, says that a file system refuses."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in (*REFUSALS, *OTHERS)
-    return any(os.strerror(number) in str(error) for number in REFUSALS)
 
 
 @contextmanager

@@ -6,19 +6,23 @@ the trials: so the driver itself runs on the head and only its output travels.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from study import cluster
+from study.config import StudyConfig
 from study.errors import UserError
+from study.files import is_uri
 from study.ray_private import HEAD
 from study.signals import on_first_signal
 from study.terminal import Terminal
@@ -66,20 +70,27 @@ class HeadProcess:
         self._process.terminate()
 
 
-def run_on_head(address: str, module: str, arguments: Sequence[str]) -> int:
-    """Run ``python -m MODULE`` with `arguments` on the head; returns its exit status.
+def run_on_head(
+    args: argparse.Namespace, argv: Sequence[str], kind: type[StudyConfig], new: StudyConfig | None
+) -> int:
+    """Run a study's command on the head that ``--address ray://HOST:PORT`` names.
 
     Args:
-        address: ``ray://HOST:PORT``.
-        module: ``study.run`` or ``study.compare``.
-        arguments: The command line without ``--address``.
+        args: The parsed command line.
+        argv: The same, unparsed.
+        kind: The kind of study that the command runs.
+        new: The configuration of a new study, which gets its name here; None to continue one.
+
+    Returns:
+        Its exit status.
 
     Raises:
         UserError: The cluster cannot be joined, or lacks this package.
     """
+    address = args.address
     cluster.connect(address)
     on_head: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001})(HeadProcess)
-    process = on_head.remote(module, list(arguments), address)
+    process = on_head.remote(kind.module, _arguments(args, argv, new), address)
     # A KeyboardInterrupt can get lost in Ray Client's callbacks.
     stop_asked = threading.Event()
     console = Terminal(on_closed=stop_asked.set)
@@ -100,3 +111,17 @@ def run_on_head(address: str, module: str, arguments: Sequence[str]) -> int:
             f"--address: the study ended on the cluster at {address!r} ({reason}); is mnist-study "
             "installed there? Continue with --resume and the same --address"
         ) from None
+
+
+def _arguments(args: argparse.Namespace, argv: Sequence[str], new: StudyConfig | None) -> list[str]:
+    """The command line for the head: without the address, and with absolute folders."""
+    here = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--address", "--resume", "--results-dir", "--name"):
+        here.add_argument(option)
+    given, rest = here.parse_known_args(argv)
+    if new is not None:
+        rest += ["--name", new.name]
+    else:
+        is_elsewhere = is_uri(given.resume)
+        rest += ["--resume", given.resume if is_elsewhere else str(Path(given.resume).absolute())]
+    return [*rest, "--results-dir", str(args.results_dir.absolute())]

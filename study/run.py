@@ -6,21 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from study.cli import (
     Parser,
     add_running_options,
+    check_running_options,
     check_unchanged,
     folder_name,
     guarded,
-    launch,
     number,
+    run_session,
+    runs_on_head,
     show_counts,
     show_next,
 )
@@ -28,9 +27,12 @@ from study.config import SearchConfig
 from study.datasets import DATASET_WORDS
 from study.errors import UserError, require_positive
 from study.hyperparameters import HYPERPARAMETERS, Hyperparameter
+from study.opening import opened
 from study.progress import format_value
 from study.space import Space, default_space, describe, distribution, space_from_json, space_to_json
-from study.text import command_line
+
+if TYPE_CHECKING:
+    from study.session import Outcome, Session
 
 EPILOG = """examples:
   python -m study.run --num-samples 40
@@ -110,11 +112,6 @@ def parse_space(args: argparse.Namespace) -> Space:
     }
 
 
-def make_config(args: argparse.Namespace, earlier: SearchConfig | None) -> SearchConfig:
-    """The configuration of a new search, or of one that is continued."""
-    return new_config(args) if earlier is None else resumed_config(args, earlier)
-
-
 def new_config(args: argparse.Namespace) -> SearchConfig:
     """The configuration of a new study."""
     given = {name: getattr(args, name) for name in (*STUDY_OPTIONS, "num_samples")}
@@ -162,21 +159,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
+    check_running_options(args)
     if args.num_samples is not None:
         require_positive("--num-samples", args.num_samples, integer=True)
-    return launch(args, argv, partial(make_config, args), show_outcome, "study.run")
+    new = new_config(args) if args.resume is None else None
+    if runs_on_head(args):
+        from study.remote import run_on_head
+
+        return run_on_head(args, argv, SearchConfig, new)
+    with opened(args, SearchConfig, new) as (storage, config):
+        if new is None:
+            config = resumed_config(args, config)
+        session, outcome = run_session(args, storage, config)
+        show_outcome(session, outcome, config)
+    return outcome.exit_status
 
 
-def show_outcome(
-    resume: str, folder: Path, config: SearchConfig, outcome: Any, console: Console
-) -> None:
+def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
     """Print the best trials, the files written and the next commands."""
     import pandas as pd
 
     from study.results import load_study, rank_trials
 
-    trials = load_study(folder).trials
-    show_counts(outcome, trials, console)
+    trials = load_study(session.storage.folder).trials
+    show_counts(session, outcome, trials)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
     searched = [each for name, each in HYPERPARAMETERS.items() if name in config.space]
@@ -192,13 +198,9 @@ def show_outcome(
             *("" if pd.isna(row[each.name]) else format_value(row[each.name]) for each in searched),
             str(row["epochs_run"]),
         )
-    console.print("Best trials, by validation accuracy after the last epoch:")
-    console.print(table)
-    then = (
-        command_line("analysis.report", folder),
-        f"{resume} --num-samples {2 * config.num_samples}",
-    )
-    show_next(folder, resume, outcome, then, console)
+    session.console.print("Best trials, by validation accuracy after the last epoch:")
+    session.console.print(table)
+    show_next(session, outcome, f"--num-samples {2 * config.num_samples}")
 
 
 if __name__ == "__main__":

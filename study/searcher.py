@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from ray.tune.search import SearchAlgorithm
 
 from study.config import METRIC, MODE, StudyConfig, TrialConfig
 from study.epoch import EpochRecord
-from study.files import is_refusal
 from study.history import NOTHING, History
 from study.journal import (
     JOURNAL_FILE,
@@ -39,6 +38,7 @@ from study.journal import (
 )
 from study.ray_private import continue_trial, error_file, make_trial
 from study.recovery import Recovered, asked
+from study.refusals import is_refusal
 from study.samplers import first_points, make_sampler, suggest
 from study.signals import StopRequest
 from study.storage import Storage
@@ -289,26 +289,6 @@ class StudySearch(SearchAlgorithm):
         if status == "complete":  # its final model
             self._storage.keep_last(trial_id)
         self._recovered.untabled.add(trial_id)
-
-
-def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:
-    """Tell a fresh scheduler what earlier sessions' trials reported.
-
-    Args:
-        scheduler: A Ray trial scheduler that looks at a trial's id alone, such as ASHA.
-        trials: The study's trials.
-        metric: The name under which the scheduler expects a value.
-    """
-    for frozen in trials:
-        stand_in: Any = _Id(trial_name(frozen.number))
-        scheduler.on_trial_add(None, stand_in)
-        for epoch, value in sorted(frozen.intermediate_values.items()):
-            scheduler.on_trial_result(None, stand_in, {"epoch": epoch, metric: value})
-
-
-class _Id:
-    def __init__(self, trial_id: str) -> None:
-        self.trial_id = trial_id
 
 
 def _error_line(trial: Trial) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from study import run, search
+from study import run, session
 from study.trainable import TrialTrainable
 
 
@@ -19,5 +19,5 @@ class Failing(TrialTrainable):
 
 
 if __name__ == "__main__":
-    search.TrialTrainable = Failing
+    session.TrialTrainable = Failing
     sys.exit(run.main())

@@ -49,10 +49,6 @@ def comparison_config(replicates=2, **more):
     return ComparisonConfig("n", "64 or 512?", arms, replicates=replicates, epochs=3, **more)
 
 
-def never_runs(config):
-    raise AssertionError
-
-
 @functools.cache
 def images() -> ImageData:
     return ImageData(np.zeros((IMAGES, 28, 28), np.uint8), np.arange(IMAGES, dtype=np.uint8))
@@ -98,48 +94,22 @@ class Running:
     epochs: int
 
 
-class Session:
-    """One session of a study's driver, from its start to its end or its kill.
+class Trials:
+    """Ray's part: starts a study's trials and trains their epochs, all in this process.
 
-    `acknowledged` holds, by trial id, what was told to the person: the status of each ended
-    trial and its measurements.
+    Args:
+        search: Hands out the trials.
+        storage: The study's files.
+        keep: Whether complete trials keep their predictions.
+        callbacks: Called as Ray calls them.
     """
 
-    def __init__(self, folder: Path, config, *, resume: bool, retry: bool = False) -> None:
-        self.storage = Storage(folder)
-        self.config = config
-        self.keep = config.keeps_predictions
-        self.acknowledged: dict[str, History] = {}
-        self._lock = record.locked(folder, resume=resume)
-        self._lock.__enter__()
-        try:
-            self._open(resume, retry)
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, resume: bool, retry: bool) -> None:
-        folder, config = self.storage.folder, self.config
-        self.recovered = recover(self.storage, config) if resume else Recovered()
-        repair(self.storage, self.recovered)
-        record.write_study_json(
-            folder, config, None, Slots(1, 0, 2, 1), storage=None, resume=resume
-        )
-        self.study = open_optuna_study(folder, config)
-        if retry:
-            retry_failed(self.study)
-        self.stop = StopRequest()
-        self.search = StudySearch(self.study, config, 2, self.storage, self.recovered, self.stop)
-        experiment = Experiment(
-            "ray", never_runs, storage_path=str(folder), checkpoint_config=tune.CheckpointConfig()
-        )
-        self.search.add_configurations([experiment])
-        self.tables = record.TableWriter(self.storage, config, self.study, images(), self.recovered)
+    def __init__(self, search: StudySearch, storage: Storage, *, keep: bool, callbacks=()) -> None:
+        self.search = search
+        self.storage = storage
+        self.keep = keep
+        self.callbacks = callbacks
         self.running: dict[str, Running] = {}
-
-    def close(self) -> None:
-        """Let go of the study's lock, as the end of a process does."""
-        self._lock.__exit__(None, None, None)
 
     @property
     def finished(self) -> bool:
@@ -155,37 +125,39 @@ class Session:
         if result is not None:
             epochs = len(self.storage.history_in(result.checkpoint.path).epochs)
         self.running[trial.trial_id] = Running(trial, config, epochs)
+        for callback in self.callbacks:
+            callback.on_trial_start(0, [], trial)
         return True
 
     def epoch(self, which: int) -> None:
         """Train one epoch of a running trial, up to the end that it is to have."""
         run = list(self.running.values())[which % len(self.running)]
         status, last = end_of(run.config)
-        trial_id = run.trial.trial_id
-        if (
-            status == "failed"
-            and run.epochs == last - 1
-            and "retry_of" not in self._attrs(trial_id)
-        ):
-            del self.running[trial_id]
-            self.search.on_trial_complete(trial_id, error=True)
-            self._acknowledge(trial_id)
+        is_retry = "retry_of" in self.search._live[run.trial.trial_id][0].user_attrs
+        if status == "failed" and run.epochs == last - 1 and not is_retry:
+            self._end(run, error=True)
             return
         run.epochs += 1
         history = history_of(run.config, run.epochs, keep=self.keep)
-        self._save_checkpoint(trial_id, run.epochs - 1, history)
+        self._save_checkpoint(run.trial.trial_id, run.epochs - 1, history)
         diverged = status == "diverged" and run.epochs == last
         result = {**history.epochs[-1], "diverged": diverged}
-        stops = run.epochs == run.config.epochs or diverged or (status, run.epochs) == ("pruned", 1)
-        if not stops:
-            self.search.on_trial_result(trial_id, result)
-            return
-        del self.running[trial_id]
-        self.search.on_trial_complete(trial_id, result)
-        self._acknowledge(trial_id)
+        for callback in self.callbacks:
+            callback.on_trial_result(0, [], run.trial, result)
+        if run.epochs == run.config.epochs or diverged or (status, run.epochs) == ("pruned", 1):
+            self._end(run, result)
+        else:
+            self.search.on_trial_result(run.trial.trial_id, result)
 
-    def _attrs(self, trial_id: str) -> dict[str, Any]:
-        return self.study.get_trials(deepcopy=False)[int(trial_id[-5:])].user_attrs
+    def ended(self, trial_id: str) -> None:
+        """Called for each trial that has ended, once the search knows it."""
+
+    def _end(self, run: Running, result: dict[str, Any] | None = None, *, error=False) -> None:
+        del self.running[run.trial.trial_id]
+        self.search.on_trial_complete(run.trial.trial_id, result, error=error)
+        self.ended(run.trial.trial_id)
+        for callback in self.callbacks:
+            callback.on_trial_complete(0, [], run.trial)
 
     def _save_checkpoint(self, trial_id: str, index: int, history: History) -> None:
         """As Ray does it: without any care for power cuts, and with the last two kept."""
@@ -199,7 +171,46 @@ class Session:
         for old in sorted(place.glob("checkpoint_*"))[:-2]:
             shutil.rmtree(old)
 
-    def _acknowledge(self, trial_id: str) -> None:
+
+class Session(Trials):
+    """One session of a study's driver, from its start to its end or its kill.
+
+    `acknowledged` holds, by trial id, what was told to the person: the status of each ended
+    trial and its measurements.
+    """
+
+    def __init__(self, folder: Path, config, *, resume: bool, retry: bool = False) -> None:
+        self.config = config
+        self.acknowledged: dict[str, History] = {}
+        self._lock = record.locked(folder, resume=resume)
+        self._lock.__enter__()
+        try:
+            self._open(Storage(folder), resume, retry)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, storage: Storage, resume: bool, retry: bool) -> None:
+        folder, config = storage.folder, self.config
+        self.recovered = recover(storage, config) if resume else Recovered()
+        repair(storage, self.recovered)
+        record.write_study_json(
+            folder, config, None, Slots(1, 0, 2, 1), storage=None, resume=resume
+        )
+        self.study = open_optuna_study(folder, config)
+        if retry:
+            retry_failed(self.study)
+        self.stop = StopRequest()
+        search = StudySearch(self.study, config, 2, storage, self.recovered, self.stop)
+        search.add_configurations([never_run(folder)])
+        self.tables = record.TableWriter(storage, config, self.study, images(), self.recovered)
+        super().__init__(search, storage, keep=config.keeps_predictions)
+
+    def close(self) -> None:
+        """Let go of the study's lock, as the end of a process does."""
+        self._lock.__exit__(None, None, None)
+
+    def ended(self, trial_id: str) -> None:
         status, _ = self.tables.status_of(trial_id)
         if status != "interrupted":
             self.acknowledged[trial_id] = self.recovered.ended[trial_id]
@@ -213,6 +224,18 @@ class Session:
                 self.epoch(0)
         self.tables.write()
         self.close()
+
+
+def never_run(folder: Path) -> Experiment:
+    """What Ray hands to the search before it asks for trials."""
+
+    def trainable(config):
+        raise AssertionError
+
+    checkpoints = tune.CheckpointConfig()
+    return Experiment(
+        "ray", trainable, storage_path=str(folder.absolute()), checkpoint_config=checkpoints
+    )
 
 
 def leave_out_ray(monkeypatch) -> None:

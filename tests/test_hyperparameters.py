@@ -17,7 +17,7 @@ from study.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
 from study.kernels.adadelta import FusedAdadelta
 from study.models import MaskDropout
 from study.results import TRIAL_COLUMNS, load_study, rank_trials, read_table
-from study.run import make_config, make_parser
+from study.run import make_parser, new_config
 from study.samplers import first_points, make_sampler, suggest
 from study.space import distribution
 from study.train import Trainer, make_optimizer
@@ -28,7 +28,7 @@ OF_OPTIMIZERS = {"momentum": (0.5, "momentum"), "weight_decay": (0.25, "weight_d
 
 
 def search(*argv):
-    return make_config(make_parser().parse_args(["--name", "n", *argv]), None)
+    return new_config(make_parser().parse_args(["--name", "n", *argv]))
 
 
 @pytest.mark.parametrize("name", HYPERPARAMETERS)

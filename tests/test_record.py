@@ -12,8 +12,8 @@ import pytest
 from study.errors import StorageError, UserError
 from study.files import is_held
 from study.record import check_new_folder, locked
+from study.refusals import way_out
 from study.results import load_study
-from study.search import _fixable
 from tests.simulated import Session, assert_nothing_lost, assert_sound, search_config
 from tests.studies import ROOT
 
@@ -102,10 +102,10 @@ def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
     cause = OSError(number, os.strerror(number), name and str(folder / name))
     error = RuntimeError("what Ray wraps it in")
     error.__cause__ = cause
-    told = str(_fixable(error, folder))
+    told = str(way_out(error, folder))
     assert told.startswith(f"{folder / name if name else folder}: {os.strerror(number)}; ")
     room = number in (errno.ENOSPC, errno.EDQUOT)
-    assert f"kept: {'make room' if room else 'mend that'}, then continue with --resume" in told
+    assert f"kept: {'make room' if room else 'fix that'}, then continue with --resume" in told
     assert "\n" not in told
 
 
@@ -121,7 +121,7 @@ def test_a_table_that_cannot_be_read_is_not_taken_for_lost(folder, monkeypatch, 
     with pytest.raises(StorageError, match=r"trials\.parquet: cannot be read"):
         Session(folder, CONFIG, resume=True)
     (folder / "study.json").touch()
-    told = str(_fixable(OSError(number, os.strerror(number)), folder))
+    told = str(way_out(OSError(number, os.strerror(number)), folder))
     assert told.startswith(f"{folder}: {os.strerror(number)}; ")
 
 
@@ -129,7 +129,7 @@ def test_an_error_of_the_program_is_not_the_file_systems(folder):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()
     for error in (ValueError("x"), BrokenPipeError(errno.EPIPE, "x"), ConnectionResetError()):
-        assert _fixable(error, folder) is None
+        assert way_out(error, folder) is None
 
 
 @pytest.mark.usefixtures("without_ray")

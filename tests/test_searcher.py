@@ -21,10 +21,10 @@ from study.errors import UserError
 from study.history import History
 from study.journal import JOURNAL_FILE, trial_status
 from study.recovery import recover
+from study.scheduler import replay
 from study.searcher import (
     StudySearch,
     open_optuna_study,
-    replay,
 )
 from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json

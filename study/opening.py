@@ -1,0 +1,104 @@
+"""The study that a command line means: the place of a new one, or an earlier one, locked.
+
+Imports what takes seconds only when it is called, when the options are known to be good.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from study.config import StudyConfig, require_name
+from study.errors import UserError
+from study.files import is_uri, require_uri
+from study.study_file import config_of, load_study_json, resume_command
+
+if TYPE_CHECKING:
+    from study.storage import Storage
+
+Kind = TypeVar("Kind", bound=StudyConfig)
+
+
+@contextmanager
+def opened(
+    args: argparse.Namespace, kind: type[Kind], new: Kind | None
+) -> Iterator[tuple[Storage, Kind]]:
+    """The files of the study that a command line means, and its configuration so far.
+
+    An earlier study, brought here if it is kept elsewhere, is locked from here to the end. A new
+    one is locked, and made, once everything that it needs is known to be there.
+
+    Args:
+        args: The parsed command line.
+        kind: The kind of study that the command runs.
+        new: The configuration of a new study; None for the one named by ``--resume``.
+
+    Raises:
+        UserError: There is no such study, it is of another kind, or the place is taken.
+    """
+    from study.record import locked
+
+    if new is not None:
+        yield _place_of_new(args, new.name), new
+        return
+    storage = _place_to_resume(args, kind)
+    with locked(storage.folder, resume=True):
+        if storage.uri and storage.has_study():
+            storage.pull()
+        yield storage, _earlier(args, storage.folder, kind)
+
+
+def _place_of_new(args: argparse.Namespace, name: str) -> Storage:
+    """Where a new study goes; writes nothing."""
+    from study.record import check_new_folder
+    from study.storage import Storage
+
+    uri = args.storage_path
+    if uri is not None:
+        require_uri("--storage-path", uri)
+    folder = args.results_dir / name
+    check_new_folder(folder)
+    storage = Storage(folder, uri and f"{uri.rstrip('/')}/{name}")
+    if storage.uri and storage.has_study():
+        raise UserError(
+            f"{storage.uri}: already holds a study; continue it with --resume "
+            f"{shlex.quote(storage.uri)}, or choose another --name"
+        )
+    return storage
+
+
+def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
+    """Where the study to be continued is; changes nothing."""
+    from study.storage import Storage
+
+    if is_uri(args.resume):
+        require_uri("--resume", args.resume)
+        uri = args.resume.rstrip("/")
+        name = uri.rpartition("/")[2]
+        require_name("--resume", name)
+        storage = Storage(args.results_dir / name, uri)
+        storage.require_study()
+    else:
+        folder = Path(args.resume)
+        _earlier(args, folder, kind)
+        storage = Storage(folder, load_study_json(folder)["storage"])
+    if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
+        raise UserError(
+            f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
+        )
+    return storage
+
+
+def _earlier(args: argparse.Namespace, folder: Path, kind: type[Kind]) -> Kind:
+    """The configuration of the study in `folder`, which is of `kind`."""
+    config = config_of(load_study_json(folder))
+    if config.kind != kind.kind:
+        raise UserError(
+            f"--resume: {args.resume} holds a {config.kind}; continue it with: "
+            + resume_command(config, args.resume)
+        )
+    return cast("Kind", config)

@@ -1,0 +1,264 @@
+"""The commands and their sessions, from the command line to the last words, without Ray.
+
+Ray's part is played by `tests.simulated`; the studies that Ray itself runs are in test_search.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from study import compare, run
+from study.cluster import Slots
+from study.config import SearchConfig
+from study.errors import UserError
+from study.record import locked
+from study.remote import _arguments
+from study.results import load_study
+from tests.simulated import Trials, images, leave_out_ray, never_run
+
+
+class Tuner:
+    """In place of Ray's: trains nothing, in this process."""
+
+    before_each_epoch = staticmethod(lambda: None)
+
+    def __init__(self, trainable, tune_config, run_config):
+        self.search = tune_config.search_alg
+        self.run_config = run_config
+
+    def fit(self):
+        [callback] = self.run_config.callbacks
+        storage = callback.storage
+        self.search.add_configurations(never_run(storage.folder))
+        trials = Trials(self.search, storage, keep=False, callbacks=[callback])
+        while not trials.finished:
+            while trials.start():
+                pass
+            self.before_each_epoch()
+            if self.run_config.stop.stop_all():
+                return
+            if trials.running:
+                trials.epoch(0)
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch, tmp_path):
+    """Ray, data and the other nodes are left out; the rest is real."""
+    leave_out_ray(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("ray.tune.Tuner", Tuner)
+    monkeypatch.setattr("ray.tune.with_parameters", lambda trainable, **_: trainable)
+    monkeypatch.setattr("ray.tune.with_resources", lambda trainable, _: trainable)
+    monkeypatch.setattr("ray.tune.experiment.Trial.local_path", tmp_path / "no logs")
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setattr("study.cluster.connect", lambda address: None)
+    monkeypatch.setattr("study.cluster.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
+    monkeypatch.setattr("study.preflight.check", lambda *_, **__: None)
+    monkeypatch.setattr("study.kernels.problem", lambda: None)
+    monkeypatch.setattr("study.data.fetch", lambda *_: None)
+    monkeypatch.setattr("study.data.load_splits", lambda *_: (images(), images()))
+
+
+SEARCH = ("--name", "a", "--num-samples", "8", "--epochs", "3", "--sampler", "random")
+COMPARISON = ("batch-size", "--arms", "64", "512", "--replicates", "3", "--epochs", "3")
+
+
+def before_epoch(monkeypatch, number, action):
+    """Have `action` called before the session's epoch `number`."""
+    seen = []
+
+    def count():
+        seen.append(1)
+        if len(seen) == number:
+            action()
+
+    monkeypatch.setattr(Tuner, "before_each_epoch", staticmethod(count))
+
+
+def another_driver(folder=Path("results/a")):
+    """What another driver is told; the locks are the files', so that it need not be a process."""
+    try:
+        with locked(folder, resume=True):
+            return "runs"
+    except UserError as error:
+        return str(error)
+
+
+def the_command_after(words, out):
+    """The arguments of the command that is printed below `words`."""
+    [at] = [i for i, line in enumerate(out.splitlines()) if line.startswith(words)]
+    python, _m, module, *arguments = shlex.split(out.splitlines()[at + 1])
+    assert python == "python"
+    return module, arguments
+
+
+def assert_equal_studies(one, other):
+    for table in ("trials", "epochs", "steps"):
+        left, right = (getattr(load_study(folder), table) for folder in (one, other))
+        keys = [name for name in ("trial_id", "epoch", "step") if name in left]
+        left, right = (frame.sort_values(keys).reset_index(drop=True) for frame in (left, right))
+        assert left.equals(right), table
+
+
+def test_a_search_from_the_command_to_the_last_words(capsys):
+    environment = dict(os.environ)
+    assert run.main([*SEARCH]) == 0
+    out = capsys.readouterr().out
+    trials = load_study("results/a").trials
+    counts = trials["status"].value_counts()
+    assert len(trials) == 8
+    assert f"8 of 8 trials ended ({', '.join(f'{n} {s}' for s, n in counts.items())})" in out
+    best = trials[trials["status"] == "complete"].nlargest(1, "last_val_accuracy").iloc[0]
+    below = out[out.index("Best trials") :].splitlines()[2]
+    assert below.split()[:3] == [best["trial_id"], "complete", f"{best['last_val_accuracy']:.2%}"]
+    assert the_command_after("Next:", out) == ("analysis.report", ["results/a"])
+    assert "--resume results/a --num-samples 16" in out
+    assert dict(os.environ) == environment
+    assert another_driver() == "runs"
+
+
+def test_a_comparison_is_run_and_extended(capsys):
+    assert compare.main([*COMPARISON, "--name", "a"]) == 0
+    before = load_study("results/a").trials
+    out = capsys.readouterr().out
+    assert "On the validation images, after the last epoch:" in out
+    assert compare.main(["--resume", "results/a", "--replicates", "4"]) == 0
+    after = load_study("results/a").trials
+    assert (len(before), len(after)) == (6, 8)
+    assert after.head(6).equals(before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_the_printed_command_goes_on(monkeypatch, capsys, number):
+    assert compare.main([*COMPARISON, "--name", "a"]) == 0
+    Path("results/a").rename("results/undisturbed")
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        before_epoch(patch, 4, lambda: os.kill(os.getpid(), number))
+        assert compare.main([*COMPARISON, "--name", "a"]) == 0
+    out = capsys.readouterr().out
+    assert "Stopping; the trials' last epochs are kept" in out
+    assert len(load_study("results/a").trials) < 6
+    module, arguments = the_command_after(f"Ended early: stopped by {number.name}.", out)
+    assert module == "study.compare"
+    assert compare.main(arguments) == 0
+    assert_equal_studies("results/a", "results/undisturbed")
+
+
+def test_a_spent_time_budget_stops(capsys):
+    assert run.main([*SEARCH, "--time-budget", "0.000001"]) == 0
+    assert "Ended early: the time budget is spent. Continue with:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_one_line_and_the_study_goes_on(monkeypatch, capsys, wrapped):
+    def fill():
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/a/histories")
+        if wrapped:
+            raise RuntimeError("as Ray says it") from error
+        raise error
+
+    with monkeypatch.context() as patch:
+        before_epoch(patch, 5, fill)
+        assert run.main([*SEARCH]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "error: results/a/histories: No space left on device; what was done is kept: make room, "
+        "then continue with --resume results/a\n"
+    )
+    assert another_driver() == "runs"
+    assert run.main(["--resume", "results/a"]) == 0
+    assert len(load_study("results/a").trials) == 8
+
+
+def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.simulated.end_of", lambda config: ("failed", 1))
+        assert run.main([*SEARCH]) == 1
+        out = capsys.readouterr().out
+        assert "All trials failed or diverged: exit status 1." in out
+    module, arguments = the_command_after("8 failed; once the cause is gone", out)
+    assert (module, arguments) == ("study.run", ["--resume", "results/a", "--retry-failed"])
+    assert run.main(arguments) == 0
+    assert "8 failed trials run again." in capsys.readouterr().out
+    assert load_study("results/a").trials["status"].value_counts()["failed"] == 8
+
+
+@pytest.mark.parametrize("part", ["study.data.fetch", "study.cluster.connect",
+                                  "study.cluster.plan_slots", "study.preflight.check"])  # fmt: skip
+def test_nothing_is_written_before_all_is_known_to_be_there(monkeypatch, capsys, tmp_path, part):
+    def refuse(*args, **more):
+        raise UserError("--thing: is missing; get it")
+
+    monkeypatch.setattr(part, refuse)
+    assert run.main([*SEARCH]) == 2
+    assert capsys.readouterr().err == "error: --thing: is missing; get it\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("moment", ["study.data.fetch", "study.cluster.connect"])
+def test_a_resumed_study_is_locked_from_its_opening_to_its_end(monkeypatch, moment):
+    assert run.main([*SEARCH]) == 0
+    told = []
+    monkeypatch.setattr(moment, lambda *_: told.append(another_driver()))
+    before_epoch(monkeypatch, 2, lambda: told.append(another_driver()))
+    assert run.main(["--resume", "results/a", "--num-samples", "10"]) == 0
+    assert len(told) == 2
+    assert all("another process is running this study" in words for words in told)
+    assert another_driver() == "runs"
+
+
+def test_a_study_of_another_kind_is_left_as_it_is(capsys, tmp_path):
+    assert run.main([*SEARCH]) == 0
+    capsys.readouterr()
+    folder = tmp_path / "results" / "a"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert compare.main(["--resume", "results/a"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --resume: results/a holds a search; continue it with: python -m study.run "
+        "--resume results/a\n"
+    )
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_what_is_no_study_gets_no_lock(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    assert run.main(["--resume", "mine"]) == 2
+    assert "mine: not a study (no study.json)" in capsys.readouterr().err
+    assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argv", "new", "on_head"),
+    [
+        (["--num-samples", "3", "--address", "ray://h:1"], "n",
+         ["--num-samples", "3", "--name", "n", "--results-dir", "{here}/results"]),
+        (["--resume", "results/a", "--address=ray://h:1"], None,
+         ["--resume", "{here}/results/a", "--results-dir", "{here}/results"]),
+        (["--resume", "s3://b/a", "--results-dir", "r"], None,
+         ["--resume", "s3://b/a", "--results-dir", "{here}/r"]),
+    ],
+)  # fmt: skip
+def test_what_the_head_is_asked(tmp_path, argv, new, on_head):
+    args = run.make_parser().parse_args(argv)
+    config = new and SearchConfig(new, run.new_config(run.make_parser().parse_args([])).space)
+    assert _arguments(args, argv, config) == [word.format(here=tmp_path) for word in on_head]
+
+
+@pytest.mark.parametrize("module", ["study.run", "study.compare"])
+def test_a_wrong_option_is_answered_before_anything_heavy_is_imported(module):
+    code = (
+        f"import sys; from {module} import main; status = main(['--resume', 'nowhere', "
+        "'--max-concurrent', '0']); print(status, sorted({'ray', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
