@@ -32,6 +32,18 @@ NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 
 
+def in_half_precision(log_p: np.ndarray) -> np.ndarray:
+    """Log-probabilities of classes, (n, classes), as float16 with the same largest class.
+
+    Two classes may round to one value; the larger one then goes up to the next.
+    """
+    half = log_p.astype(np.float16)
+    best = log_p.argmax(1)
+    tied = np.flatnonzero(half.argmax(1) != best)
+    half[tied, best[tied]] = np.nextafter(half[tied, best[tied]], np.float16(0))
+    return half
+
+
 @dataclass(frozen=True)
 class History:
     """What one trial has measured so far.

@@ -28,7 +28,6 @@ CLIENT_HANGS = "Initialization failure"  # what Ray Client says if its server di
 # The file that ``ray up`` leaves on the head, and what the cluster may grow to.
 CLUSTER_FILE = Path("~/ray_bootstrap_config.yaml")
 ENVIRONMENT = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a trial without a GPU may look for one
     "RAY_AIR_NEW_OUTPUT": "0",  # the new engine prints tables even at verbose=0
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the histories hold it all
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `study.signals` has its own
@@ -91,7 +90,10 @@ def quiet() -> Iterator[None]:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def limit_pending(trials: int) -> None:

@@ -126,6 +126,8 @@ class Session:
             slots = self._plan_slots()
             if not resume:
                 stack.enter_context(locked(folder, resume=False))
+            # Before anything is printed: whoever reads it may answer with a signal.
+            stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
             train, evaluated = self._load_images()
             trainable = tune.with_resources(
@@ -176,7 +178,7 @@ class Session:
                 callbacks=[ProgressCallback(progress, tables, self.storage)],
             ),
         )
-        with progress, on_first_signal(self._on_signal):
+        with progress:
             if not searcher.is_finished():
                 tuner.fit()
         tables.write()
@@ -188,7 +190,7 @@ class Session:
         """Where trials will run, once each node is known to be fit for them."""
         joined = self.options.address is not None
         slots = cluster.plan_slots(
-            self.options.gpus_per_trial, self.options.max_concurrent, elastic=not joined
+            self.options.gpus_per_trial, self.options.max_concurrent, elastic=joined
         )
         with self.console.status("Checking the nodes …"):
             preflight.check(self.storage, cluster=joined)

@@ -15,7 +15,7 @@ from ray import tune
 
 from study.config import TrialConfig
 from study.data import ImageData
-from study.history import STATE_FILE, History
+from study.history import STATE_FILE, History, in_half_precision
 from study.kernels import keep_freed_memory
 from study.models import BatchNormReLU, MaskDropout, count_parameters
 from study.train import Trainer
@@ -98,7 +98,7 @@ class TrialTrainable(tune.Trainable):
                 "node": platform.node(),
                 "device": torch.cuda.get_device_name() if cuda else cpu_name(),
             },
-            log_p=trainer.log_probabilities().half().numpy() if final else None,
+            log_p=in_half_precision(trainer.log_probabilities().numpy()) if final else None,
             config=asdict(trainer.config),
         )
 

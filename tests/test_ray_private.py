@@ -75,14 +75,9 @@ def test_what_ray_client_says_if_its_server_did_not_start():
 @pytest.mark.parametrize("name", [*ray_private.ENVIRONMENT, ray_private.MAX_PENDING])
 def test_ray_reads_the_environment(name):
     """Each name is looked for in Ray's own Python files."""
-    if name == "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO":
-        where = ["_private/accelerators", "_private/worker.py", "_private/ray_constants.py"]
-    else:
-        where = ["tune", "air", "train"]
     root = Path(ray.__file__).parent
-    places = [root / w for w in where]
-    files = [f for p in places for f in (p.rglob("*.py") if p.is_dir() else [p])]
-    assert any(name in f.read_text() for f in files), (
+    files = [file for folder in ("tune", "air", "train") for file in (root / folder).rglob("*.py")]
+    assert any(name in file.read_text() for file in files), (
         f"Ray does not read {name} any more: look in its release notes for what took its place, "
         "or remove it from study.ray_private.ENVIRONMENT"
     )

@@ -10,7 +10,7 @@ import pytest
 from study.config import SearchConfig
 from study.errors import UserError
 from study.files import open_plain
-from study.history import History
+from study.history import History, in_half_precision
 from study.results import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
@@ -140,6 +140,15 @@ def test_history_round_trip(tmp_path):
     assert json.dumps(loaded.epochs) == json.dumps(original.epochs)
     np.testing.assert_array_equal(loaded.step_losses, original.step_losses)
     assert (loaded.batch_sizes, loaded.facts) == (original.batch_sizes, original.facts)
+
+
+def test_the_class_with_the_largest_probability_stays_it_in_half_precision():
+    log_p = np.array([[-1.3866, -1.3865, -1.396, -1.396], [-0.4, -2.3, -2.3, -2.3]])
+    half = in_half_precision(log_p)
+    assert half.dtype == np.float16
+    assert log_p[0].astype(np.float16).argmax() == 0  # so that the test tests something
+    assert half.argmax(1).tolist() == [1, 0]
+    np.testing.assert_allclose(half, log_p, rtol=2**-10)
 
 
 @pytest.mark.parametrize(

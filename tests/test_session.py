@@ -154,6 +154,34 @@ def test_a_signal_stops_and_the_printed_command_goes_on(monkeypatch, capsys, num
     assert_equal_studies("results/a", "results/undisturbed")
 
 
+def test_a_signal_before_the_first_trial_stops_as_cleanly(monkeypatch, capsys):
+    def load(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return images(), images()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("study.data.load_splits", load)
+        assert run.main([*SEARCH]) == 0
+    out = capsys.readouterr().out
+    _, arguments = the_command_after("Ended early: stopped by SIGTERM.", out)
+    assert run.main(arguments) == 0
+    assert len(load_study("results/a").trials) == 8
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_only_a_joined_cluster_can_grow(monkeypatch, joined):
+    asked = []
+
+    def plan(*_, elastic):
+        asked.append(elastic)
+        return Slots(1, 0, 2, 1)
+
+    monkeypatch.setattr("study.cluster.plan_slots", plan)
+    monkeypatch.setattr("study.run.runs_on_head", lambda _: False)
+    assert run.main([*SEARCH, *(["--address", "auto"] if joined else [])]) == 0
+    assert asked == [joined]
+
+
 def test_a_spent_time_budget_stops(capsys):
     assert run.main([*SEARCH, "--time-budget", "0.000001"]) == 0
     assert "Ended early: the time budget is spent. Continue with:" in capsys.readouterr().out
