@@ -35,19 +35,19 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
             "lost": int((trials["arm"] == arm).sum()) - len(complete),
         }
         for name, column in (
-            ("accuracy", "last_val_accuracy"), ("loss", "last_val_loss"), ("seconds", "seconds"),
+            ("accuracy", "last_eval_accuracy"), ("loss", "last_eval_loss"), ("seconds", "seconds"),
         ):  # fmt: skip
             if len(complete):
                 e = mean_interval(complete[column])
                 row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
-        rows.append({**row, "accuracy_sd": complete["last_val_accuracy"].std(ddof=1)})
+        rows.append({**row, "accuracy_sd": complete["last_eval_accuracy"].std(ddof=1)})
     columns = ["accuracy", "loss", "seconds"]
     wanted = [f"{c}{end}" for c in columns for end in ("", "_low", "_high")]
     return pd.DataFrame(rows).reindex(columns=["arm", "n", "lost", *wanted, "accuracy_sd"])
 
 
 def pairs(
-    compared: ComparedTables, a: str, b: str, column: str = "last_val_accuracy"
+    compared: ComparedTables, a: str, b: str, column: str = "last_eval_accuracy"
 ) -> pd.DataFrame:
     """A value of two arms by replicate: columns ``a`` and ``b``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
@@ -100,8 +100,8 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
         A row an arm, replicate and epoch: ``accuracy``, and of the arm's replicates in that
         epoch ``mean``, ``low`` and ``high`` (95 % t interval over seeds).
     """
-    rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "val_accuracy"]]
-    rows = rows.rename(columns={"val_accuracy": "accuracy"})
+    rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "eval_accuracy"]]
+    rows = rows.rename(columns={"eval_accuracy": "accuracy"})
     summary = []
     for (arm, epoch), group in rows.groupby(["arm", "epoch"])["accuracy"]:
         e = mean_interval(group)
@@ -214,7 +214,7 @@ def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
     """
     epochs = compared.epochs()
     epochs["seconds"] = epochs.groupby("trial_id")["seconds"].cumsum()
-    reached = epochs[epochs["val_accuracy"] >= target].drop_duplicates("trial_id")
+    reached = epochs[epochs["eval_accuracy"] >= target].drop_duplicates("trial_id")
     rows = compared.trials[["trial_id", "arm", "replicate", "batch_size"]].merge(
         reached[["trial_id", "epoch", "step", "examples_seen", "seconds"]],
         on="trial_id",
@@ -242,7 +242,7 @@ def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     """
     trials = compared.trials[compared.trials["model"] == model]
     wide = trials.pivot_table(index="replicate", columns=["dropout", "batch_norm"],
-                              values="last_val_accuracy").dropna() * 100  # fmt: skip
+                              values="last_eval_accuracy").dropna() * 100  # fmt: skip
     cells = [(a, b) for a in (False, True) for b in (False, True)]
     if wide.empty or any(cell not in wide.columns for cell in cells):
         return pd.DataFrame(columns=["effect", "value", "low", "high", "n"])

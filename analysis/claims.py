@@ -77,7 +77,7 @@ def c2(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C2", reported)
     compared, (arm,) = found
-    e = prediction_interval(compared.of_arm(arm)["last_val_accuracy"])
+    e = prediction_interval(compared.of_arm(arm)["last_eval_accuracy"])
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
     verdict = CONTRADICTED if gap > (e.high - e.low) / 2 else NOT_DISTINGUISHABLE
     inside = contains(e, paper.ACCURACY) == REPRODUCED
@@ -145,7 +145,7 @@ def c5(evidence: Evidence) -> Finding:
     return finding(
         "C5", direction(e, 1, above=False), e, TIMES, reported=reported,
         estimate="the seconds of batch 32",
-        why=f"Of {compared.config['epochs']} epochs with evaluation on {device}, one trial a core. "
+        why=f"Of {compared.config.epochs} epochs with evaluation on {device}, one trial a core. "
         "The report's loop spends most of its time loading images one by one and rewriting a file.",
         trials=used(compared, a, b),
     )  # fmt: skip
@@ -298,7 +298,7 @@ def c10(evidence: Evidence) -> Finding:
     if found is None:
         return missing("C10", reported)
     compared, (arm,) = found
-    e = prediction_interval(compared.of_arm(arm)["last_val_loss"])
+    e = prediction_interval(compared.of_arm(arm)["last_eval_loss"])
     others = arms.by_arm(compared).set_index("arm")["loss"].drop(arm)
     means = ", ".join(f"{loss:.4f} at {name}" for name, loss in others.items())
     return finding(
@@ -468,7 +468,7 @@ def c17(evidence: Evidence) -> Finding:
         return missing("C17", reported)
     compared, resnet, cnn = found
     e = arms.points(compared, resnet, cnn)
-    one = prediction_interval(compared.of_arm(resnet)["last_val_accuracy"])
+    one = prediction_interval(compared.of_arm(resnet)["last_eval_accuracy"])
     return finding(
         "C17", direction(e), e, POINTS, reported=reported, estimate="of accuracy, ResNet minus CNN",
         why=f"One run of the ResNet reaches {show(one, PERCENT)}; the report's number lies "

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from study.comparison import ComparisonConfig
 from study.results import StudyResults
 
 
@@ -29,7 +29,7 @@ class ComparedTables:
     def trials(self) -> pd.DataFrame:
         """The complete trials with a result, in the order of the arms, then of the replicates."""
         trials = self.results.trials
-        measured = np.isfinite(trials["last_val_accuracy"])
+        measured = np.isfinite(trials["last_eval_accuracy"])
         complete = trials[(trials["status"] == "complete") & measured]
         order = complete["arm"].map({arm: i for i, arm in enumerate(self.arms)})
         complete = complete.assign(_order=order).sort_values(["_order", "replicate"])
@@ -38,27 +38,29 @@ class ComparedTables:
     @property
     def arms(self) -> list[str]:
         """The arms' names, in order."""
-        return list(self.config["arms"])
+        return list(self.config.arms)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> ComparisonConfig:
         """The comparison's configuration."""
-        return self.results.study["config"]
+        config = self.results.study.config
+        assert isinstance(config, ComparisonConfig)
+        return config
 
     @property
     def images(self) -> str:
         """What is evaluated: ``test`` or ``validation``."""
-        return self.results.study["data"]["split"]["evaluated"]
+        return self.results.study.evaluated
 
     @property
     def num_images(self) -> int:
         """How many images are evaluated."""
-        return self.results.study["data"]["split"]["validation"]
+        return self.results.study.num_evaluated
 
     @property
     def num_train(self) -> int:
         """Images that are trained on where an arm does not take fewer."""
-        return self.results.study["data"]["split"]["train"]
+        return self.results.study.num_train
 
     def of_arm(self, arm: str) -> pd.DataFrame:
         """The complete trials of an arm, by replicate."""

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +14,11 @@ import pandas as pd
 from analysis import arms, noise, predicted
 from analysis.compared import ComparedTables
 from analysis.intervals import SEED, Estimate
+from study.comparison import ComparisonConfig
 from study.errors import UserError
 from study.hyperparameters import HYPERPARAMETERS
 from study.questions import BATCH_SIZE, QUESTIONS, Question
 from study.results import StudyResults, differs, load_predictions, load_study
-from study.study_file import config_of
 from study.text import escape
 
 
@@ -84,15 +83,15 @@ class Evidence:
         return found if found is not None and len(found.trials) else None
 
 
-def kind_of(config: dict[str, Any]) -> str:
+def kind_of(config: ComparisonConfig) -> str:
     """Which of `QUESTIONS` a comparison's configuration answers; else a name that is none of them.
 
     Arms that depart from the paper's configuration in more than a question varies do not answer
     it, whatever the comparison is called. The first that fits: one of the networks alone is of
     `MODELS`, not of what a network has.
     """
-    name, arms = config["name"], config["arms"]
-    answered = (question.name for question in QUESTIONS.values() if question.is_asked_by(arms))
+    name = config.name
+    answered = (q.name for q in QUESTIONS.values() if q.is_asked_by(config.arms))
     return next(answered, f"{name} (own)" if name in QUESTIONS else name)
 
 
@@ -135,26 +134,27 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
         if folder.resolve() in seen:
             raise UserError(f"{folder}: is given twice; give it once")
         seen.add(folder.resolve())
-        if results.study["kind"] == "search":
+        config = results.study.config
+        if not isinstance(config, ComparisonConfig):
             searches.append(results)
             continue
-        kind = kind_of(results.study["config"])
+        kind = kind_of(config)
         if kind in comparisons:
             raise UserError(
                 f"{folder}: compares the same as {comparisons[kind].results.path} ({kind}); "
                 "give one of the two"
             )
-        _check_arms(results)
+        _check_arms(results, config)
         kept = os.path.lexists(results.path / "predictions.parquet")
         predictions = load_predictions(results.path) if kept else pd.DataFrame()
         comparisons[kind] = Compared(results, predictions)
     return Evidence(searches, comparisons)
 
 
-def _check_arms(results: StudyResults) -> None:
+def _check_arms(results: StudyResults, config: ComparisonConfig) -> None:
     """Raise `UserError` unless each trial is another replicate of an arm of the comparison."""
     trials, file = results.trials, results.path / "trials.parquet"
-    known = trials["arm"].isin(list(results.study["config"]["arms"])) & trials["replicate"].notna()
+    known = trials["arm"].isin(list(config.arms)) & trials["replicate"].notna()
     if not known.all():
         trial = trials.loc[~known, "trial_id"].iloc[0]
         raise UserError(
@@ -163,7 +163,6 @@ def _check_arms(results: StudyResults) -> None:
     if (doubled := trials.duplicated(["arm", "replicate"])).any():
         trial = trials.loc[doubled, "trial_id"].iloc[0]
         raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
-    config = config_of(results.study)
     for trial in trials.to_dict("records"):
         planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):

@@ -26,7 +26,7 @@ RESULT = "95 % t interval over seeds"
 
 def of_search(study: StudyResults) -> list[Exhibit]:
     """The figures of a search."""
-    trials, n = study.trials, study.study["data"]["split"]["validation"]
+    trials, n = study.trials, study.study.num_evaluated
     best = frames.best_trials(trials)
     which = (
         "the best trial of each batch size, one seed each, with the learning rate, gamma and "
@@ -213,7 +213,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
     for model in compared.trials["model"].unique():
         rows = (
             compared.trials[compared.trials["model"] == model]
-            .rename(columns={"last_val_accuracy": "accuracy"})[
+            .rename(columns={"last_eval_accuracy": "accuracy"})[
                 ["dropout", "batch_norm", "replicate", "accuracy"]
             ]
             .dropna()
@@ -237,13 +237,13 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
 def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     """The learning curve."""
     rows = compared.trials[["train_examples", "replicate"]].assign(
-        error=1 - compared.trials["last_val_accuracy"]
+        error=1 - compared.trials["last_eval_accuracy"]
     )
     rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
     yield Exhibit(
         places.LEARNING_CURVE.name,
         "Error against the number of training images",
-        f"Final error on the {compared.images} images after {compared.config['epochs']} epochs; a "
+        f"Final error on the {compared.images} images after {compared.config.epochs} epochs; a "
         f"point a seed ({replicates(compared)}), each with a training subset of its own. "
         "Fewer images are fewer steps as well. Dashed: a power law.",
         rows,

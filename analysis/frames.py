@@ -24,7 +24,7 @@ def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
     stands for its batch size only where no other was. Trials without a finite
     result are left out.
     """
-    measured = trials[np.isfinite(trials["last_val_accuracy"])]
+    measured = trials[np.isfinite(trials["last_eval_accuracy"])]
     return rank_trials(measured).drop_duplicates("batch_size").sort_values("batch_size")
 
 
@@ -69,7 +69,7 @@ def loss_by_epoch(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         loss is the mean over the epoch while the weights change and dropout acts.
     """
     rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
-    names = {"train_loss": "training", "val_loss": "validation"}
+    names = {"train_loss": "training", "eval_loss": "validation"}
     return (
         rows.rename(columns=names)
         .melt(
@@ -92,7 +92,7 @@ def accuracy_by_epoch(
         interval ``low`` to ``high``, and ``best``: whether the trial is its batch size's best.
     """
     rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
-    rows = rows.rename(columns={"val_accuracy": "accuracy"})
+    rows = rows.rename(columns={"eval_accuracy": "accuracy"})
     rows = rows[["trial_id", "batch_size", "epoch", "accuracy"]]
     rows["best"] = rows["trial_id"].isin(best_trials(trials)["trial_id"])
     return rows.join(wilson(rows["accuracy"], num_validation)).sort_values(
@@ -108,8 +108,8 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     """
     known = [n for n, each in HYPERPARAMETERS.items() if each.space or trials[n].notna().any()]
     rows = trials[["trial_id", "status", *known, "epochs_run"]].copy()
-    rows["error"] = 1 - trials["last_val_accuracy"]
-    ranked = rank_trials(trials[np.isfinite(trials["last_val_accuracy"])])
+    rows["error"] = 1 - trials["last_eval_accuracy"]
+    ranked = rank_trials(trials[np.isfinite(trials["last_eval_accuracy"])])
     rows["best"] = rows["trial_id"].isin(ranked["trial_id"].head(1))
     return rows
 
@@ -140,8 +140,8 @@ def summary_by_batch_size(
         "status": "best_status",
         **{name: name for name in others},
         "epochs_run": "epochs_run",
-        "last_val_accuracy": "accuracy",
-        "last_val_loss": "loss",
+        "last_eval_accuracy": "accuracy",
+        "last_eval_loss": "loss",
         "seconds": "seconds",
     }
     best = best[list(columns)].rename(columns=columns)

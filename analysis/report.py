@@ -72,7 +72,7 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
     compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
         return {}
-    dataset = compared.config["dataset"]
+    dataset = compared.config.dataset
     try:
         if compared.images == "test":
             reason = "analysis.report: pictures of examples"
@@ -150,9 +150,9 @@ def title_of(evidence: Evidence) -> str:
         return "64 against 512: does the batch size matter?"
     if len(evidence.comparisons) == 1 and not evidence.searches:
         (compared,) = evidence.comparisons.values()
-        return compared.config["title"]
+        return compared.config.title
     if len(evidence.searches) == 1 and not evidence.comparisons:
-        return evidence.searches[0].study["config"]["name"]
+        return evidence.searches[0].study.config.name
     return "Two networks on MNIST"
 
 

@@ -15,6 +15,7 @@ from analysis.architecture import TABLE_I, layers
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
 from analysis.render import Exhibit, require_slug, slug
+from study.config import SearchConfig
 from study.hyperparameters import HYPERPARAMETERS
 from study.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
 from study.results import StudyResults, rank_trials
@@ -81,7 +82,7 @@ def lead(evidence: Evidence) -> str:
     compared, (a, b) = found
     e = arms.points(compared, a, b)
     means = arms.by_arm(compared).set_index("arm")["accuracy"]
-    epochs = compared.config["epochs"]
+    epochs = compared.config.epochs
     ends = (
         f"After {epochs} epochs batch 64 reaches {means[a]:.2%} of the {compared.images} images "
         f"and batch 512 {means[b]:.2%}"
@@ -126,7 +127,7 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
             sections.append(_comparison(compared, question, f"{question.name}_"))
     for kind, compared in evidence.comparisons.items():
         if kind not in QUESTIONS and len(compared.trials):
-            prefix = _prefix(compared.config["name"], taken)
+            prefix = _prefix(compared.config.name, taken)
             sections.append(_comparison(compared, None, prefix))
     if (predictions := _predictions(evidence, images)) is not None:
         sections.append(predictions)
@@ -163,12 +164,12 @@ def _comparison(compared: Compared, question: Question | None, prefix: str) -> S
     made = list(own(compared)) if own else _renamed(exhibits.of_any(compared), prefix)
     table = arms.by_arm(compared)
     lost = int(table["lost"].sum())
-    text = [compared.config["title"]]
+    text = [compared.config.title]
     if lost:
         every = len(compared.results.trials)
         text.append(f"Of {every} trials {lost} did not complete; see the table's last column.")
     caption = (
-        f"After {compared.config['epochs']} epochs, on the {compared.num_images:,} "
+        f"After {compared.config.epochs} epochs, on the {compared.num_images:,} "
         f"{compared.images} images: means with {exhibits.RESULT}."
     )
     if question and question.name in REPORTED and compared.images == "test":
@@ -188,7 +189,7 @@ def _comparison(compared: Compared, question: Question | None, prefix: str) -> S
     tables = [Table(name, caption, table, shown)]
     if question:
         return Section(question.name, question.heading, text, made, tables)
-    return Section(f"{prefix}comparison", compared.config["name"], text, made, tables)
+    return Section(f"{prefix}comparison", compared.config.name, text, made, tables)
 
 
 def _renamed(made: Iterable[Exhibit], prefix: str) -> list[Exhibit]:
@@ -271,16 +272,16 @@ def _architecture() -> Section:
 
 
 def _search(study: StudyResults, prefix: str) -> Section:
-    config, trials = study.study["config"], study.trials
-    n = study.study["data"]["split"]["validation"]
+    config, trials = _search_config(study), study.trials
+    n = study.study.num_evaluated
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
     text = [
-        f"{config['model']} on {config['dataset']}: {len(trials)} of {config['num_samples']} "
-        f"trials ({counts}), up to {config['epochs']} epochs each, "
+        f"{config.model} on {config.dataset}: {len(trials)} of {config.num_samples} "
+        f"trials ({counts}), up to {config.epochs} epochs each, "
         f"{trials['seconds'].sum() / 3600:.2f} trial-hours of training. Sampler "
-        f"{config['sampler']}, scheduler {config['scheduler']}, optimizer {config['optimizer']}."
+        f"{config.sampler}, scheduler {config.scheduler}, optimizer {config.optimizer}."
     ]
-    ranked = rank_trials(trials[trials["last_val_accuracy"].notna()])
+    ranked = rank_trials(trials[trials["last_eval_accuracy"].notna()])
     if ranked.empty:
         text.append("No trial has a finite result yet.")
     else:
@@ -289,7 +290,7 @@ def _search(study: StudyResults, prefix: str) -> Section:
         named = ("lr", "gamma", "width")
         more = "".join(f", {h} {v[0]}" for h, v in others.items() if v[0] and h not in named)
         text.append(
-            f"Best: {best['last_val_accuracy']:.2%} validation accuracy with batch size "
+            f"Best: {best['last_eval_accuracy']:.2%} validation accuracy with batch size "
             f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
             f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It "
             f"was picked as the best of {len(trials)} on the same {n:,} images that measured it, "
@@ -297,10 +298,16 @@ def _search(study: StudyResults, prefix: str) -> Section:
         )
     made = _renamed(exhibits.of_search(study), prefix)
     tables = list(_search_tables(study, n, prefix))
-    return Section(f"{prefix}search", f"Search: {config['name']}", text, made, tables)
+    return Section(f"{prefix}search", f"Search: {config.name}", text, made, tables)
 
 
-def _hyperparameters(config: dict[str, Any], rows: pd.DataFrame) -> dict[str, list[str]]:
+def _search_config(study: StudyResults) -> SearchConfig:
+    config = study.study.config
+    assert isinstance(config, SearchConfig)
+    return config
+
+
+def _hyperparameters(config: SearchConfig, rows: pd.DataFrame) -> dict[str, list[str]]:
     """What a search varies besides the batch size, by header, as text."""
     return {
         each.label: [
@@ -308,13 +315,13 @@ def _hyperparameters(config: dict[str, Any], rows: pd.DataFrame) -> dict[str, li
             for value in rows[name]
         ]
         for name, each in HYPERPARAMETERS.items()
-        if name in config["space"] and name != "batch_size"
+        if name in config.space and name != "batch_size"
     }
 
 
 def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
-    trials, config = study.trials, study.study["config"]
-    others = [name for name in config["space"] if name != "batch_size"]
+    trials, config = study.trials, _search_config(study)
+    others = [name for name in config.space if name != "batch_size"]
     summary = frames.summary_by_batch_size(trials, n, others)
     shown = pd.DataFrame(
         {
@@ -340,7 +347,7 @@ def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
         summary,
         shown,
     )
-    ranked = rank_trials(trials[trials["last_val_accuracy"].notna()]).head(BEST_SHOWN)
+    ranked = rank_trials(trials[trials["last_eval_accuracy"].notna()]).head(BEST_SHOWN)
     if len(ranked):
         yield Table(
             f"{prefix}best_trials",
@@ -351,8 +358,8 @@ def _search_tables(study: StudyResults, n: int, prefix: str) -> Iterable[Table]:
                 {
                     "trial": ranked["trial_id"],
                     "status": ranked["status"],
-                    "accuracy": ranked["last_val_accuracy"].map("{:.2%}".format),
-                    "loss": ranked["last_val_loss"].map("{:.4f}".format),
+                    "accuracy": ranked["last_eval_accuracy"].map("{:.2%}".format),
+                    "loss": ranked["last_eval_loss"].map("{:.4f}".format),
                     "batch size": ranked["batch_size"].astype(str),
                     **_hyperparameters(config, ranked),
                     "epochs": ranked["epochs_run"].astype(str),
@@ -383,26 +390,25 @@ def sources(evidence: Evidence) -> Table:
     rows = []
     loaded = [*evidence.searches, *(c.results for c in evidence.comparisons.values())]
     for results in loaded:
-        session = results.study["sessions"][-1]
-        trials, config = results.trials, results.study["config"]
-        git = session.get("git")
-        split = results.study["data"]["split"]
+        study, trials = results.study, results.trials
+        session = study.sessions[-1]
+        git = session.git
         rows.append(
             {
                 "results": folder_name(results),
                 "trials": len(trials),
-                "made by": f"python {session.get('command', '')}".strip(),
-                "data": f"{results.study['data']['dataset']}: {split['train']:,} trained, "
-                f"{split['validation']:,} {split.get('evaluated', 'validation')} evaluated",
+                "made by": f"python {session.command}".strip(),
+                "data": f"{study.config.dataset}: {study.num_train:,} trained, "
+                f"{study.num_evaluated:,} {study.evaluated} evaluated",
                 "device": ", ".join(sorted(trials["device"].dropna().unique())),
                 "precision": ", ".join(sorted(trials["precision"].dropna().unique())),
-                "seed": config["seed"],
-                "versions": ", ".join(f"{k} {v}" for k, v in session["versions"].items() if v)
-                + f", Python {session['python']}",
+                "seed": study.config.seed,
+                "versions": ", ".join(f"{k} {v}" for k, v in session.versions.items() if v)
+                + f", Python {session.python}",
                 "commit": f"{git['commit'][:10]}{' (changed)' if git['dirty'] else ''}"
                 if git
                 else "",
-                "started": session["started"],
+                "started": session.started,
             }
         )
     frame = pd.DataFrame(rows)

@@ -190,7 +190,7 @@ class Run:
         )
         while not trainer.finished:
             trainer.run_epoch()
-        return trainer.epochs[-1].val_accuracy
+        return trainer.epochs[-1].eval_accuracy
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,7 +28,7 @@ def train_report(config: dict[str, Any]) -> None:
         accuracy = loop.evaluate()
         loop.scheduler.step()
         seconds = time.perf_counter() - start
-        tune.report({"val_accuracy": accuracy, "seconds": seconds, "ended": time.time()})
+        tune.report({"eval_accuracy": accuracy, "seconds": seconds, "ended": time.time()})
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     tune.Tuner(
         tune.with_resources(train_report, {"cpu": 1, "gpu": gpus}),
         param_space={**options, "seed": tune.grid_search(list(range(options["trials"])))},
-        tune_config=tune.TuneConfig(metric="val_accuracy", mode="max"),
+        tune_config=tune.TuneConfig(metric="eval_accuracy", mode="max"),
         run_config=tune.RunConfig(name="report", storage_path=options["folder"]),
     ).fit()
 

@@ -98,7 +98,7 @@ class Runner:
         train = load_training_images("mnist", setting.data_dir)
         test = open_tests(setting.data_dir)
         trainer = Trainer(config, train, test, torch.device(setting.device))
-        return lambda: trainer.run_epoch().val_accuracy
+        return lambda: trainer.run_epoch().eval_accuracy
 
     def _report(self) -> Callable[[], float]:
         from benchmarks.reference import ReportLoop, mnist

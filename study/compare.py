@@ -169,17 +169,16 @@ def show_outcome(session: Session, outcome: Outcome, config: ComparisonConfig) -
     complete = trials[trials["status"] == "complete"]
     for arm in config.arms:
         rows = complete[complete["arm"] == arm]
-        accuracy = rows["last_val_accuracy"]
+        accuracy = rows["last_eval_accuracy"]
         shown = f"{accuracy.mean():.2%} [{accuracy.min():.2%}, {accuracy.max():.2%}]"
         table.add_row(
             arm,
             str(len(rows)),
             shown if len(rows) else "",
-            f"{rows['last_val_loss'].mean():.4f}" if len(rows) else "",
+            f"{rows['last_eval_loss'].mean():.4f}" if len(rows) else "",
             f"{rows['seconds'].mean():.1f}" if len(rows) else "",
         )
-    images = "test" if config.protocol == "paper" else "validation"
-    session.console.print(f"On the {images} images, after the last epoch:")
+    session.console.print(f"On the {config.evaluated} images, after the last epoch:")
     session.console.print(table)
     show_next(session, outcome, f"--replicates {2 * config.replicates}")
 

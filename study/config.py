@@ -26,7 +26,7 @@ NUM_TEST_IMAGES = 10_000
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
 # The objective of every study; see docs of `study.searcher`.
-METRIC = "val_accuracy"
+METRIC = "eval_accuracy"
 MODE = "max"
 
 ASHA_GRACE_EPOCHS = 1  # a trial is first judged after this epoch,
@@ -227,6 +227,11 @@ class StudyConfig(ABC):
     def points(self) -> list[dict[str, Any]]:
         """The trials in their order, if they are known in advance."""
         return []
+
+    @property
+    def evaluated(self) -> str:
+        """Which images are evaluated after each epoch: ``validation`` or ``test``."""
+        return "test" if self.protocol == "paper" else "validation"
 
     @property
     def stops_early(self) -> bool:

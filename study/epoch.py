@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
+
+# Columns, and an epoch's values in a checkpoint or a history, as formats 2 and 3 of results name
+# them. They are read by presence: a resumed study keeps its old histories.
+EARLIER_NAMES = {
+    f"{which}val_{what}": f"{which}eval_{what}"
+    for which in ("", "best_", "last_")
+    for what in ("loss", "accuracy")
+}
 
 
 @dataclass(frozen=True)
@@ -16,8 +25,8 @@ class EpochRecord:
         examples_seen: Training examples used so far.
         lr: Learning rate of the epoch.
         train_loss: Mean over the epoch's examples, in training mode, of the loss at the time.
-        val_loss: Mean cross-entropy on the validation split after the epoch.
-        val_accuracy: Fraction right on the validation split after the epoch.
+        eval_loss: Mean cross-entropy on the evaluated images (validation or test) after the epoch.
+        eval_accuracy: Fraction right on the evaluated images after the epoch.
         seconds: Wall time of the epoch, evaluation included.
         eval_seconds: Wall time of the evaluation.
         grad_sq_small: Mean squared norm of the gradient of `noise_scale.SMALL_BATCH` examples
@@ -30,8 +39,8 @@ class EpochRecord:
     examples_seen: int
     lr: float
     train_loss: float
-    val_loss: float
-    val_accuracy: float
+    eval_loss: float
+    eval_accuracy: float
     seconds: float
     eval_seconds: float
     grad_sq_small: float | None = None
@@ -40,11 +49,16 @@ class EpochRecord:
     @property
     def diverged(self) -> bool:
         """Whether a loss was not finite."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.val_loss))
+        return not (math.isfinite(self.train_loss) and math.isfinite(self.eval_loss))
 
     def ends(self, epochs: int) -> bool:
         """Whether a trial of so many epochs is over with this one."""
         return self.epoch >= epochs or self.diverged
+
+
+def renamed(record: dict[str, Any]) -> dict[str, Any]:
+    """An epoch's values of any format under today's names."""
+    return {EARLIER_NAMES.get(name, name): value for name, value in record.items()}
 
 
 def _of_type(annotation: str) -> tuple[str, ...]:

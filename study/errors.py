@@ -17,6 +17,11 @@ class StorageError(UserError):
     """Files cannot be read or written now. What they hold is not damaged, and not lost."""
 
 
+def cannot_be_read(path: object, error: OSError) -> StorageError:
+    """What to raise for a file or folder that the system does not let us read."""
+    return StorageError(f"{path}: cannot be read ({error.strerror})")
+
+
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     if value not in choices:

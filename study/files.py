@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import stat
@@ -12,15 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from study.errors import StorageError, UserError
+from study.errors import UserError, cannot_be_read
 from study.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
 # What the study and Ray name so is a file, or a folder, and is written as one.
 FILE_NAME = re.compile(
-    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker|"
-    rf"{re.escape(UNFINISHED)}.*|optuna\.log\.lock.*"
+    r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
 )
 FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
 
@@ -51,13 +51,19 @@ def is_held(file: Path) -> bool:
     if not file.is_file():
         return False
     with file.open("rb") as opened:
-        try:  # a shared one, for a moment, does not hinder a driver
+        try:  # a shared one, for a moment: a driver that starts just then is refused
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:  # a file system without locks
             return False
         return False
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole: a reader sees the old file or the new one."""
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextmanager
@@ -121,10 +127,7 @@ def remove_unfinished(folder: Path) -> None:
 
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):  # a running driver removes folders
-        raise StorageError(
-            f"{escape(str(error.filename), keep='')}: cannot be read ({error.strerror}); make it "
-            "readable"
-        )
+        raise cannot_be_read(escape(str(error.filename), keep=""), error)
 
 
 def require_plain(folder: Path, *, besides: str) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 
 from study.config import TrialConfig
-from study.epoch import COUNTS, NOISE, VALUES
+from study.epoch import COUNTS, NOISE, VALUES, renamed
 from study.errors import UserError
+from study.text import is_writable
 
 # In a checkpoint: the trainer's state, and what the trial has measured.
 STATE_FILE = "state.pt"
@@ -112,8 +113,8 @@ class History:
                 losses = list(arrays["losses"])
                 log_p = arrays.get("log_p")
             found = cls(
-                meta["epochs"], losses, meta["batch_sizes"], meta["facts"], log_p,
-                meta.get("config"), meta.get("status"), meta.get("error", ""),
+                [renamed(epoch) for epoch in meta["epochs"]], losses, meta["batch_sizes"],
+                meta["facts"], log_p, meta.get("config"), meta.get("status"), meta.get("error", ""),
                 meta.get("state_sha256"),
             )  # fmt: skip
             found._check()
@@ -130,20 +131,20 @@ class History:
             raise ValueError("epochs' steps are missing")
         if any(losses.shape != (len(self.batch_sizes),) for losses in self.step_losses):
             raise ValueError("steps are missing")
-        # No half characters, which none can write.
-        json.dumps([self.facts, self.error], ensure_ascii=False).encode()
         kinds = {
             **{f"epoch {e['epoch']}": _is_epoch(e) for e in self.epochs},
             "batch_sizes": all(map(_is_count, self.batch_sizes)),
             "facts": all(
-                type(value) is FACTS[name] and (FACTS[name] is not int or _is_count(value))
+                type(value) is FACTS[name]
+                and (FACTS[name] is not int or _is_count(value))
+                and is_writable(str(value))
                 for name, value in self.facts.items()
             ),
             "log_p": self.log_p is None
             or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (NUM_CLASSES,)),
             "config": isinstance(self.config, dict | NoneType),
             "status": self.status in (None, *ENDS),
-            "error": isinstance(self.error, str),
+            "error": isinstance(self.error, str) and is_writable(self.error),
         }
         if wrong := [name for name, is_right in kinds.items() if not is_right]:
             raise ValueError(f"{wrong[0]} is of another kind")
@@ -172,18 +173,18 @@ class History:
         if not self.epochs:
             return {**self.facts, **NO_EPOCHS}
         last = self.epochs[-1]
-        finite = [e for e in self.epochs if np.isfinite(e["val_accuracy"])]
-        best = max(finite, key=lambda e: (e["val_accuracy"], -e["val_loss"]), default=None)
+        finite = [e for e in self.epochs if np.isfinite(e["eval_accuracy"])]
+        best = max(finite, key=lambda e: (e["eval_accuracy"], -e["eval_loss"]), default=None)
         return {
             **self.facts,
             "epochs_run": last["epoch"],
             "steps_run": last["step"],
             "best_epoch": best["epoch"] if best else pd.NA,
-            "best_val_accuracy": best["val_accuracy"] if best else np.nan,
-            "best_val_loss": min((e["val_loss"] for e in finite), default=np.nan),
+            "best_eval_accuracy": best["eval_accuracy"] if best else np.nan,
+            "best_eval_loss": min((e["eval_loss"] for e in finite), default=np.nan),
             "last_train_loss": last["train_loss"],
-            "last_val_loss": last["val_loss"],
-            "last_val_accuracy": last["val_accuracy"],
+            "last_eval_loss": last["eval_loss"],
+            "last_eval_accuracy": last["eval_accuracy"],
             "seconds": sum(e["seconds"] for e in self.epochs),
         }
 
@@ -195,7 +196,7 @@ def _is_epoch(record: dict[str, Any]) -> bool:
         and all(_is_number(record[name]) for name in VALUES)
         and all(record.get(name) is None or _is_number(record[name]) for name in NOISE)
         and 0 <= record["lr"] < math.inf
-        and not (record["val_accuracy"] < 0 or record["val_accuracy"] > 1)
+        and not (record["eval_accuracy"] < 0 or record["eval_accuracy"] > 1)
     )
 
 
@@ -223,7 +224,7 @@ def history_from_values(
     """
     examples = min(config.train_examples or num_train, num_train)
     steps = math.ceil(examples / config.batch_size)
-    unknown = ("train_loss", "val_loss", "seconds", "eval_seconds")
+    unknown = ("train_loss", "eval_loss", "seconds", "eval_seconds")
     epochs = [
         {
             "epoch": epoch,
@@ -231,7 +232,7 @@ def history_from_values(
             "examples_seen": epoch * examples,
             "lr": config.lr * config.gamma ** (epoch - 1),
             **dict.fromkeys(unknown, math.nan),
-            "val_accuracy": values.get(epoch, math.nan),
+            "eval_accuracy": values.get(epoch, math.nan),
         }
         for epoch in range(1, max(values, default=0) + 1)
     ]

@@ -22,7 +22,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from study.config import StudyConfig
-from study.errors import StorageError, UserError
+from study.errors import UserError, cannot_be_read
 from study.files import open_plain, sync
 from study.text import is_writable, one_line, shown
 
@@ -89,7 +89,7 @@ def read_journal(folder: Path) -> JournalContent:
     except FileNotFoundError:
         return JournalContent()
     except OSError as error:
-        raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise cannot_be_read(path, error) from None
     with reporting_damage(path):
         lines = content.splitlines(keepends=True)
         if lines and not lines[-1].endswith(b"\n"):

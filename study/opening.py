@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from study.config import StudyConfig, require_name
 from study.errors import UserError
 from study.files import is_uri, require_uri
-from study.study_file import config_of, load_study_json, resume_command
+from study.study_file import StudyFile, resume_command
 
 if TYPE_CHECKING:
     from study.storage import Storage
@@ -85,7 +85,7 @@ def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
     else:
         folder = Path(args.resume)
         _earlier(args, folder, kind)
-        storage = Storage(folder, load_study_json(folder)["storage"])
+        storage = Storage(folder, StudyFile.read(folder).storage)
     if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
         raise UserError(
             f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
@@ -95,7 +95,7 @@ def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
 
 def _earlier(args: argparse.Namespace, folder: Path, kind: type[Kind]) -> Kind:
     """The configuration of the study in `folder`, which is of `kind`."""
-    config = config_of(load_study_json(folder))
+    config = StudyFile.read(folder).config
     if config.kind != kind.kind:
         raise UserError(
             f"--resume: {args.resume} holds a {config.kind}; continue it with: "

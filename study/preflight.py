@@ -14,8 +14,8 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from study.errors import UserError
-from study.record import installed_versions
 from study.storage import Storage
+from study.versions import installed_versions
 
 ANSWER_WITHIN_S = 90.0  # a node's first Python process, with its imports, takes some
 FREE_BYTES = 200 * 2**20  # checkpoints of a few trials; less is nearly full
@@ -82,7 +82,7 @@ def probe(marker: str, folder: str) -> dict[str, Any]:
 
     try:
         import study.trainable  # noqa: F401 -- what a trial imports
-        from study.record import installed_versions
+        from study.versions import installed_versions
     except Exception as error:
         return {"import": f"{type(error).__name__}: {error}"}
     filesystem, path = FileSystem.from_uri(marker)

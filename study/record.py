@@ -1,19 +1,13 @@
-"""What a study keeps on disk while it runs: its lock, ``study.json`` and the tables."""
+"""What a study keeps on disk while it runs: its lock and the tables."""
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,35 +15,18 @@ import numpy as np
 import optuna
 from filelock import FileLock, Timeout
 
-from study import data
-from study.cluster import Slots
-from study.config import (
-    ASHA_GRACE_EPOCHS,
-    ASHA_REDUCTION,
-    METRIC,
-    MODE,
-    NUM_TEST_IMAGES,
-    NUM_TRAINING_IMAGES,
-    StudyConfig,
-    TrialConfig,
-)
+from study.config import StudyConfig, TrialConfig
 from study.data import ImageData
-from study.datasets import DATASET_SPECS
 from study.errors import UserError
 from study.files import UNFINISHED, held, make_folder, require_plain
-from study.history import History
+from study.history import FACTS, History
 from study.journal import JOURNAL_FILE, LOCK_FILE, trial_name, trial_status
 from study.recovery import Recovered, asked, trial_config_of
-from study.results import (
-    write_json,
-    write_predictions,
-    write_tables,
-)
+from study.results import write_predictions, write_tables
 from study.storage import Storage
-from study.study_file import FORMAT_VERSIONS, config_of, load_study_json
+from study.study_file import STUDY_FILE
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
-PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
 
 
 @contextmanager
@@ -60,7 +37,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
             make_folder(folder)
             held_files.enter_context(FileLock(folder / ".lock", timeout=0))
             journal = folder / JOURNAL_FILE
-            if not resume and not (folder / "study.json").exists():
+            if not resume and not (folder / STUDY_FILE).exists():
                 journal.touch()
             # The lock file may be removed while a driver runs; the journal may not.
             if journal.is_file() and not journal.is_symlink():
@@ -73,7 +50,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
             raise UserError(
                 f"{folder}: cannot be written ({error}); choose another folder"
             ) from None
-        if not resume and (folder / "study.json").exists():  # made since it was checked
+        if not resume and (folder / STUDY_FILE).exists():  # made since it was checked
             raise UserError(f"{folder}: already holds a study; choose another --name")
         require_plain(folder, besides=LOCK_FILE)
         yield
@@ -82,7 +59,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
 def check_new_folder(folder: Path) -> None:
     """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
     if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
-        is_study = (folder / "study.json").exists()
+        is_study = (folder / STUDY_FILE).exists()
         resume = f"continue it with --resume {shlex.quote(str(folder))}, or "
         raise UserError(
             f"{folder}: already holds {'a study' if is_study else 'other files'}; "
@@ -97,105 +74,6 @@ def _is_leftover(path: Path) -> bool:
     """Whether a study that was killed before it began left this file."""
     is_empty_journal = path.name == JOURNAL_FILE and path.is_file() and not path.stat().st_size
     return path.name == ".lock" or path.name.startswith(UNFINISHED) or is_empty_journal
-
-
-def write_study_json(
-    folder: Path,
-    config: StudyConfig,
-    address: str | None,
-    slots: Slots,
-    *,
-    storage: str | None = None,
-    resume: bool,
-) -> None:
-    """Write ``study.json``, or add this session to it."""
-    session = {
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.orig_argv[1:]),
-        "address": address,
-        "nodes": slots.nodes,
-        "concurrent_trials": slots.count,
-        "gpus_per_trial": slots.gpus_per_trial,
-        "host": platform.node(),
-        "python": platform.python_version(),
-        "versions": installed_versions(),
-        "git": _git_state(),
-    }
-    earlier = load_study_json(folder)["sessions"] if resume else []
-    content = {
-        "format_version": FORMAT_VERSIONS[-1],
-        "kind": config.kind,
-        "config": config.to_json(),
-        "storage": storage,
-        **(_search_facts(config) if config.is_ranked else {}),
-        "data": {
-            "dataset": config.dataset,
-            "sha256": DATASET_SPECS[config.dataset].sha256,
-            "split": _split_facts(config),
-        },
-        "sessions": [*earlier, session],
-    }
-    write_json(folder / "study.json", json.loads(json.dumps(content)))
-
-
-def _search_facts(config: StudyConfig) -> dict[str, Any]:
-    return {
-        "metric": METRIC,
-        "mode": MODE,
-        "objective": f"{METRIC} of a trial's last epoch",
-        "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
-        if config.stops_early
-        else None,
-    }
-
-
-def _split_facts(config: StudyConfig) -> dict[str, Any]:
-    """What is trained on and what is evaluated; `validation` counts the evaluated images."""
-    if config.protocol == "paper":
-        return {"train": NUM_TRAINING_IMAGES, "validation": NUM_TEST_IMAGES, "evaluated": "test"}
-    return {
-        "train": config.num_train,
-        "validation": NUM_TRAINING_IMAGES - config.num_train,
-        "evaluated": "validation",
-        "seed": data.SPLIT_SEED,
-        "stratified": True,
-    }
-
-
-def load_config(folder: Path) -> StudyConfig:
-    """The configuration of the study in `folder`.
-
-    Raises:
-        UserError: There is no study, or its configuration is damaged.
-    """
-    return config_of(load_study_json(folder))
-
-
-def installed_versions() -> dict[str, str | None]:
-    """The versions of what decides results; None for what is not installed."""
-
-    def installed(package: str) -> str | None:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return None
-
-    return {package: installed(package) for package in PACKAGES}
-
-
-def _git_state() -> dict[str, Any] | None:
-    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
-
-    def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        command = ["git", "-C", str(here), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # not just lying in a checkout
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 class TableWriter:
@@ -249,7 +127,8 @@ class TableWriter:
                     "trial_id": trial_id,
                     "status": trial_status(trial),
                     "error": trial.user_attrs.get("error") or None,
-                    **asdict(config),
+                    "evaluated": self._config.evaluated,
+                    **{k: v for k, v in asdict(config).items() if k not in FACTS},
                     **trial.params,
                 }
             )

@@ -291,7 +291,7 @@ def _fits(history: History, trial: FrozenTrial, config: StudyConfig) -> bool:
             "diverged": epochs >= max(1, reported),  # a NaN is not reported
         }.get(status, epochs > 0)
     complete = trial.state == TrialState.COMPLETE
-    return whole and (not complete or history.epochs[-1]["val_accuracy"] == trial.value)
+    return whole and (not complete or history.epochs[-1]["eval_accuracy"] == trial.value)
 
 
 def _end_unrecorded(trial_id: str, kept: Kept, tables: Tables) -> tuple[History, str] | None:

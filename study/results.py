@@ -15,7 +15,6 @@ trials' histories (`study.history`).
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +26,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config import MODELS
-from study.epoch import COUNTS, NOISE, VALUES
+from study.epoch import COUNTS, EARLIER_NAMES, NOISE, VALUES
 from study.errors import StorageError, UserError
 from study.files import open_plain, replacing
-from study.history import ENDS, NOTHING, NUM_CLASSES, History
+from study.history import ENDS, FACTS, NOTHING, NUM_CLASSES, History
 from study.hyperparameters import HYPERPARAMETERS
-from study.study_file import FORMAT_VERSIONS, config_of, load_study_json, resume_command
+from study.study_file import FORMAT_VERSIONS, StudyFile, resume_command
 from study.text import one_line
 
 STATUSES = (*ENDS, "interrupted")
@@ -51,6 +50,7 @@ TRIAL_COLUMNS = {
     "error": "string",
     "model": "string",
     "dataset": "string",
+    "evaluated": "string",
     "precision": "string",
     **{name: each.column for name, each in HYPERPARAMETERS.items()},
     "dropout": "boolean",
@@ -62,11 +62,11 @@ TRIAL_COLUMNS = {
     "epochs_run": "int64",
     "steps_run": "int64",
     "best_epoch": "Int64",
-    "best_val_accuracy": "float64",
-    "best_val_loss": "float64",
+    "best_eval_accuracy": "float64",
+    "best_eval_loss": "float64",
     "last_train_loss": "float64",
-    "last_val_loss": "float64",
-    "last_val_accuracy": "float64",
+    "last_eval_loss": "float64",
+    "last_eval_accuracy": "float64",
     "seconds": "float64",
     "node": "string",
     "device": "string",
@@ -92,7 +92,7 @@ RANGES = {
         for name, each in HYPERPARAMETERS.items()
         if each.type is not str
     },
-    **dict.fromkeys(("best_val_accuracy", "last_val_accuracy", "val_accuracy"), (0, 1)),
+    **dict.fromkeys(("best_eval_accuracy", "last_eval_accuracy", "eval_accuracy"), (0, 1)),
 }
 # Log-probabilities are natural logarithms: of a confident model they tell apart what
 # probabilities near 1 cannot.
@@ -112,14 +112,14 @@ class StudyResults:
 
     Attributes:
         path: Its folder.
-        study: The content of ``study.json``.
+        study: ``study.json``.
         trials: ``trials.parquet``.
         epochs: ``epochs.parquet``.
         steps: ``steps.parquet``.
     """
 
     path: Path
-    study: dict[str, Any]
+    study: StudyFile
     trials: pd.DataFrame
     epochs: pd.DataFrame
     steps: pd.DataFrame
@@ -139,14 +139,8 @@ def differs(value: Any, expected: Any) -> bool:
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """Trials best first: complete ones by their last validation accuracy, then the others."""
     order = trials.assign(_other=trials["status"] != "complete")
-    by = ["_other", "last_val_accuracy", "last_val_loss"]
+    by = ["_other", "last_eval_accuracy", "last_eval_loss"]
     return order.sort_values(by, ascending=[True, False, True]).drop(columns="_other")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole: a reader sees the old file or the new one."""
-    with replacing(path) as file:
-        file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def write_tables(
@@ -184,7 +178,7 @@ def load_study(path: str | Path) -> StudyResults:
         UserError: `path` holds no study, an unfinished write, another format or damage.
     """
     path = Path(path)
-    study = load_study_json(path)
+    study = StudyFile.read(path)
     frames = {name: _load_table(path, name, study) for name in TABLES}
     misfit, is_lost = _misfit(**frames)
     for _ in range(MORE_READS):
@@ -196,7 +190,7 @@ def load_study(path: str | Path) -> StudyResults:
     if misfit and not is_lost:
         raise UserError(
             f"{path}: the tables do not fit together ({misfit}); write them anew with: "
-            f"{resume_command(config_of(study), path)}"
+            f"{resume_command(study.config, path)}"
         )
     return StudyResults(path, study, **frames)
 
@@ -206,23 +200,27 @@ def _just_written(path: Path) -> bool:
     return time.time() - newest < STILL_WRITING_S
 
 
-def _load_table(path: Path, name: str, study: dict[str, Any]) -> pd.DataFrame:
+def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
     file = path / f"{name}.parquet"
     try:
         frame = read_table(file, TABLES[name])
     except FileNotFoundError:
         raise UserError(
             f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
-            f"{resume_command(config_of(study), path)}"
+            f"{resume_command(study.config, path)}"
         ) from None
     keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
     _require_unique(file, frame, keys[name])
     if name == "trials":
         _require(file, frame, "status", frame["status"].isin(STATUSES))
         _require(file, frame, "model", frame["model"].isin(MODELS))
+        # An older table does not say which images were evaluated.
+        frame["evaluated"] = frame["evaluated"].fillna(study.evaluated)
+        _require(file, frame, "evaluated", frame["evaluated"] == study.evaluated)
     for column, (low, high) in RANGES.items():
         if column in frame:
-            may_be_unknown = "accuracy" in column or TRIAL_COLUMNS.get(column) == "Float64"
+            each = HYPERPARAMETERS.get(column)
+            may_be_unknown = "accuracy" in column or (each is not None and each.may_be_empty)
             unknown = frame[column].isna() & may_be_unknown
             _require(file, frame, column, frame[column].between(low, high) | unknown)
     return frame
@@ -321,6 +319,7 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
             "have it written again with --resume"
         ) from None
+    frame = frame.rename(columns=EARLIER_NAMES)
     if "optimizer" in columns and "optimizer" in frame:
         _fill_later_columns(frame)
     for column, kind in columns.items():
@@ -333,7 +332,14 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
 
 
 def _fill_later_columns(trials: pd.DataFrame) -> None:
-    """Give a table of an earlier format the hyperparameters that nobody could set then."""
+    """Bring a table of an earlier format to today's columns.
+
+    It lacks the hyperparameters that nobody could set then, and which images were evaluated. Of
+    a trial that never ran it holds in `FACTS` what was asked.
+    """
+    if "evaluated" not in trials:
+        trials["evaluated"] = pd.Series(pd.NA, trials.index, "string")
+        trials.loc[trials["epochs_run"] == 0, [name for name in FACTS if name in trials]] = pd.NA
     for name, each in HYPERPARAMETERS.items():
         if name not in trials and each.since > FORMAT_VERSIONS[0]:
             defaults = [each.default_for(optimizer) for optimizer in trials["optimizer"]]

@@ -193,8 +193,8 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
         table.add_row(
             row["trial_id"],
             row["status"],
-            f"{row['last_val_accuracy']:.2%}",
-            f"{row['last_val_loss']:.4f}",
+            f"{row['last_eval_accuracy']:.2%}",
+            f"{row['last_eval_loss']:.4f}",
             *("" if pd.isna(row[each.name]) else format_value(row[each.name]) for each in searched),
             str(row["epochs_run"]),
         )

@@ -20,7 +20,7 @@ from study import cluster, data, kernels, preflight, ray_private
 from study.config import StudyConfig
 from study.journal import num_planned, trial_name, trial_status
 from study.progress import StudyProgress
-from study.record import TableWriter, locked, write_study_json
+from study.record import TableWriter, locked
 from study.recovery import Recovered, recover, repair
 from study.refusals import saying_how_to_go_on
 from study.scheduler import make_scheduler
@@ -28,7 +28,7 @@ from study.searcher import StudySearch, open_optuna_study, retry_failed
 from study.signals import StopRequest, on_first_signal
 from study.space import space_of
 from study.storage import RAY_FOLDER, Storage
-from study.study_file import resume_command
+from study.study_file import SessionRecord, StudyFile, resume_command
 from study.terminal import Terminal
 from study.trainable import TrialTrainable
 
@@ -136,8 +136,8 @@ class Session:
                     keep=self.config.keeps_predictions,
                     train_images=train.images,
                     train_labels=train.labels,
-                    val_images=evaluated.images,
-                    val_labels=evaluated.labels,
+                    eval_images=evaluated.images,
+                    eval_labels=evaluated.labels,
                 ),
                 {"cpu": slots.cpus_per_trial, "gpu": slots.gpus_per_trial},
             )
@@ -205,9 +205,9 @@ class Session:
         for note in recovered.notes:
             console.print(note, soft_wrap=True)
         repair(storage, recovered)
-        write_study_json(
-            storage.folder, self.config, options.address, slots, storage=storage.uri, resume=resume
-        )
+        earlier = StudyFile.read(storage.folder).sessions if resume else ()
+        session = SessionRecord.of_this_process(options.address, slots)
+        StudyFile.of(self.config, storage.uri, (*earlier, session)).write(storage.folder)
         study = open_optuna_study(storage.folder, self.config)
         if options.retry_failed:
             console.print(f"{retry_failed(study)} failed trials run again.")

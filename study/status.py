@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from rich.live import Live
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.errors import UserError
+from study.errors import cannot_be_read
 from study.files import is_held, is_uri, require_plain, require_uri
 from study.journal import (
     JOURNAL_FILE,
@@ -30,7 +29,7 @@ from study.journal import (
     trial_status,
 )
 from study.progress import format_duration, format_params
-from study.study_file import config_of, load_study_json, resume_command
+from study.study_file import SessionRecord, StudyFile, resume_command
 from study.terminal import Terminal
 from study.text import escape
 
@@ -59,7 +58,7 @@ class StudyStatus:
         alive: Whether a driver holds the study's lock; None where that cannot be seen.
         last_sign: When a file of the study last changed, in seconds since 1970.
         eta_s: Seconds to go at the pace of the session so far, if it is alive and has one.
-        session: The last session, as in ``study.json``.
+        session: The last session.
         sessions: How many there were.
         resume: The command that continues the study.
         trials_at: Where the trials' folders are.
@@ -75,7 +74,7 @@ class StudyStatus:
     alive: bool | None
     last_sign: float
     eta_s: float | None
-    session: dict[str, Any]
+    session: SessionRecord
     sessions: int
     resume: str
     trials_at: str
@@ -99,26 +98,26 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
     try:
         return _read_status(folder, uri)
     except OSError as error:
-        raise UserError(f"{error.filename or folder}: cannot be read ({error.strerror})") from None
+        raise cannot_be_read(error.filename or folder, error) from None
 
 
 def _read_status(folder: Path, uri: str | None) -> StudyStatus:
-    study = load_study_json(folder)
-    config, session = config_of(study), study["sessions"][-1]
+    study = StudyFile.read(folder)
+    config, session = study.config, study.sessions[-1]
     alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
     if alive is False:  # what the command that continues it would refuse is not to be advised
         from study.recovery import recover
         from study.storage import Storage
 
         require_plain(folder, besides=LOCK_FILE)
-        journal = recover(Storage(folder, study["storage"]), config).journal
+        journal = recover(Storage(folder, study.storage), config).journal
     else:
         journal = read_journal(folder)
     trials = [trial for trial in journal.trials if trial.params]
     ended = [trial for trial in trials if trial.state.is_finished()]
     complete = [t for t in ended if trial_status(t) == "complete"] if config.is_ranked else []
     planned = num_planned(config, journal.trials)
-    resume = resume_command(config, uri or folder, session["address"])
+    resume = resume_command(config, uri or folder, session.address)
     return StudyStatus(
         name=config.name,
         planned=planned,
@@ -131,9 +130,9 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
         last_sign=_last_sign(folder),
         eta_s=_eta(trials, planned, config.epochs, session) if alive else None,
         session=session,
-        sessions=len(study["sessions"]),
+        sessions=len(study.sessions),
         resume=resume,
-        trials_at=f"{study['storage'] or folder}/ray",
+        trials_at=f"{study.storage or folder}/ray",
     )
 
 
@@ -143,10 +142,10 @@ def _last_sign(folder: Path) -> float:
 
 
 def _eta(
-    trials: Sequence[FrozenTrial], planned: int, epochs: int, session: dict[str, Any]
+    trials: Sequence[FrozenTrial], planned: int, epochs: int, session: SessionRecord
 ) -> float | None:
     """Seconds to go, by the mean epochs and the pace of the trials that this session ended."""
-    started = datetime.fromisoformat(session["started"]).timestamp()
+    started = session.started_at
     ended = [
         trial
         for trial in trials
@@ -164,12 +163,11 @@ def _eta(
 
 def render(status: StudyStatus, now: float) -> Group:
     """The status as it is shown."""
-    host, silent = status.session["host"], format_duration(max(0.0, now - status.last_sign))
-    started = datetime.fromisoformat(status.session["started"]).timestamp()
+    host, silent = status.session.host, format_duration(max(0.0, now - status.last_sign))
     if status.finished:
         state = f"finished; last sign of life {silent} ago"
     elif status.alive:
-        state = f"running on {host} for {format_duration(now - started)}"
+        state = f"running on {host} for {format_duration(now - status.session.started_at)}"
     elif status.alive is None:
         state = f"last sign of life {silent} ago, from {host}; if it is dead: {status.resume}"
     else:
@@ -178,7 +176,7 @@ def render(status: StudyStatus, now: float) -> Group:
     done = f"{status.counts.total()}/{status.planned} trials ended" + (counts and f" ({counts})")
     if status.eta_s is not None and not status.finished:
         done += f", about {format_duration(status.eta_s)} left"
-    nodes, slots = status.session["nodes"], status.session["concurrent_trials"]
+    nodes, slots = status.session.nodes, status.session.concurrent_trials
     lines = [
         f"{status.name}: {state}",
         f"{done}; session {status.sessions}, {slots} at once on {nodes} "

@@ -25,7 +25,7 @@ from typing import Any
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from study.config import TrialConfig
-from study.errors import StorageError, UserError
+from study.errors import StorageError, UserError, cannot_be_read
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.history import HISTORY_FILE, STATE_FILE, History
 from study.text import one_line
@@ -145,7 +145,7 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError):
             return set()
         except OSError as error:
-            raise StorageError(f"{place}: cannot be read ({error.strerror})") from None
+            raise cannot_be_read(place, error) from None
         return {match[1] for name in names if (match := HISTORY_NAME.fullmatch(name))}
 
     def kept(self, trial_id: str) -> History | None:
@@ -157,7 +157,7 @@ class Storage:
         except (FileNotFoundError, NotADirectoryError, UserError, ValueError):
             return None
         except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({error.strerror})") from None
+            raise cannot_be_read(path, error) from None
 
     def take(self, trial_id: str, logs: Path) -> None:
         """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
@@ -250,9 +250,7 @@ class Storage:
         histories = [
             f"{HISTORIES}/{info.base_name}"
             for info in self._list(f"{self._root}/{HISTORIES}")
-            if HISTORY_NAME.fullmatch(info.base_name)
-            and (not newer_here or not (self.folder / HISTORIES / info.base_name).exists())
-            and not self._is_same(info)
+            if HISTORY_NAME.fullmatch(info.base_name) and self._is_wanted(info, newer_here)
         ]
         records = () if newer_here else RECORDS
         for name in (*histories, *records):  # the journal last: it is what says how far they go
@@ -267,13 +265,15 @@ class Storage:
                     "choose another --results-dir"
                 ) from None
 
-    def _is_same(self, info: FileInfo) -> bool:
-        """Whether a history here was brought from, or put into, the store as it is there."""
+    def _is_wanted(self, info: FileInfo, newer_here: bool) -> bool:
+        """Whether a history is to be brought: it is missing here, or the store's is newer."""
         try:
             here = (self.folder / HISTORIES / info.base_name).stat()
         except FileNotFoundError:
-            return False
-        return here.st_size == info.size and here.st_mtime_ns >= info.mtime_ns
+            return True
+        # Otherwise it was brought from the store, or put there, as it is.
+        is_same = here.st_size == info.size and here.st_mtime_ns >= info.mtime_ns
+        return not newer_here and not is_same
 
     def _checkpoints(self, trial_id: str) -> list[str]:
         return [

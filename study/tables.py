@@ -17,13 +17,11 @@ from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
 
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
 CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
-# What a row never lacks.
-KNOWN_OF_EACH = {
-    "trials": [
-        *("trial_id", "status", "model", "dataset", "epochs", "seed", "epochs_run"),
-        *(name for name, each in HYPERPARAMETERS.items() if each.default is not None),
-    ]
-}
+# What a row of it never lacks.
+NEVER_EMPTY = [
+    *("trial_id", "status", "epochs_run"),
+    *(n for n in CONFIGURED if n not in HYPERPARAMETERS or not HYPERPARAMETERS[n].may_be_empty),
+]
 
 
 class Tables:
@@ -87,7 +85,7 @@ class Tables:
         epochs = [dict(epoch) for epoch in values.epochs]
         if epochs and row.get("epochs_run") == len(epochs):
             epochs[-1]["train_loss"] = row["last_train_loss"]
-            epochs[-1]["val_loss"] = row["last_val_loss"]
+            epochs[-1]["eval_loss"] = row["last_eval_loss"]
         losses, sizes = _step_losses(self._of_trials("steps").get(trial_id), len(epochs))
         for epoch in epochs if sizes else ():
             epoch["step"] = epoch["epoch"] * len(sizes)
@@ -121,7 +119,7 @@ class Tables:
             raise
         except (FileNotFoundError, UserError):  # damaged: it will be written again
             return None
-        never_empty = KNOWN_OF_EACH.get(name, ["trial_id"])
+        never_empty = NEVER_EMPTY if name == "trials" else ["trial_id"]
         return None if frame[never_empty].isna().any(axis=None) else frame
 
 

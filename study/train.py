@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from study.config import TrialConfig
 from study.data import ImageData, stratified_split
 from study.datasets import DATASET_SPECS
-from study.epoch import EpochRecord
+from study.epoch import EpochRecord, renamed
 from study.errors import UserError
 from study.kernels import library
 from study.kernels.adadelta import FusedAdadelta
@@ -212,7 +212,7 @@ class Trainer:
         self.device = device or pick_device()
         self.precision = resolve_precision(config.precision, self.device)
         self.train_data = DeviceImages(train, config.dataset, self.device)
-        self.val_data = DeviceImages(validation, config.dataset, self.device)
+        self.eval_data = DeviceImages(validation, config.dataset, self.device)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(init_seed)
@@ -265,10 +265,10 @@ class Trainer:
         with torch.cuda.stream(self.stream):  # of no effect on a CPU
             self._train_epoch()
             trained = self._now()
-            sums = self._evaluate(self.val_data)
+            sums = self._evaluate(self.eval_data)
             evaluated = self._now()
             # The epoch's only wait for the device.
-            *losses, val_loss, val_right = torch.cat([self.losses, sums]).tolist()
+            *losses, eval_loss, eval_right = torch.cat([self.losses, sums]).tolist()
         epoch = len(self.epochs) + 1
         record = EpochRecord(
             epoch=epoch,
@@ -277,8 +277,8 @@ class Trainer:
             lr=lr,
             train_loss=math.fsum(map(operator.mul, losses, self.batch_sizes()))
             / len(self.train_data),
-            val_loss=val_loss / len(self.val_data),
-            val_accuracy=val_right / len(self.val_data),
+            eval_loss=eval_loss / len(self.eval_data),
+            eval_accuracy=eval_right / len(self.eval_data),
             seconds=time.perf_counter() - start,
             eval_seconds=_seconds_between(trained, evaluated),
             **self._gradient_noise(epoch),
@@ -354,8 +354,8 @@ class Trainer:
         self.model.eval()
         chunk = EVAL_CHUNK[self.device.type]
         logits = [
-            self._logits(self.val_data.batch(slice(start, start + chunk))[0])
-            for start in range(0, len(self.val_data), chunk)
+            self._logits(self.eval_data.batch(slice(start, start + chunk))[0])
+            for start in range(0, len(self.eval_data), chunk)
         ]
         return torch.cat(logits).log_softmax(1).cpu()
 
@@ -399,7 +399,7 @@ class Trainer:
         if state.get("device", "cpu") == self.device.type:
             self.order_rng.set_state(state["order_rng"].cpu())
             self.dropout_rng.set_state(state["dropout_rng"].cpu())
-        self.epochs = [EpochRecord(**record) for record in state["epochs"]]
+        self.epochs = [EpochRecord(**renamed(record)) for record in state["epochs"]]
         self.step_losses = list(state["step_losses"])
 
 

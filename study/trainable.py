@@ -45,7 +45,7 @@ class TrialTrainable(tune.Trainable):
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
-            ImageData(data["val_images"], data["val_labels"]),
+            ImageData(data["eval_images"], data["eval_labels"]),
             measure_noise=keep,
         )
 

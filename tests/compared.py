@@ -8,11 +8,11 @@ import numpy as np
 
 from analysis.evidence import Compared
 from study.comparison import ComparisonConfig
+from study.files import write_json
 from study.history import History
 from study.results import (
     load_predictions,
     load_study,
-    write_json,
     write_predictions,
     write_tables,
 )
@@ -68,6 +68,7 @@ def write_comparison(folder: Path, arms, *, replicates=4, failed=(), protocol="p
             {
                 "trial_id": trial_id,
                 "status": "failed" if lost else "complete",
+                "evaluated": config.evaluated,
                 **vars(trial),
                 **point,
             }
@@ -78,8 +79,7 @@ def write_comparison(folder: Path, arms, *, replicates=4, failed=(), protocol="p
         histories[trial_id] = history(trial, final, rng)
         wrong = hard[: round((1 - final) * NUM_IMAGES)]
         log_p[trial_id] = made_up_predictions(labels, wrong, rng)
-    evaluated = "test" if protocol == "paper" else "validation"
-    split = {"train": NUM_TRAIN, "validation": NUM_IMAGES, "evaluated": evaluated}
+    split = {"train": NUM_TRAIN, "validation": NUM_IMAGES, "evaluated": config.evaluated}
     write_json(folder / "study.json", study_content(config, split))
     write_tables(folder, rows, histories)
     write_predictions(folder, np.arange(NUM_IMAGES), labels, log_p)
@@ -104,8 +104,8 @@ def history(trial, final, rng) -> History:
             "examples_seen": e * NUM_TRAIN,
             "lr": trial.lr * trial.gamma ** (e - 1),
             "train_loss": float(np.average(losses[e - 1], weights=sizes)),
-            "val_loss": 2 * (1 - accuracies[e - 1]),
-            "val_accuracy": accuracies[e - 1],
+            "eval_loss": 2 * (1 - accuracies[e - 1]),
+            "eval_accuracy": accuracies[e - 1],
             "seconds": 2.0 + 60 / size,
             "eval_seconds": 0.5,
             "grad_sq_small": squared + noise / 64,

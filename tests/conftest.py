@@ -11,8 +11,9 @@ from moto.server import ThreadedMotoServer
 
 from study.config import SearchConfig
 from study.data import ImageData, default_data_dir, load_splits
+from study.files import write_json
 from study.history import History
-from study.results import StudyResults, load_study, write_json, write_tables
+from study.results import StudyResults, load_study, write_tables
 from study.space import DEFAULT_SPACE, space_to_json
 from tests.compared import study_content
 
@@ -88,8 +89,8 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
                 "examples_seen": i * 1000,
                 "lr": lr * 0.7 ** (i - 1),
                 "train_loss": float(np.average(losses[i - 1], weights=sizes)),
-                "val_loss": 2 * (1 - accuracy),
-                "val_accuracy": accuracy,
+                "eval_loss": 2 * (1 - accuracy),
+                "eval_accuracy": accuracy,
                 "seconds": 2.0,
                 "eval_seconds": 0.5,
             }
@@ -101,6 +102,7 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
         rows.append(
             {
                 "trial_id": trial_id, "status": status, "model": "cnn", "dataset": "mnist",
+                "evaluated": "validation",
                 "optimizer": "adadelta", "epochs": 3, "seed": number, "batch_size": batch_size,
                 "lr": lr, "gamma": 0.7, "width_mult": width,
                 "error": "<out of memory>" if status == "failed" else None,

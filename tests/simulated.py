@@ -33,6 +33,8 @@ from study.searcher import StudySearch, open_optuna_study, retry_failed
 from study.signals import StopRequest
 from study.space import DEFAULT_SPACE, space_to_json
 from study.storage import Storage
+from study.study_file import SessionRecord, StudyFile
+from study.versions import installed_versions
 
 IMAGES = 8  # evaluated ones, of a comparison
 STEPS = [20, 20, 10]  # examples in each step of an epoch
@@ -69,13 +71,13 @@ def history_of(config: TrialConfig, epochs: int, *, keep: bool) -> History:
     records = [
         {
             "epoch": e, "step": 3 * e, "examples_seen": 50 * e, "lr": config.lr * 0.5**e,
-            "train_loss": float(losses[e - 1].mean()), "val_loss": 1 / e,
-            "val_accuracy": float(accuracies[e - 1]), "seconds": float(e), "eval_seconds": 0.5,
+            "train_loss": float(losses[e - 1].mean()), "eval_loss": 1 / e,
+            "eval_accuracy": float(accuracies[e - 1]), "seconds": float(e), "eval_seconds": 0.5,
         }
         for e in range(1, epochs + 1)
     ]  # fmt: skip
     if status == "diverged" and epochs == last:
-        records[-1]["val_loss"] = float("nan")
+        records[-1]["eval_loss"] = float("nan")
     whole = keep and epochs == config.epochs
     scores = rng.normal(size=(IMAGES, 10))
     log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
@@ -194,9 +196,9 @@ class Session(Trials):
         folder, config = storage.folder, self.config
         self.recovered = recover(storage, config) if resume else Recovered()
         repair(storage, self.recovered)
-        record.write_study_json(
-            folder, config, None, Slots(1, 0, 2, 1), storage=None, resume=resume
-        )
+        earlier = StudyFile.read(folder).sessions if resume else ()
+        session = SessionRecord.of_this_process(None, Slots(1, 0, 2, 1))
+        StudyFile.of(config, None, (*earlier, session)).write(folder)
         self.study = open_optuna_study(folder, config)
         if retry:
             retry_failed(self.study)
@@ -240,10 +242,10 @@ def never_run(folder: Path) -> Experiment:
 
 def leave_out_ray(monkeypatch) -> None:
     """What a session needs of Ray's processes and of this machine is left out."""
-    monkeypatch.setattr("study.record._git_state", lambda: None)
+    monkeypatch.setattr("study.study_file.git_state", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
-    versions = record.installed_versions()
-    monkeypatch.setattr("study.record.installed_versions", lambda: versions)
+    versions = installed_versions()
+    monkeypatch.setattr("study.study_file.installed_versions", lambda: versions)
 
 
 def run_study(folder: Path, config, *, resume: bool = False, retry: bool = False):
@@ -277,7 +279,7 @@ def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None
         if not row["epochs_run"]:
             assert row["status"] == "failed"
             continue
-        for name in ("epoch", "step", "train_loss", "val_loss", "val_accuracy", "seconds"):
+        for name in ("epoch", "step", "train_loss", "eval_loss", "eval_accuracy", "seconds"):
             values = [epoch[name] for epoch in expected.epochs]
             np.testing.assert_array_equal(epochs[trial_id][name], values, name)
         np.testing.assert_array_equal(
@@ -303,7 +305,7 @@ def assert_nothing_lost(before, after, acknowledged) -> None:
         assert trials.loc[trial_id, "epochs_run"] == len(history.epochs)
         for told in history.epochs:
             np.testing.assert_array_equal(
-                epochs.loc[(trial_id, told["epoch"]), "val_accuracy"], told["val_accuracy"]
+                epochs.loc[(trial_id, told["epoch"]), "eval_accuracy"], told["eval_accuracy"]
             )
     if before is None:
         return

@@ -96,7 +96,7 @@ def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", 
         kept = Storage(folder).kept(trial_id)
         assert [epoch["epoch"] for epoch in kept.epochs] == list(range(1, count + 1))
         np.testing.assert_array_equal(
-            [epoch["val_accuracy"] for epoch in kept.epochs], epochs["val_accuracy"]
+            [epoch["eval_accuracy"] for epoch in kept.epochs], epochs["eval_accuracy"]
         )
     return results
 

@@ -29,14 +29,14 @@ def test_by_arm_is_plain_pandas(compared):
     assert table["n"].to_dict() == {"32": 4, "64": 3, "512": 4}
     assert table["lost"].to_dict() == {"32": 0, "64": 1, "512": 0}
     plain = compared.trials.groupby("arm")
-    for name, column in (("accuracy", "last_val_accuracy"), ("loss", "last_val_loss")):
+    for name, column in (("accuracy", "last_eval_accuracy"), ("loss", "last_eval_loss")):
         pd.testing.assert_series_equal(
             table[name].sort_index(),
             plain[column].mean(),
             check_names=False,
             check_index_type=False,
         )
-    sd = plain["last_val_accuracy"].std()
+    sd = plain["last_eval_accuracy"].std()
     pd.testing.assert_series_equal(
         table["accuracy_sd"].sort_index(), sd, check_names=False, check_index_type=False
     )
@@ -96,7 +96,7 @@ def test_to_target_is_the_first_epoch_at_or_above(compared):
     epochs = compared.epochs()
     for key, row in reached.iterrows():
         own = epochs[(epochs["arm"] == key[0]) & (epochs["replicate"] == key[1])]
-        above = own[own["val_accuracy"] >= 0.85]
+        above = own[own["eval_accuracy"] >= 0.85]
         assert row["epoch"] == above["epoch"].min()
         assert row["seconds"] == pytest.approx(own["seconds"].iloc[: int(row["epoch"])].sum())
         assert row["examples"] == row["epoch"] * NUM_TRAIN
@@ -123,7 +123,7 @@ def test_the_two_by_twos_effects_are_found(tmp_path):
     assert effects.loc["dropout", "value"] == pytest.approx(2, abs=0.5)
     assert effects.loc["batch norm", "value"] == pytest.approx(1, abs=0.5)
     assert abs(effects.loc["interaction", "value"]) < 0.7
-    wide = compared.trials.pivot(index="replicate", columns="arm", values="last_val_accuracy")
+    wide = compared.trials.pivot(index="replicate", columns="arm", values="last_eval_accuracy")
     by_hand = (wide["both"] - wide["norm"] - wide["dropout"] + wide["none"]).mean() * 100
     assert effects.loc["interaction", "value"] == pytest.approx(by_hand)
     assert arms.interaction(compared, "resnet18").empty

@@ -98,15 +98,15 @@ def test_every_number_has_its_n_interval_and_trials(found, evidence):
 
 def test_estimates_are_plain_pandas(found, evidence):
     trials = evidence.comparisons["batch-size"].results.trials
-    wide = trials.pivot(index="replicate", columns="arm", values="last_val_accuracy")
+    wide = trials.pivot(index="replicate", columns="arm", values="last_eval_accuracy")
     assert found["C4"].value == pytest.approx(100 * (wide["32"] - wide["512"]).mean())
-    loss = trials.loc[trials["arm"] == "512", "last_val_loss"]
+    loss = trials.loc[trials["arm"] == "512", "last_eval_loss"]
     assert found["C10"].value == pytest.approx(loss.mean())
     seconds = trials.pivot(index="replicate", columns="arm", values="seconds")
     ratio = np.exp(np.log(seconds["512"] / seconds["32"]).mean())
     assert found["C5"].value == pytest.approx(ratio)
     other = evidence.comparisons["regularization"].results.trials
-    wide = other.pivot(index="replicate", columns="arm", values="last_val_accuracy")
+    wide = other.pivot(index="replicate", columns="arm", values="last_eval_accuracy")
     assert found["C16"].value == pytest.approx(
         100 * (wide["cnn-dropout"] - wide["cnn-none"]).mean()
     )
@@ -161,7 +161,7 @@ def test_other_results_give_other_verdicts(tmp_path):
     compared = write_comparison(tmp_path / "batch-size", arms, replicates=8)
     trials = compared.results.trials
     wobble = 0.0002 * np.cos(5.0 * trials["replicate"].astype(float))
-    for column, mean in (("last_val_accuracy", 0.9875), ("last_val_loss", 0.0412)):
+    for column, mean in (("last_eval_accuracy", 0.9875), ("last_eval_loss", 0.0412)):
         trials[column] = mean + wobble * np.where(trials["arm"] == "32", 1, -1)
     trials["seconds"] = 100.0 + 1000 * wobble
     same = Evidence([], {"batch-size": type(compared)(compared.results, compared.predictions)})

@@ -173,7 +173,8 @@ def test_every_arm_and_replicate_is_in_the_tables(finished):
     assert trials["batch_norm"].tolist() == [False, True] * 2
     assert (results.epochs.groupby("trial_id").size() == 2).all()
     assert (results.epochs["grad_sq_small"] > results.epochs["grad_sq_big"]).all()
-    assert results.study["data"]["split"]["evaluated"] == "test"
+    assert results.study.evaluated == "test"
+    assert set(trials["evaluated"]) == {"test"}
     openings = (here / "results" / "a" / "test_set_openings.jsonl").read_text().splitlines()
     assert len(openings) == 1
     assert "On the test images" in out
@@ -187,7 +188,7 @@ def test_predictions_are_those_of_the_final_models(finished):
     assert dict(predictions.dtypes.astype(str)) == PREDICTION_COLUMNS
     right = predictions["label"] == predictions["predicted"]
     accuracy = right.groupby(predictions["trial_id"], observed=True).mean()
-    expected = results.trials.set_index("trial_id")["last_val_accuracy"]
+    expected = results.trials.set_index("trial_id")["last_eval_accuracy"]
     np.testing.assert_allclose(accuracy[expected.index], expected)
     assert (predictions.groupby("trial_id", observed=True)["index"].nunique() == 10_000).all()
     total = np.exp(predictions[list(LOG_P_COLUMNS)].astype(float)).sum(axis=1)
@@ -209,7 +210,7 @@ def test_a_trial_is_the_engines_run_bit_for_bit(finished, tmp_path):
     losses = np.concatenate([(trainer.run_epoch(), trainer.step_losses[-1])[1] for _ in range(2)])
     steps = results.steps[results.steps["trial_id"] == row["trial_id"]]
     np.testing.assert_array_equal(steps["loss"].astype(np.float32), losses)
-    assert trainer.epochs[-1].val_accuracy == row["last_val_accuracy"]
+    assert trainer.epochs[-1].eval_accuracy == row["last_eval_accuracy"]
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from study.config import SearchConfig, TrialConfig, trial_seed
 from study.errors import UserError
 from study.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.record import load_config
 from study.space import DEFAULT_SPACE, space_to_json
+from study.study_file import StudyFile
 from study.text import shown
 
 SPACE = space_to_json(DEFAULT_SPACE)
@@ -134,4 +134,4 @@ def test_the_committed_studies_are_read():
     folders = sorted((Path(__file__).parents[1] / "results" / "paper").iterdir())
     assert len(folders) >= 6
     for folder in folders:
-        assert load_config(folder).name == folder.name
+        assert StudyFile.read(folder).config.name == folder.name

@@ -21,9 +21,9 @@ import pytest
 from study.comparison import ComparisonConfig
 from study.errors import UserError
 from study.journal import trial_status
-from study.record import load_config
 from study.results import load_predictions, load_study
 from study.status import read_status
+from study.study_file import StudyFile
 from tests.simulated import Session, assert_sound, comparison_config, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
@@ -60,7 +60,7 @@ class Made:
 def tables_of(folder: Path) -> dict[str, pd.DataFrame]:
     results = load_study(folder)
     tables = {"trials": results.trials, "epochs": results.epochs, "steps": results.steps}
-    if "arms" in results.study["config"]:
+    if results.study.config.keeps_predictions:
         tables["predictions"] = load_predictions(folder).astype({"trial_id": "string"})
     return {name: frame.set_index(KEYS[name]).sort_index() for name, frame in tables.items()}
 
@@ -141,7 +141,7 @@ def studies(tmp_path_factory, without_ray) -> dict[str, Made]:
                 copy = place / command.__name__ / "n"
                 shutil.copytree(folder, copy)
                 study.after[command.__name__] = command(copy)
-                assert_sound(copy, load_config(copy), {})
+                assert_sound(copy, StudyFile.read(copy).config, {})
             made[f"{state}-{kind}"] = study
     return made
 
@@ -150,12 +150,12 @@ def studies(tmp_path_factory, without_ray) -> dict[str, Made]:
 
 
 def resume(folder: Path) -> dict[str, pd.DataFrame]:
-    Session(folder, load_config(folder), resume=True).run()
+    Session(folder, StudyFile.read(folder).config, resume=True).run()
     return tables_of(folder)
 
 
 def extend(folder: Path) -> dict[str, pd.DataFrame]:
-    config = load_config(folder)
+    config = StudyFile.read(folder).config
     more = {"replicates": 5} if isinstance(config, ComparisonConfig) else {"num_samples": 8}
     Session(folder, dataclasses.replace(config, **more), resume=True).run()
     return tables_of(folder)
@@ -289,7 +289,7 @@ def outcome_of(study: Made, folder: Path, command, name: str, damaged) -> str:
         assert_same(found, {k: v for k, v in study.tables.items() if k != unseen})
     elif name == "optuna.log":  # an older one may know fewer of the unfinished trials
         assert_kept(found, study.tables)
-        assert_sound(folder, load_config(folder), {})
+        assert_sound(folder, StudyFile.read(folder).config, {})
     else:
         assert_same(found, study.after[command.__name__])
     return "equal"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -18,8 +17,10 @@ from analysis.predicted import mcnemar_by_seed
 from analysis.render import write
 from analysis.report import main
 from study.compare import make_parser
+from study.comparison import ComparisonConfig
 from study.errors import UserError
 from study.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
+from study.study_file import StudyFile
 from tests.compared import write_comparison
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
@@ -28,16 +29,16 @@ PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_built_in_comparison_is_known_by_its_arms(name):
     arms = QUESTIONS[name].select(["*"])
-    assert kind_of({"name": "whatever", "arms": arms}) == name
+    assert kind_of(ComparisonConfig("whatever", "", arms)) == name
     two = dict(list(arms.items())[-2:])
-    assert kind_of({"name": "whatever", "arms": two}) == name
+    assert kind_of(ComparisonConfig("whatever", "", two)) == name
 
 
 @pytest.mark.parametrize("folder", sorted(PAPER.glob("*/study.json")), ids=lambda p: p.parent.name)
 def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder):
-    study = json.loads(folder.read_text())
-    if "arms" in study["config"]:
-        assert kind_of(study["config"]) == folder.parent.name
+    config = StudyFile.read(folder.parent).config
+    if isinstance(config, ComparisonConfig):
+        assert kind_of(config) == folder.parent.name
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder
     ],
 )  # fmt: skip
 def test_an_own_comparison_is_not_taken_for_a_built_in_one(name, arms, kind):
-    assert kind_of({"name": name, "arms": arms}) == kind
+    assert kind_of(ComparisonConfig(name, "", arms)) == kind
 
 
 def test_a_new_question_is_one_entry(tmp_path, monkeypatch):
@@ -64,10 +65,10 @@ def test_a_new_question_is_one_entry(tmp_path, monkeypatch):
     question = Question(
         name="step", heading="The step", title="Which step?", arms=arms, baseline="lr-1", options=""
     )
-    assert kind_of({"name": "mine", "arms": arms}) == "mine"
+    assert kind_of(ComparisonConfig("mine", "", arms)) == "mine"
     monkeypatch.setitem(QUESTIONS, "step", question)
     path = write_comparison(tmp_path / "mine", arms, replicates=2).results.path
-    assert kind_of({"name": "mine", "arms": arms}) == "step"
+    assert kind_of(ComparisonConfig("mine", "", arms)) == "step"
     assert "step           Which step?" in make_parser().format_help()
     assert main([str(path), "--output", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "report.md").read_text()
@@ -145,10 +146,10 @@ def test_what_was_lost_of_a_complete_trial_leaves_it_out(tmp_path):
         frame = pd.read_parquet(path / f"{name}.parquet")
         frame[frame["trial_id"] != lost].to_parquet(path / f"{name}.parquet", index=False)
     epochs = pd.read_parquet(path / "epochs.parquet")
-    epochs.loc[epochs["trial_id"] == "trial_00000", ["train_loss", "val_loss"]] = np.nan
+    epochs.loc[epochs["trial_id"] == "trial_00000", ["train_loss", "eval_loss"]] = np.nan
     epochs.to_parquet(path / "epochs.parquet", index=False)
     trials = pd.read_parquet(path / "trials.parquet")
-    trials.loc[2, "last_val_accuracy"] = np.nan
+    trials.loc[2, "last_eval_accuracy"] = np.nan
     trials.to_parquet(path / "trials.parquet", index=False)
     evidence = load_evidence([path])
     found = evidence.comparisons["batch-size"]
@@ -208,7 +209,7 @@ def test_a_comparison_of_one_epoch_has_a_page(tmp_path, monkeypatch):
     ("kind", "table", "column", "value"),
     [
         ("training-size", "trials", "train_examples", pd.NA),
-        ("training-size", "trials", "last_val_accuracy", 1.0),
+        ("training-size", "trials", "last_eval_accuracy", 1.0),
         ("regularization", "trials", "dropout", pd.NA),
     ],
 )

@@ -79,7 +79,7 @@ def test_killed_workers(tmp_path, uninterrupted):
             worker.kill()
     finish(process)
     results = assert_as_if_nothing_happened(tmp_path, uninterrupted)
-    assert len(results.study["sessions"]) == 1
+    assert len(results.study.sessions) == 1
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_loss_by_epoch(made_up):
     epochs = made_up.epochs.set_index(["trial_id", "epoch"])
     assert len(got) == 2 * sum(best["epochs_run"])
     for row in got.itertuples():
-        column = {"training": "train_loss", "validation": "val_loss"}[row.split]
+        column = {"training": "train_loss", "validation": "eval_loss"}[row.split]
         assert row.loss == epochs.loc[(row.trial_id, row.epoch), column]
 
 
@@ -62,7 +62,7 @@ def test_accuracy_by_epoch(made_up):
     got = frames.accuracy_by_epoch(made_up.epochs, made_up.trials, 200)
     assert len(got) == len(made_up.epochs)
     merged = got.merge(made_up.epochs, on=["trial_id", "epoch"])
-    pd.testing.assert_series_equal(merged["accuracy"], merged["val_accuracy"], check_names=False)
+    pd.testing.assert_series_equal(merged["accuracy"], merged["eval_accuracy"], check_names=False)
     assert set(got.loc[got["best"], "trial_id"]) == {"trial_00000", "trial_00001", "trial_00005"}
     finite = got.dropna()
     assert ((finite["low"] < finite["accuracy"]) & (finite["accuracy"] < finite["high"])).all()

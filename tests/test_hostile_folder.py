@@ -22,10 +22,10 @@ import torch
 from study.config import TrialConfig
 from study.errors import UserError
 from study.history import History
-from study.record import load_config
 from study.results import load_study
 from study.status import read_status
 from study.storage import Storage
+from study.study_file import StudyFile
 from study.trainable import TrialTrainable
 from tests.simulated import Session, assert_sound, run_study, search_config
 
@@ -111,7 +111,7 @@ def assert_nothing_outside(folder: Path) -> None:
 
 
 def resume(folder: Path) -> None:
-    run_study(folder, load_config(folder), resume=True)
+    run_study(folder, StudyFile.read(folder).config, resume=True)
 
 
 def outcome(run, folder: Path) -> Exception | None:
@@ -335,16 +335,16 @@ HOSTILE = {
     "no epochs": changed(epochs=[], step_losses=[]),
     "no list of epochs": changed(epochs={"epoch": 1}),
     "an epoch too many": lambda h: h.epochs.append({**h.epochs[-1], "epoch": len(h.epochs) + 1}),
-    "an epoch without its loss": lambda h: h.epochs[0].pop("val_loss"),
+    "an epoch without its loss": lambda h: h.epochs[0].pop("eval_loss"),
     "a loss that is text": last_epoch(train_loss="0.1"),
-    "a loss that is a list": last_epoch(val_loss=[1]),
+    "a loss that is a list": last_epoch(eval_loss=[1]),
     "an epoch with a path": last_epoch(epoch="../1"),
     "an unknown column": last_epoch(trial_id="../../x"),
     "steps of another shape": changed(batch_sizes=[20]),
     "a step beyond all numbers": last_epoch(step=2**70),
     "steps below zero": last_epoch(examples_seen=-1),
     "a loss beyond all numbers": last_epoch(train_loss=10**400),
-    "an accuracy above one": last_epoch(val_accuracy=7.0),
+    "an accuracy above one": last_epoch(eval_accuracy=7.0),
     "a learning rate below zero": last_epoch(lr=-1.0),
     "a table's column": last_epoch(status="complete"),
     "sizes beyond all numbers": changed(batch_sizes=[2**70, 20, 10]),

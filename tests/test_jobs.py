@@ -55,4 +55,4 @@ def test_the_main_command_as_a_job_stopped_and_continued(job, tmp_path):
     assert "succeeded" in out
     assert "4 of 4 trials ended" in out
     results = assert_each_trial_once(folder, 4)
-    assert results.study["sessions"][0]["address"]
+    assert results.study.sessions[0].address

@@ -90,7 +90,7 @@ def test_a_study_on_a_cluster_and_its_resumption(cluster, tmp_path, scheme):
     folder = tmp_path / "results" / "j"
     results = load_study(folder)
     assert set(results.trials["status"]) <= {"complete", "pruned"}
-    assert results.study["sessions"][0]["address"] == f"127.0.0.1:{cluster[0]}"
+    assert results.study.sessions[0].address == f"127.0.0.1:{cluster[0]}"
     out = run(tmp_path, "--address", address, "--resume", "results/j", "--num-samples", "3")
     assert "3 of 3 trials ended" in out
     assert len(load_study(folder).trials) == 3

@@ -302,7 +302,7 @@ def test_a_checkpoint_of_either_way_goes_on_in_the_other(digits):
         for compiled in (first, second):
             trainer = Trainer(CONFIG, *digits, CPU, compiled=compiled)
             trainer.load_state_dict(copy.deepcopy(begun.state_dict()))
-            ends.append(trainer.run_epoch().val_loss)
+            ends.append(trainer.run_epoch().eval_loss)
         assert ends[0] == pytest.approx(ends[1], rel=1e-4)
 
 

@@ -31,7 +31,7 @@ def test_a_study_outlives_its_drivers_machine(tmp_path, mnist, bucket):
     assert "3 of 3 trials ended" in out
     expected, found = load_study(tmp_path / "results" / "whole"), load_study(folder)
     assert_same_measurements(found, expected)
-    assert len(found.study["sessions"]) == 2
+    assert len(found.study.sessions) == 2
     # The tables are in the store too, for whoever analyses them elsewhere.
     stored = pd.read_parquet(f"{place}/cut/trials.parquet")
     pd.testing.assert_frame_equal(stored, found.trials, check_dtype=False)

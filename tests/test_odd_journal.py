@@ -12,8 +12,8 @@ import pytest
 
 from study import status
 from study.errors import UserError
-from study.record import load_config
 from study.status import read_status
+from study.study_file import StudyFile
 from tests.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
@@ -188,7 +188,7 @@ def copy_of(study: Path, place: Path, change: Change) -> Path:
 
 
 def resume(folder: Path) -> None:
-    run_study(folder, load_config(folder), resume=True)
+    run_study(folder, StudyFile.read(folder).config, resume=True)
 
 
 def content_of(folder: Path) -> dict[Path, bytes]:
@@ -225,4 +225,4 @@ def test_what_nothing_reads_does_not_matter(studies, tmp_path, how):
     folder = copy_of(studies["random"], tmp_path, HARMLESS[how])
     assert read_status(folder).planned == 6
     resume(folder)
-    assert_sound(folder, load_config(folder), {})
+    assert_sound(folder, StudyFile.read(folder).config, {})

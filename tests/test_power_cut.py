@@ -152,7 +152,7 @@ class Sessions:
 
 def tables(results):
     """What is the same in each course of a study."""
-    trials = results.trials[["trial_id", "status", "epochs_run", "last_val_accuracy"]]
+    trials = results.trials[["trial_id", "status", "epochs_run", "last_eval_accuracy"]]
     return trials, results.epochs.drop(columns=["seconds", "eval_seconds"]), results.steps
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from study import preflight
 from study.errors import UserError
-from study.record import PACKAGES, installed_versions
 from study.storage import Storage
+from study.versions import PACKAGES, installed_versions
 
 
 @pytest.fixture

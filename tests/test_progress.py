@@ -18,7 +18,7 @@ def make(terminal, **kwargs):
 
 
 def result(epoch, accuracy):
-    return {"epoch": epoch, "val_accuracy": accuracy, "params": CONFIG}
+    return {"epoch": epoch, "eval_accuracy": accuracy, "params": CONFIG}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_plain_lines_tell_how_each_trial_ended():
         progress.trial_ended("trial_00001", "failed", "MemoryError: no more")
     lines = out.getvalue().splitlines()
     assert lines == [
-        "1/4 trial_00000 complete: val_accuracy 98.76% after epoch 5  "
+        "1/4 trial_00000 complete: eval_accuracy 98.76% after epoch 5  "
         "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",
         "2/4 trial_00001 failed: MemoryError: no more  "
         "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",

@@ -12,13 +12,13 @@ import pytest
 
 from study.errors import UserError
 from study.history import HISTORY_FILE, History
-from study.record import load_config
 from study.recovery import recover
 from study.results import load_predictions, load_study
 from study.searcher import open_optuna_study
 from study.space import default_space, distribution, space_to_json
 from study.status import read_status
 from study.storage import Storage
+from study.study_file import StudyFile
 from tests.simulated import (
     Session,
     assert_nothing_lost,
@@ -84,7 +84,7 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     trials = after.trials.set_index("trial_id")
     assert trials["status"].tolist() == before["status"].tolist()
     complete = before["status"] == "complete"
-    columns = ["last_val_accuracy", "epochs_run", "best_epoch"]
+    columns = ["last_eval_accuracy", "epochs_run", "best_epoch"]
     assert trials.loc[complete, columns].equals(before.loc[complete, columns])
     assert after.epochs["train_loss"].isna().all()
     assert after.steps.empty
@@ -101,7 +101,7 @@ def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
     for name in ("steps",) if table == "trials" else ("steps", "trials"):
         tables = [getattr(results, name) for results in (before, after)]
         old, new = (frame[frame["trial_id"].isin(complete)] for frame in tables)
-        columns = [c for c in old if c not in ("seconds", "best_val_loss")]
+        columns = [c for c in old if c not in ("seconds", "best_eval_loss")]
         assert len(old)
         pd.testing.assert_frame_equal(
             old[columns].reset_index(drop=True), new[columns].reset_index(drop=True)
@@ -296,7 +296,7 @@ def test_a_journal_of_another_name_is_refused(folder):
 def with_sorted_keys(folder):
     content = json.loads((folder / "study.json").read_text())
     (folder / "study.json").write_text(json.dumps(content, sort_keys=True))
-    return load_config(folder)
+    return StudyFile.read(folder).config
 
 
 def test_the_order_of_a_files_keys_does_not_matter(folder):

@@ -9,7 +9,7 @@ import pytest
 
 from study.config import SearchConfig
 from study.errors import UserError
-from study.files import open_plain
+from study.files import open_plain, write_json
 from study.history import History, in_half_precision
 from study.results import (
     EPOCH_COLUMNS,
@@ -18,7 +18,6 @@ from study.results import (
     load_predictions,
     load_study,
     rank_trials,
-    write_json,
     write_tables,
 )
 from study.space import DEFAULT_SPACE, space_to_json
@@ -35,8 +34,8 @@ def history(accuracies, losses_per_epoch=3):
             "examples_seen": i * 50,
             "lr": 0.7**i,
             "train_loss": 1 / i,
-            "val_loss": 1 - accuracy if np.isfinite(accuracy) else np.nan,
-            "val_accuracy": accuracy,
+            "eval_loss": 1 - accuracy if np.isfinite(accuracy) else np.nan,
+            "eval_accuracy": accuracy,
             "seconds": 2.0,
             "eval_seconds": 0.5,
         }
@@ -49,8 +48,15 @@ def history(accuracies, losses_per_epoch=3):
 
 
 def row(number, status, **more):
-    fixed = {"model": "cnn", "dataset": "mnist", "optimizer": "adadelta", "epochs": 3, "seed": 1}
-    hyper = {"batch_size": 20, "lr": 1.0, "gamma": 0.7, "width_mult": 1.0}
+    fixed = {"model": "cnn", "dataset": "mnist", "evaluated": "validation", "seed": 1}
+    hyper = {
+        "optimizer": "adadelta",
+        "epochs": 3,
+        "batch_size": 20,
+        "lr": 1.0,
+        "gamma": 0.7,
+        "width_mult": 1.0,
+    }
     return {"trial_id": f"trial_{number:05d}", "status": status, **fixed, **hyper, **more}
 
 
@@ -65,7 +71,7 @@ def written(tmp_path):
         row(0, "complete"),
         row(1, "pruned"),
         row(2, "diverged", error="loss not finite in epoch 2"),
-        row(3, "failed", error="MemoryError", precision="auto"),
+        row(3, "failed", error="MemoryError"),
     ]
     write_json(tmp_path / "study.json", CONTENT)
     write_tables(tmp_path, rows, histories)
@@ -90,20 +96,20 @@ def test_trial_columns_follow_from_the_epochs(written):
         assert trials.loc[trial_id, "epochs_run"] == last.loc[trial_id, "epoch"]
         assert trials.loc[trial_id, "steps_run"] == last.loc[trial_id, "step"]
         np.testing.assert_equal(
-            trials.loc[trial_id, "last_val_accuracy"], last.loc[trial_id, "val_accuracy"]
+            trials.loc[trial_id, "last_eval_accuracy"], last.loc[trial_id, "eval_accuracy"]
         )
-    best = results.epochs.groupby("trial_id")["val_accuracy"].max()
-    assert trials.loc[best.index, "best_val_accuracy"].tolist() == best.tolist()
+    best = results.epochs.groupby("trial_id")["eval_accuracy"].max()
+    assert trials.loc[best.index, "best_eval_accuracy"].tolist() == best.tolist()
     assert trials.loc["trial_00000", "best_epoch"] == 2
     assert trials.loc["trial_00000", "seconds"] == 6.0
 
 
 def test_not_a_number_stays(written):
     results = load_study(written[0])
-    assert np.isnan(results.epochs.query("trial_id == 'trial_00002'")["val_loss"].iloc[-1])
+    assert np.isnan(results.epochs.query("trial_id == 'trial_00002'")["eval_loss"].iloc[-1])
     failed = results.trials.query("status == 'failed'").iloc[0]
     assert failed["epochs_run"] == 0
-    assert np.isnan(failed["last_val_accuracy"])
+    assert np.isnan(failed["last_eval_accuracy"])
     assert pd.isna(failed["best_epoch"])
     assert failed["error"] == "MemoryError"
 
@@ -215,9 +221,9 @@ DAMAGED_TABLES = {
     "a trial without id": (change("trials", put("trial_id", 0, None)), r"damaged \(trial_id"),
     "an unknown status": (change("trials", put("status", 0, "<b>done\n")), r"status '<b>done\\n'"),
     "an unknown model": (change("trials", put("model", 0, "vgg")), "model 'vgg'"),
-    "accuracy above 1": (change("epochs", put("val_accuracy", 0, 1.01)), "val_accuracy '1.01'"),
-    "accuracy below 0": (change("trials", put("last_val_accuracy", 0, -0.5)), "accuracy '-0.5'"),
-    "infinite accuracy": (change("trials", put("best_val_accuracy", 0, np.inf)), "'inf'"),
+    "accuracy above 1": (change("epochs", put("eval_accuracy", 0, 1.01)), "eval_accuracy '1.01'"),
+    "accuracy below 0": (change("trials", put("last_eval_accuracy", 0, -0.5)), "accuracy '-0.5'"),
+    "infinite accuracy": (change("trials", put("best_eval_accuracy", 0, np.inf)), "'inf'"),
     "batch of nothing": (change("trials", put("batch_size", 0, 0)), "batch_size '0'"),
     "no lr": (change("trials", put("lr", 0, np.nan)), "lr 'nan'"),
     "epoch 0": (change("epochs", put("epoch", 0, 0)), "epoch '0'"),

@@ -12,8 +12,9 @@ import pytest
 
 from study import run
 from study.errors import UserError
-from study.record import check_new_folder, load_config
+from study.record import check_new_folder
 from study.run import make_parser, new_config, resumed_config
+from study.study_file import StudyFile
 from study.text import command_line, shown
 from tests.compared import study_content
 
@@ -212,7 +213,7 @@ def made(here):
 
 def resume(*argv):
     given = args("--resume", "results/a", *argv)
-    return resumed_config(given, load_config(Path(given.resume)))
+    return resumed_config(given, StudyFile.read(Path(given.resume)).config)
 
 
 def test_resuming_takes_the_studys_configuration(made):

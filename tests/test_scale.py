@@ -86,7 +86,7 @@ def test_a_synthetic_trial_reports_and_saves_what_a_real_one_does(tmp_path):
     assert sum(history.batch_sizes) == NUM_TRAIN_EXAMPLES
     assert [len(losses) for losses in history.step_losses] == 3 * [len(history.batch_sizes)]
     again = trial(batch_size=96, seed=5)
-    assert again.step()["val_accuracy"] == results[0]["val_accuracy"]
+    assert again.step()["eval_accuracy"] == results[0]["eval_accuracy"]
     again.load_checkpoint(str(folder))
     assert again.epochs == history.epochs
 

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 )
 
 from study.errors import UserError
-from study.record import load_config
 from study.results import load_study
+from study.study_file import StudyFile
 from tests.crashes import Death, Recorder
 from tests.simulated import (
     Session,
@@ -174,7 +174,7 @@ class Schedule(RuleBasedStateMachine):
             return
         before = content_of(self.folder)
         try:
-            config = load_config(self.folder)
+            config = StudyFile.read(self.folder).config
             self.grow(more)
             self.open_as(config, retry)
         except UserError as error:

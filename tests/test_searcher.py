@@ -63,7 +63,7 @@ def begin(tmp_path, monkeypatch):
 
 
 def result(epoch, accuracy=0.9, diverged=False):
-    return {"epoch": epoch, "val_accuracy": accuracy, "diverged": diverged}
+    return {"epoch": epoch, "eval_accuracy": accuracy, "diverged": diverged}
 
 
 def run_trial(search, trial, epochs, accuracy=0.9, diverged=False):
@@ -74,13 +74,13 @@ def run_trial(search, trial, epochs, accuracy=0.9, diverged=False):
     search.on_trial_complete(trial.trial_id, result(epochs, accuracy, diverged))
 
 
-def save_checkpoint(tmp_path, trial, epochs, val_loss=0.1, accuracy=0.9):
+def save_checkpoint(tmp_path, trial, epochs, eval_loss=0.1, accuracy=0.9):
     folder = tmp_path / "ray" / trial.trial_id / f"checkpoint_{epochs - 1:06d}"
     folder.mkdir(parents=True)
     torch.save({}, folder / "state.pt")
     rows = [
         {"epoch": e, "step": e, "examples_seen": e, "lr": 1.0, "train_loss": 0.1,
-         "val_loss": val_loss, "val_accuracy": accuracy, "seconds": 1.0, "eval_seconds": 0.1}
+         "eval_loss": eval_loss, "eval_accuracy": accuracy, "seconds": 1.0, "eval_seconds": 0.1}
         for e in range(1, epochs + 1)
     ]  # fmt: skip
     losses = [np.zeros(1, np.float32)] * epochs
@@ -190,7 +190,7 @@ def test_a_trial_killed_before_it_was_told_is_told(begin, tmp_path):
     search, _ = begin()
     done, diverged = search.next_trial(), search.next_trial()
     save_checkpoint(tmp_path, done, 3)
-    save_checkpoint(tmp_path, diverged, 1, val_loss=math.nan)
+    save_checkpoint(tmp_path, diverged, 1, eval_loss=math.nan)
     search, study = begin()
     assert search.next_trial().trial_id == "trial_00002"
     assert [trial_status(t) for t in study.trials[:2]] == ["complete", "diverged"]
@@ -247,7 +247,7 @@ def test_the_journal_opens_with_plain_optuna(begin, tmp_path):
 
 def test_replayed_asha_decides_like_one_that_saw_the_trials():
     def asha():
-        return ASHAScheduler("epoch", "val_accuracy", "max", max_t=9, reduction_factor=3)
+        return ASHAScheduler("epoch", "eval_accuracy", "max", max_t=9, reduction_factor=3)
 
     rng = np.random.default_rng(3)
     values = rng.random((12, 3))
@@ -256,13 +256,13 @@ def test_replayed_asha_decides_like_one_that_saw_the_trials():
         trial = SimpleNamespace(trial_id=f"trial_{number:05d}")
         seen.on_trial_add(None, trial)
         for epoch, value in enumerate(row, 1):
-            seen.on_trial_result(None, trial, {"epoch": epoch, "val_accuracy": value})
+            seen.on_trial_result(None, trial, {"epoch": epoch, "eval_accuracy": value})
     replayed = asha()
     frozen = [
         SimpleNamespace(number=n, intermediate_values=dict(enumerate(row, 1)))
         for n, row in enumerate(values)
     ]
-    replay(replayed, frozen, "val_accuracy")
+    replay(replayed, frozen, "eval_accuracy")
     assert replayed.debug_string().splitlines()[1:] == seen.debug_string().splitlines()[1:]
     for value in np.linspace(0, 1, 11):
         newcomer = SimpleNamespace(trial_id=f"new {value}")
@@ -270,6 +270,6 @@ def test_replayed_asha_decides_like_one_that_saw_the_trials():
         for scheduler in (seen, replayed):
             scheduler.on_trial_add(None, newcomer)
             decisions.append(
-                scheduler.on_trial_result(None, newcomer, {"epoch": 1, "val_accuracy": value})
+                scheduler.on_trial_result(None, newcomer, {"epoch": 1, "eval_accuracy": value})
             )
         assert decisions[0] == decisions[1]

@@ -117,9 +117,9 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     counts = trials["status"].value_counts()
     assert len(trials) == 8
     assert f"8 of 8 trials ended ({', '.join(f'{n} {s}' for s, n in counts.items())})" in out
-    best = trials[trials["status"] == "complete"].nlargest(1, "last_val_accuracy").iloc[0]
+    best = trials[trials["status"] == "complete"].nlargest(1, "last_eval_accuracy").iloc[0]
     below = out[out.index("Best trials") :].splitlines()[2]
-    assert below.split()[:3] == [best["trial_id"], "complete", f"{best['last_val_accuracy']:.2%}"]
+    assert below.split()[:3] == [best["trial_id"], "complete", f"{best['last_eval_accuracy']:.2%}"]
     assert the_command_after("Next:", out) == ("analysis.report", ["results/a"])
     assert "--resume results/a --num-samples 16" in out
     assert dict(os.environ) == environment

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from optuna.trial import TrialState
@@ -10,10 +11,9 @@ from optuna.trial import TrialState
 from study import status
 from study.config import SearchConfig
 from study.errors import UserError
-from study.results import write_json
 from study.searcher import open_optuna_study
 from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import load_study_json
+from study.study_file import StudyFile
 from study.terminal import Terminal
 from tests.compared import write_comparison
 from tests.studies import SMALL, count_epochs, run, start, wait_until
@@ -26,14 +26,17 @@ def shown(folder, uri=None):
     return capture.get()
 
 
+def rewrite_session(folder, **changes):
+    study = StudyFile.read(folder)
+    sessions = (*study.sessions[:-1], replace(study.sessions[-1], **changes))
+    replace(study, sessions=sessions).write(folder)
+
+
 @pytest.fixture
 def folder(made_up):
     """A study of six trials that stands in the middle: its journal is Optuna's own."""
     config = SearchConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=6, epochs=3)
-    study = load_study_json(made_up.path)
-    study["config"] = config.to_json()
-    study["sessions"][-1].update(host="a-host", address=None)
-    write_json(made_up.path / "study.json", study)
+    replace(StudyFile.read(made_up.path), config=config).write(made_up.path)
     for table in made_up.path.glob("*.parquet"):  # of other trials than the journal's
         table.unlink()
     journal = open_optuna_study(made_up.path, config)
@@ -94,9 +97,7 @@ def test_a_killed_study_says_how_to_go_on(folder):
 
 
 def test_a_study_on_a_cluster_goes_on_there(folder):
-    study = load_study_json(folder)
-    study["sessions"][-1]["address"] = "auto"
-    write_json(folder / "study.json", study)
+    rewrite_session(folder, address="auto")
     assert f"--resume {folder} --address auto" in shown(folder)
 
 
@@ -126,9 +127,6 @@ def test_a_comparison_and_one_before_its_first_trial(tmp_path):
     write_comparison(folder, QUESTIONS["batch-size"].select(None))
     for table in folder.glob("*.parquet"):
         table.unlink()
-    study = load_study_json(folder)
-    study["sessions"][-1].update(host="h", address=None)
-    write_json(folder / "study.json", study)
     out = shown(folder)
     assert "0/" in out
     assert "python -m study.compare --resume" in out
@@ -179,9 +177,7 @@ def test_an_impossible_uri_is_one_line(uri, capsys):
 
 
 def test_what_the_files_say_is_shown_and_not_obeyed(folder):
-    study = load_study_json(folder)
-    study["sessions"][-1].update(host="\x1b[31mh[/b]\nmade-up: finished", address="a; touch x #")
-    write_json(folder / "study.json", study)
+    rewrite_session(folder, host="\x1b[31mh[/b]\nmade-up: finished", address="a; touch x #")
     journal = folder / "optuna.log"
     text = journal.read_text()
     hostile = r"[/pytorch/pair.cc:534] \u001b]0;title\u0007 \nmade-up: finished"

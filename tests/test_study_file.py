@@ -15,30 +15,25 @@ from study.config import SearchConfig
 from study.errors import UserError
 from study.questions import QUESTIONS
 from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import (
-    config_of,
-    load_study_json,
-    resume_command,
-)
+from study.study_file import StudyFile, resume_command
 from tests.compared import study_content
 
-SEARCH = study_content(SearchConfig("a-search", space_to_json(DEFAULT_SPACE)))
-COMPARISON = study_content(
-    ComparisonConfig("a.comparison", "Which?", QUESTIONS["models"].select(None))
-)
+A_SEARCH = SearchConfig("a-search", space_to_json(DEFAULT_SPACE))
+A_COMPARISON = ComparisonConfig("a.comparison", "Which?", QUESTIONS["models"].select(None))
+SEARCH, COMPARISON = study_content(A_SEARCH), study_content(A_COMPARISON)
 PAPER = sorted((Path(__file__).resolve().parents[1] / "results" / "paper").iterdir())
 
 
 def read(folder, content):
     text = content if isinstance(content, (str, bytes)) else json.dumps(content)
     (folder / "study.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    return load_study_json(folder)
+    return StudyFile.read(folder)
 
 
 def refused(folder, content=None):
     """Assert one clear line that names the file; return it."""
     with pytest.raises(UserError) as error:
-        load_study_json(folder) if content is None else read(folder, content)
+        StudyFile.read(folder) if content is None else read(folder, content)
     line = str(error.value)
     assert line.startswith(f"{folder}")
     assert "\n" not in line
@@ -62,17 +57,18 @@ def changed(content, path, value):
 
 @pytest.mark.parametrize("folder", PAPER, ids=lambda folder: folder.name)
 def test_the_results_that_lie_here_are_read(folder):
-    study = load_study_json(folder)
-    assert study["config"]["name"] == folder.name
-    kind = "search" if folder.name == "search" else "comparison"
-    assert (study["kind"], config_of(study).kind) == (kind, kind)
-    assert study["storage"] is None
+    study = StudyFile.read(folder)
+    assert study.config.name == folder.name
+    assert study.config.kind == ("search" if folder.name == "search" else "comparison")
+    assert study.storage is None
+    content, written = json.loads((folder / "study.json").read_text()), study.to_json()
+    assert (written["data"], written["sessions"]) == (content["data"], content["sessions"])
 
 
 @pytest.mark.parametrize("content", [SEARCH, COMPARISON], ids=["search", "comparison"])
 def test_a_study_says_its_kind_and_one_of_an_earlier_version_shows_it(tmp_path, content):
     earlier = {name: value for name, value in content.items() if name != "kind"}
-    assert read(tmp_path, earlier)["kind"] == content["kind"]
+    assert read(tmp_path, earlier).config.kind == content["kind"]
     other = {"search": "comparison", "comparison": "search"}[content["kind"]]
     for kind in (other, "sweep", None, []):
         refused(tmp_path, {**content, "kind": kind})
@@ -80,7 +76,14 @@ def test_a_study_says_its_kind_and_one_of_an_earlier_version_shows_it(tmp_path, 
 
 @pytest.mark.parametrize("content", [SEARCH, COMPARISON], ids=["search", "comparison"])
 def test_what_was_written_is_read(tmp_path, content):
-    assert read(tmp_path, content) == {**content, "storage": None}
+    study = read(tmp_path, content)
+    study.write(tmp_path)
+    assert StudyFile.read(tmp_path) == study
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert written["data"]["split"].items() >= content["data"]["split"].items()
+    assert {name: written[name] for name in content if name != "data"} == {
+        name: value for name, value in content.items() if name != "data"
+    }
 
 
 # What readers take from the file. Each is left out, and replaced by other kinds of values.
@@ -163,7 +166,7 @@ def test_what_is_no_study_json_is_refused(tmp_path, content):
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(tmp_path, version):
     line = refused(tmp_path, {**SEARCH, "format_version": version})
-    assert "reads format 2 and 3" in line
+    assert "reads format 2, 3 and 4" in line
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):
@@ -213,7 +216,7 @@ def test_a_place_that_is_no_object_store_is_refused(tmp_path, place):
 
 def test_an_object_store_is_taken(tmp_path):
     uri = "s3://a-bucket/folder/a-search"
-    assert read(tmp_path, {**SEARCH, "storage": uri})["storage"] == uri
+    assert read(tmp_path, {**SEARCH, "storage": uri}).storage == uri
 
 
 @pytest.mark.parametrize("started", ["", "yesterday", "2026-01-01", "2026-01-01T00:00:00", "12:00"])
@@ -222,10 +225,8 @@ def test_a_start_without_its_zone_is_refused(tmp_path, started):
 
 
 def test_the_command_that_resumes_survives_a_shell():
-    assert (
-        resume_command(config_of(SEARCH), "results/a") == "python -m study.run --resume results/a"
-    )
+    assert resume_command(A_SEARCH, "results/a") == "python -m study.run --resume results/a"
     for path in ("r dir \u00fc #1 100%", "$(touch x)", "a'b", "s3://b/c?d=e&f=g"):
-        command = resume_command(config_of(COMPARISON), Path(path), "auto; touch x #")
+        command = resume_command(A_COMPARISON, Path(path), "auto; touch x #")
         expected = ["python", "-m", "study.compare", "--resume", str(Path(path))]
         assert shlex.split(command) == [*expected, "--address", "auto; touch x #"]

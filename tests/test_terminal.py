@@ -125,11 +125,6 @@ def test_help_that_nobody_reads_is_no_error(closed, words):
 
 @pytest.mark.parametrize("more", [[], ["--watch"]])
 def test_a_status_that_nobody_reads_is_no_error(closed, made_up, more):
-    from study.results import load_study_json, write_json
-
-    study = load_study_json(made_up.path)
-    study["sessions"][-1].update(host="h", address=None)
-    write_json(made_up.path / "study.json", study)
     for table in made_up.path.glob("*.parquet"):  # a study that has hardly begun
         table.unlink()
     done = subprocess.run(

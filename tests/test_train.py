@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from study.config import TrialConfig
 from study.data import ImageData
 from study.datasets import DATASET_SPECS
+from study.epoch import EARLIER_NAMES
 from study.errors import UserError
 from study.models import MaskDropout
 from study.train import DeviceImages, GraphedStep, Trainer, learning_state, resolve_precision
@@ -65,6 +66,19 @@ def test_resuming_after_any_epoch_equals_an_uninterrupted_run(config, digits):
         assert record(resumed) == whole
 
 
+def test_a_checkpoint_of_an_earlier_version_goes_on(digits):
+    config = CONFIGS[0]
+    state = run(config, digits, 1).state_dict()
+    todays = {new: old for old, new in EARLIER_NAMES.items()}
+    state["epochs"] = [{todays.get(k, k): v for k, v in epoch.items()} for epoch in state["epochs"]]
+    assert "val_loss" in state["epochs"][0]
+    resumed = Trainer(config, *digits, device=CPU)
+    resumed.load_state_dict(state)
+    while not resumed.finished:
+        resumed.run_epoch()
+    assert record(resumed) == record(run(config, digits))
+
+
 def test_a_trial_leaves_the_global_stream_alone(digits):
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -114,10 +128,10 @@ def test_evaluation_is_the_plain_definition(digits):
     with torch.no_grad():
         logits = trainer.model.eval()(images.float())
     labels = torch.tensor(digits[1].labels).long()
-    assert trainer.epochs[-1].val_loss == pytest.approx(
+    assert trainer.epochs[-1].eval_loss == pytest.approx(
         F.cross_entropy(logits, labels).item(), rel=1e-5
     )
-    assert trainer.epochs[-1].val_accuracy == (logits.argmax(1) == labels).double().mean()
+    assert trainer.epochs[-1].eval_accuracy == (logits.argmax(1) == labels).double().mean()
 
 
 @pytest.mark.parametrize(("model", "lr", "rtol"), [("cnn", 1.0, 2e-5), ("resnet18", 0.01, 1e-3)])
@@ -162,7 +176,7 @@ def test_nothing_waits_for_the_device_within_an_epoch(config, digits):
     for _ in range(2):  # the first sets up the optimizer
         with Waits() as waits:
             trainer._train_epoch()
-            sums = trainer._evaluate(trainer.val_data)
+            sums = trainer._evaluate(trainer.eval_data)
             assert waits.count == 0
             assert sums[1] >= 0
             assert waits.count == 1  # it can see one
@@ -245,10 +259,10 @@ def test_it_learns_real_mnist_and_would_not_learn_fake_labels(mnist):
     part = ImageData(train.images[:10_000], train.labels[:10_000])
     few = ImageData(validation.images[:2000], validation.labels[:2000])
     config = TrialConfig(batch_size=64, epochs=1)
-    assert Trainer(config, part, few, CPU).run_epoch().val_accuracy > 0.92
+    assert Trainer(config, part, few, CPU).run_epoch().eval_accuracy > 0.92
     shuffled = np.random.default_rng(0).permutation(part.labels)
     fake = ImageData(part.images, shuffled)
-    assert Trainer(config, fake, few, CPU).run_epoch().val_accuracy < 0.3
+    assert Trainer(config, fake, few, CPU).run_epoch().eval_accuracy < 0.3
 
 
 def test_a_diverging_trial_ends_and_says_so(digits):
@@ -310,8 +324,8 @@ def test_log_probabilities_are_what_is_evaluated(digits):
     assert torch.allclose(log_p.exp().sum(1), torch.ones(40))
     labels = torch.tensor(digits[1].labels).long()
     record = trainer.epochs[-1]
-    assert F.nll_loss(log_p, labels).item() == pytest.approx(record.val_loss, rel=1e-5)
-    assert (log_p.argmax(1) == labels).double().mean() == record.val_accuracy
+    assert F.nll_loss(log_p, labels).item() == pytest.approx(record.eval_loss, rel=1e-5)
+    assert (log_p.argmax(1) == labels).double().mean() == record.eval_accuracy
 
 
 @pytest.mark.parametrize(

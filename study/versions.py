@@ -1,0 +1,37 @@
+"""What a study is made with: versions of packages and of this code."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "numpy")
+
+
+def installed_versions() -> dict[str, str | None]:
+    """The versions of what decides results; None for what is not installed."""
+
+    def installed(package: str) -> str | None:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return None
+
+    return {package: installed(package) for package in PACKAGES}
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # not just lying in a checkout
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
