@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis import arms, noise, predicted
+from analysis import comparison_frames as frames
+from analysis import noise, paper, predicted
 from analysis.compared import ComparedTables
 from analysis.intervals import SEED, Estimate
 from study.comparison import ComparisonConfig
@@ -30,23 +31,23 @@ class Compared(ComparedTables):
 
     @cached_property
     def loss_curves(self) -> pd.DataFrame:
-        """See `arms.loss_curves`."""
-        return arms.loss_curves(self)
+        """See `comparison_frames.loss_curves`."""
+        return frames.loss_curves(self)
 
     @cached_property
     def loss_noise(self) -> pd.DataFrame:
-        """See `arms.loss_noise`."""
-        return arms.loss_noise(self)
+        """See `comparison_frames.loss_noise`."""
+        return frames.loss_noise(self)
 
     @cached_property
     def accuracy_by_epoch(self) -> pd.DataFrame:
-        """See `arms.accuracy_by_epoch`."""
-        return arms.accuracy_by_epoch(self)
+        """See `comparison_frames.accuracy_by_epoch`."""
+        return frames.accuracy_by_epoch(self)
 
     @cached_property
     def to_target(self) -> pd.DataFrame:
-        """See `arms.to_target`; of `arms.TARGET`."""
-        return arms.to_target(self, arms.TARGET)
+        """See `comparison_frames.to_target`; of `comparison_frames.TARGET`."""
+        return frames.to_target(self, frames.TARGET)
 
     @cached_property
     def noise_scale(self) -> pd.DataFrame:
@@ -82,17 +83,31 @@ class Evidence:
         found = self.comparisons.get(question.name)
         return found if found is not None and len(found.trials) else None
 
+    @property
+    def judges_claims(self) -> bool:
+        """Whether a comparison answers a question that the paper's claims are about."""
+        return any(q.command and self.get(q) is not None for q in QUESTIONS.values())
 
-def kind_of(config: ComparisonConfig) -> str:
-    """Which of `QUESTIONS` a comparison's configuration answers; else a name that is none of them.
 
-    Arms that depart from the paper's configuration in more than a question varies do not answer
+def question_of(config: ComparisonConfig) -> Question | None:
+    """Which of `QUESTIONS` a comparison's configuration asks, of whatever images.
+
+    Arms that depart from the paper's configuration in more than a question varies do not ask
     it, whatever the comparison is called. The first that fits: one of the networks alone is of
     `MODELS`, not of what a network has.
     """
-    name = config.name
-    answered = (q.name for q in QUESTIONS.values() if q.is_asked_by(config.arms))
-    return next(answered, f"{name} (own)" if name in QUESTIONS else name)
+    return next((q for q in QUESTIONS.values() if q.is_asked_by(config.arms)), None)
+
+
+def kind_of(config: ComparisonConfig) -> str:
+    """The question that a comparison answers for the paper; else a name that no question has.
+
+    The paper's claims are about its own images: another data set's results do not judge them.
+    """
+    question, name = question_of(config), config.name
+    if question and config.dataset == paper.DATASET:
+        return question.name
+    return f"{name} (own)" if name in QUESTIONS else name
 
 
 def arm_of(compared: Compared | None, **settings: object) -> str:

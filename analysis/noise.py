@@ -80,7 +80,7 @@ def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Esti
     """``E_min / S_min`` of the curve ``S = S_min + E_min / B`` through steps-to-target.
 
     Args:
-        reached: From `analysis.arms.to_target`.
+        reached: From `analysis.comparison_frames.to_target`.
         rng: Of the bootstrap over replicates.
 
     Returns:

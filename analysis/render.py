@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from analysis.parts import Exhibit
 from study.files import replacing
 
 # Colours of their own for what is neither paper nor data: on the page they follow the reader's
 # light or dark scheme.
 INK, GRID = "#202124", "#d8d9da"
+
+
 STYLE: dict[Any, Any] = {
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -31,56 +32,6 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "svg.fonttype": "none",  # text stays text: to be searched, read aloud and scaled
 }
-
-
-SLUG = re.compile(r"[\w.-]+")
-
-
-def slug(text: str) -> str:
-    """`text` as part of a file's name or of a place in a page: no markup, no way out."""
-    return re.sub(r"[^\w.-]+", "-", text)[:50]
-
-
-def require_slug(name: str) -> None:
-    """Raise `ValueError` unless `name` can be a file's name and a place in a page."""
-    if not SLUG.fullmatch(name):
-        raise ValueError(f"{name!r} is not a slug")
-
-
-@dataclass(frozen=True)
-class Exhibit:
-    """A figure of a report: computed, not yet drawn.
-
-    Attributes:
-        name: Of its files, without suffix, and its place in the page.
-        title: Its heading, what is seen.
-        caption: What is drawn, with the n and the kind of each band or interval.
-        frame: The numbers it shows.
-        draw: Draws them on a figure.
-        size: Width and height, inches.
-    """
-
-    name: str
-    title: str
-    caption: str
-    frame: pd.DataFrame
-    draw: Callable[[Figure], None]
-    size: tuple[float, float] = (7.5, 4.5)
-
-    def __post_init__(self) -> None:
-        require_slug(self.name)
-
-
-def single(plot: Callable[..., Any], frame: pd.DataFrame, *more: Any) -> Callable[[Figure], None]:
-    """`plot` on the only axes of a figure."""
-    return lambda figure: plot(frame, *more, ax=figure.subplots())
-
-
-def panels(
-    plot: Callable[..., Any], frame: pd.DataFrame, count: int, *, share_y: bool = False
-) -> Callable[[Figure], None]:
-    """`plot` on `count` axes side by side."""
-    return lambda figure: plot(frame, list(figure.subplots(1, count, sharey=share_y)))
 
 
 def drawn(exhibit: Exhibit) -> Figure:

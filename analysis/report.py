@@ -25,10 +25,15 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from analysis import arms, claims, exhibits, output, paper
+from analysis import comparison_frames as frames
+from analysis import output, paper
 from analysis.evidence import Evidence, load_evidence
-from analysis.render import Exhibit, slug, write, write_csv
-from analysis.sections import gaps, lead, make_sections, sources
+from analysis.ledger import as_frame, ledger
+from analysis.page import gaps, lead, make_sections, title_of
+from analysis.parts import Exhibit, slug
+from analysis.render import write, write_csv
+from analysis.sections.batch_size import loss_by_batch
+from analysis.sections.sources import sources
 from analysis.verdicts import VERDICTS
 from study.cli import Parser, guarded, place
 from study.data import default_data_dir, load_splits, open_test_set
@@ -102,9 +107,9 @@ def write_report(
     """
     begin("2 of 5: smoothing the losses")
     found = evidence.get(BATCH_SIZE)
-    headline = exhibits.loss_by_batch(found) if found else None
+    headline = loss_by_batch(found) if found else None
     begin("3 of 5: checking the claims")
-    findings = claims.ledger(evidence) if evidence.comparisons else []
+    findings = ledger(evidence) if evidence.judges_claims else []
     begin("4 of 5: computing the figures")
     images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
     sections = make_sections(evidence, images)
@@ -120,7 +125,7 @@ def write_report(
     for table in tables.values():
         write_csv(table.frame, folder / "tables" / f"{table.name}.csv")
     if findings:
-        write_csv(claims.as_frame(findings), folder / "ledger.csv")
+        write_csv(as_frame(findings), folder / "ledger.csv")
     counts = Counter(finding.verdict for finding in findings)
     context = {
         "title": title_of(evidence),
@@ -134,26 +139,14 @@ def write_report(
         "tables": tables,
         "gaps": gaps(evidence) if evidence.comparisons else {},
         "sources": made_from,
-        "ledger_csv": data_link(claims.as_frame(findings)) if findings else "",
-        "margin": arms.MARGIN,
+        "ledger_csv": data_link(as_frame(findings)) if findings else "",
+        "margin": frames.MARGIN,
         "paper": paper,
     }
     for name in ("report.html", "report.md"):
         with replacing(folder / name) as file:
             file.write(render(name, context).encode())
     return folder / "report.html"
-
-
-def title_of(evidence: Evidence) -> str:
-    """The page's heading."""
-    if evidence.get(BATCH_SIZE) is not None:
-        return "64 against 512: does the batch size matter?"
-    if len(evidence.comparisons) == 1 and not evidence.searches:
-        (compared,) = evidence.comparisons.values()
-        return compared.config.title
-    if len(evidence.searches) == 1 and not evidence.comparisons:
-        return evidence.searches[0].study.config.name
-    return "Two networks on MNIST"
 
 
 def data_link(frame: pd.DataFrame) -> str:

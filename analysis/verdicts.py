@@ -3,14 +3,15 @@
 The rules were set before the results were seen: a claim of a direction holds where the 95 %
 interval lies on its side of no difference, fails where it lies on the other; a number holds where
 it lies in the interval in which a single further run falls; equality holds where two one-sided
-tests show it within `analysis.arms.MARGIN` points. Everything else is not distinguishable. A claim
-that states no measurable thing is not testable as written; what can be measured about it stands
-beside it.
+tests show it within `analysis.comparison_frames.MARGIN` points. Everything else is not
+distinguishable. A claim that states no measurable thing is not testable as written; what can be
+measured about it stands beside it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,15 +26,15 @@ NOT_TESTABLE = "not testable as written"
 NO_EVIDENCE = "no evidence yet"
 VERDICTS = (REPRODUCED, CONTRADICTED, NOT_DISTINGUISHABLE, NOT_TESTABLE, NO_EVIDENCE)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Finding:
     """A claim's entry.
 
     Attributes:
-        claim: Its number, ``C1`` to ``C21``.
         verdict: One of `VERDICTS`.
-        reported: The report's number or statement, short.
         estimate: Ours, in words with its unit.
         value: The number in `estimate`, where there is one.
         low: Lower end of its interval.
@@ -42,13 +43,12 @@ class Finding:
         n: Independent replicates behind it.
         why: How the verdict follows, and what else to know.
         trials: The trials used, ``results-folder/trial-id``.
+        claim: The claim's number, ``C1`` to ``C21``; the ledger knows it.
         shown_in: The figure or table of the page that shows it.
         command: What fills the gap, where there is no evidence.
     """
 
-    claim: str
     verdict: str
-    reported: str
     estimate: str
     why: str
     value: float = np.nan
@@ -57,6 +57,7 @@ class Finding:
     interval: str = ""
     n: int = 0
     trials: tuple[str, ...] = ()
+    claim: str = ""
     shown_in: Place | None = None
     command: str = ""
 
@@ -80,12 +81,10 @@ def contains(e: Estimate, number: float) -> str:
 
 
 def finding(
-    claim: str,
     verdict: str,
     e: Estimate,
     template: str,
     *,
-    reported: str,
     why: str,
     estimate: str = "",
     trials: tuple[str, ...] = (),
@@ -93,9 +92,7 @@ def finding(
 ) -> Finding:
     """The `Finding` of an estimate; `template` formats it, and `estimate` is put behind it."""
     return Finding(
-        claim=claim,
         verdict=verdict,
-        reported=reported,
         estimate=show(e, template) + (f" {estimate}" if estimate else ""),
         why=why,
         value=e.value,
@@ -108,9 +105,19 @@ def finding(
     )
 
 
-def missing(claim: str, reported: str) -> Finding:
-    """The entry of a claim whose results are not there."""
-    return Finding(claim, NO_EVIDENCE, reported, "", "Fill the gap with:")
+class NoEvidence(Exception):
+    """The results that a claim is judged by are not there."""
+
+
+def needed(found: T | None) -> T:
+    """`found`.
+
+    Raises:
+        NoEvidence: It is None.
+    """
+    if found is None:
+        raise NoEvidence
+    return found
 
 
 def used(compared: Compared, *names: str) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """The built-in comparisons: what each asks, of which arms, and how the paper's claims need it.
 
 A new one is an entry here. The command line lists and runs it, and the page gives it a section
-with the common figure and table; figures of its own are a function in `analysis.exhibits`.
+with the common figure and table; figures of its own are a function in
+`analysis.sections.questions`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def study_content(config, split=None):
         "format_version": FORMAT_VERSIONS[-1],
         "kind": config.kind,
         "config": config.to_json(),
-        "data": {"dataset": "mnist", "split": split or SPLIT},
+        "data": {"dataset": config.dataset, "split": split or SPLIT},
         "sessions": [session],
     }
 
@@ -50,11 +50,19 @@ def accuracy_of(settings, replicate):
     return value + 0.002 * np.sin(3 * replicate + len(str(settings)))
 
 
-def write_comparison(folder: Path, arms, *, replicates=4, failed=(), protocol="paper") -> Compared:
+def write_comparison(
+    folder: Path, arms, *, replicates=4, failed=(), protocol="paper", dataset="mnist"
+) -> Compared:
     """A comparison of 200 evaluated images whose trials `failed` (arm, replicate) are lost."""
     folder.mkdir(parents=True, exist_ok=True)
     config = ComparisonConfig(
-        folder.name, "A question?", arms, replicates=replicates, epochs=EPOCHS, protocol=protocol
+        folder.name,
+        "A question?",
+        arms,
+        replicates=replicates,
+        epochs=EPOCHS,
+        protocol=protocol,
+        dataset=dataset,
     )
     rng = np.random.default_rng(7)
     labels = rng.integers(0, 10, NUM_IMAGES)

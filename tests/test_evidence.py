@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import arms, exhibits, noise, predicted
-from analysis.arms import loss_curves, loss_noise, noise_slope, to_target
-from analysis.claims import ledger
-from analysis.evidence import kind_of, load_evidence
+from analysis import comparison_frames as frames
+from analysis import noise, predicted
+from analysis.comparison_frames import loss_curves, loss_noise, noise_slope, to_target
+from analysis.evidence import kind_of, load_evidence, question_of
+from analysis.ledger import ledger
 from analysis.noise import critical_batch_size
 from analysis.predicted import mcnemar_by_seed
 from analysis.render import write
 from analysis.report import main
+from analysis.sections.batch_size import loss_by_batch
 from study.compare import make_parser
 from study.comparison import ComparisonConfig
 from study.errors import UserError
@@ -26,12 +28,17 @@ from tests.compared import write_comparison
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
 
 
+def asked(name, arms, dataset="mnist"):
+    """A comparison's configuration, as far as its question goes."""
+    return ComparisonConfig(name, "", arms, dataset=dataset)
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_built_in_comparison_is_known_by_its_arms(name):
     arms = QUESTIONS[name].select(["*"])
-    assert kind_of(ComparisonConfig("whatever", "", arms)) == name
+    assert kind_of(asked("whatever", arms)) == name
     two = dict(list(arms.items())[-2:])
-    assert kind_of(ComparisonConfig("whatever", "", two)) == name
+    assert kind_of(asked("whatever", two)) == name
 
 
 @pytest.mark.parametrize("folder", sorted(PAPER.glob("*/study.json")), ids=lambda p: p.parent.name)
@@ -57,7 +64,14 @@ def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder
     ],
 )  # fmt: skip
 def test_an_own_comparison_is_not_taken_for_a_built_in_one(name, arms, kind):
-    assert kind_of(ComparisonConfig(name, "", arms)) == kind
+    assert kind_of(asked(name, arms)) == kind
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_other_images_do_not_answer_for_the_paper(name):
+    of_clothes = asked(f"{name}-clothes", QUESTIONS[name].select(["*"]), "fashion-mnist")
+    assert kind_of(of_clothes) == f"{name}-clothes"
+    assert question_of(of_clothes) is QUESTIONS[name]
 
 
 def test_a_new_question_is_one_entry(tmp_path, monkeypatch):
@@ -65,10 +79,10 @@ def test_a_new_question_is_one_entry(tmp_path, monkeypatch):
     question = Question(
         name="step", heading="The step", title="Which step?", arms=arms, baseline="lr-1", options=""
     )
-    assert kind_of(ComparisonConfig("mine", "", arms)) == "mine"
+    assert kind_of(asked("mine", arms)) == "mine"
     monkeypatch.setitem(QUESTIONS, "step", question)
     path = write_comparison(tmp_path / "mine", arms, replicates=2).results.path
-    assert kind_of(ComparisonConfig("mine", "", arms)) == "step"
+    assert kind_of(asked("mine", arms)) == "step"
     assert "step           Which step?" in make_parser().format_help()
     assert main([str(path), "--output", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out" / "report.md").read_text()
@@ -174,8 +188,8 @@ def test_a_whole_page_smooths_and_counts_each_trial_once(tmp_path, monkeypatch):
 
         monkeypatch.setattr(module, name, counting)
 
-    counted(arms, "loss_level")
-    counted(arms, "loss_noise")
+    counted(frames, "loss_level")
+    counted(frames, "loss_noise")
     counted(noise, "noise_scale_by_epoch")
     counted(noise, "critical_batch_size")
     counted(predicted, "calibration")
@@ -225,6 +239,6 @@ def test_a_page_is_made_of_what_was_not_lost(tmp_path, kind, table, column, valu
 def test_without_seconds_the_headline_is_drawn(tmp_path):
     compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=1)
     compared.results.epochs["seconds"] = np.nan
-    headline = exhibits.loss_by_batch(compared)
+    headline = loss_by_batch(compared)
     assert headline
     write(headline, tmp_path)

@@ -25,9 +25,9 @@ BORDERS = {
     "study.compare": {"torch", "pandas"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine
     "analysis": {"torch", "ray", "optuna", "pandas"},
-    "analysis.frames": {"torch", "ray", "optuna"},
-    "analysis.figures": {"torch", "ray", "optuna"},
-    "analysis.claims": {"torch", "ray", "optuna"},
+    "analysis.search_frames": {"torch", "ray", "optuna"},
+    "analysis.plots.search": {"torch", "ray", "optuna"},
+    "analysis.ledger": {"torch", "ray", "optuna"},
     "analysis.report": {"torch", "ray", "optuna"},
 }
 

@@ -99,6 +99,13 @@ def test_the_kernels_sources_are_installed():
     assert tools["package-data"]["study.kernels"] == ["*.c"]
 
 
+def test_every_package_is_installed():
+    files = [file for part in ("study", "analysis") for file in (ROOT / part).rglob("__init__.py")]
+    found = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert set(tools["packages"]) == found
+
+
 def test_the_files_that_the_readme_shows_exist():
     links = re.findall(r"\]\(([^)#:]+)\)", README)
     assert links

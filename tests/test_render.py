@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import pandas as pd
 from matplotlib.image import imread
 
-from analysis.render import GRID, INK, Exhibit, for_page, single, write
+from analysis.parts import Exhibit, single
+from analysis.render import GRID, INK, for_page, write
 
 
 def draw(frame, *, ax):

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 from rich.status import Status
 
-from analysis import exhibits, frames
+from analysis import search_frames
+from analysis.evidence import load_evidence
+from analysis.page import title_of
+from analysis.parts import UNKNOWN
 from analysis.report import main
+from analysis.sections.search import make_section, of_search
 from study.questions import QUESTIONS
+from study.results import StudyResults
 from tests.compared import write_comparison
 from tests.conftest import write_study
 
@@ -74,7 +81,7 @@ def test_a_search(made_up, capsys):
     folder = made_up.path / "report"
     assert f"Wrote {folder}/report.html" in capsys.readouterr().out
     page = check(folder)
-    for exhibit in exhibits.of_search(made_up):
+    for exhibit in of_search(made_up):
         assert re.sub(r"\s+", " ", exhibit.caption) in page.text
         got = pd.read_csv(folder / "figures" / f"{exhibit.name}.csv")
         expected = exhibit.frame.reset_index(drop=True)
@@ -85,7 +92,7 @@ def test_a_search(made_up, capsys):
     assert "<out of memory>" not in (folder / "report.html").read_text()
     assert "claims" not in page.text  # nothing here speaks to them
     got = pd.read_csv(folder / "tables" / "by_batch_size.csv")
-    expected = frames.summary_by_batch_size(made_up.trials, 200)
+    expected = search_frames.summary_by_batch_size(made_up)
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
 
 
@@ -223,7 +230,7 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     assert QUESTIONS["schedule"].title != page.text  # its own title is the made-up question
     assert "A question?" in page.text
     ledger = pd.read_csv(out / "ledger.csv")
-    assert (ledger["verdict"] == "no evidence yet").sum() == 18
+    assert (ledger["verdict"] == "no evidence yet").sum() == 19
     links = links_of((out / "report.html").read_text())
     # The other findings need none of what is here, though a figure of differences is.
     assert {claim: found for claim, found in links.items() if found} == {
@@ -252,6 +259,93 @@ def test_an_own_comparison_with_lost_trials(tmp_path):
     page = check(compared.results.path / "report")
     assert "Of 6 trials 1 did not complete" in page.text
     assert (compared.results.path / "report" / "figures" / "mine.by_epoch.svg").is_file()
+
+
+def test_the_arms_settings_and_statuses_are_shown(tmp_path):
+    arms = {
+        "adadelta": {"batch_size": 64},
+        "sgd": {"batch_size": 64, "optimizer": "sgd", "lr": 0.05},
+    }
+    compared = write_comparison(tmp_path / "mine", arms, replicates=3, failed={("sgd", 2)})
+    assert main([str(compared.results.path)]) == 0
+    text = (compared.results.path / "report" / "report.md").read_text()
+    section = text.partition("## mine\n")[2]
+    header, _, *rows = [line for line in section.splitlines() if line.startswith("|")][:4]
+    assert header == "| arm | lr | optimizer | momentum | weight_decay | complete | failed |"
+    assert rows == [
+        f"| adadelta | 1 | adadelta | {UNKNOWN} | {UNKNOWN} | 3 | 0 |",
+        "| sgd | 0.05 | sgd | 0.9 | 0 | 2 | 1 |",
+    ]
+    assert "Of all: mnist, epochs 6, model cnn, batch_size 64, gamma 0.7, width_mult 1." in section
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
+def test_claims_are_judged_by_the_papers_questions_and_images_alone(tmp_path, dataset, capsys):
+    """A comparison of one's own, and the built-in one on other images."""
+    arms = {
+        "mnist": {"a": {"lr": 1.0}, "b": {"lr": 0.5}},
+        "fashion-mnist": QUESTIONS["batch-size"].select(["64", "512"]),
+    }[dataset]
+    path = write_comparison(tmp_path / "mine", arms, replicates=2, dataset=dataset).results.path
+    assert main([str(path)]) == 0
+    page = check(path / "report")
+    assert not (path / "report" / "ledger.csv").exists()
+    assert "ledger" not in page.ids
+    assert "64 against 512" not in page.text
+    assert "batch 64 reaches" not in page.text
+    assert "The networks" not in page.text  # of the paper, which were not trained
+    assert "98.75%" not in page.text  # of the paper
+    assert "python -m study.compare batch-size --protocol paper" in page.text
+    shown = {path.name for path in (path / "report" / "figures").glob("*.svg")}
+    assert ("mine.loss_by_batch.svg" in shown) == (dataset == "fashion-mnist")
+
+
+def test_results_on_other_images_stand_beside_the_papers(folders, tmp_path):
+    sizes = QUESTIONS["batch-size"].select(["64", "512"])
+    other = write_comparison(tmp_path / "clothes", sizes, replicates=2, dataset="fashion-mnist")
+    out = tmp_path / "report"
+    assert main([str(folders["batch-size"]), str(other.results.path), "--output", str(out)]) == 0
+    page = check(out)
+    assert {"by_arm", "clothes.by_arm", "loss_by_batch", "clothes.loss_by_batch"} <= set(page.ids)
+    ledger = pd.read_csv(out / "ledger.csv", keep_default_na=False)
+    assert not ledger["trials"].str.contains("clothes").any()
+
+
+def test_the_title_names_what_is_there(folders, made_up, tmp_path):
+    sizes = write_comparison(tmp_path / "s", QUESTIONS["batch-size"].select(["32", "512"])).results
+    for given, title in (
+        (
+            [folders["batch-size"], folders["schedule"]],
+            "64 against 512: does the batch size matter?",
+        ),
+        ([sizes.path], "A question?"),
+        ([sizes.path, folders["schedule"], made_up.path], "2 comparisons and 1 search on MNIST"),
+    ):
+        assert title_of(load_evidence(given)) == title
+
+
+def test_what_is_not_known_of_a_trial_is_a_dash(made_up):
+    trials = pd.read_parquet(made_up.path / "trials.parquet")
+    trials = trials[trials["status"] == "interrupted"].copy()
+    trials[["seconds", "last_eval_loss"]] = np.nan
+    study = StudyResults(made_up.path, made_up.study, trials, made_up.epochs, made_up.steps)
+    (table,) = (t for t in make_section(study, "").tables if t.name == "best_trials")
+    row = table.shown.iloc[0]
+    assert row[["status", "loss", "seconds"]].tolist() == ["interrupted", UNKNOWN, UNKNOWN]
+
+
+def test_the_versions_of_every_session_are_named(made_up):
+    file = made_up.path / "study.json"
+    study = json.loads(file.read_text())
+    (session,) = study["sessions"]
+    later = {**session, "command": "-m study.run --resume made-up", "versions": {"ray": "2.60.1"}}
+    study["sessions"] = [session, session, later]
+    file.write_text(json.dumps(study))
+    assert main([str(made_up.path)]) == 0
+    row = pd.read_csv(made_up.path / "report" / "tables" / "sources.csv").iloc[0]
+    assert row["versions"] == "ray 2.60.0, Python 3.11.2; then ray 2.60.1, Python 3.11.2"
+    first, later = f"python {session['command']}", "python -m study.run --resume made-up"
+    assert row["made by"] == f"{first}; then {later}"
 
 
 def test_a_third_network_has_its_own_figure_of_regularization(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import frames
+from analysis import search_frames as frames
 
 
 def test_best_trials_are_complete_ones_where_there_are_any(made_up):
@@ -78,7 +78,7 @@ def test_trial_map_has_every_trial(made_up):
 
 
 def test_summary_by_batch_size(made_up):
-    got = frames.summary_by_batch_size(made_up.trials, 200).set_index("batch_size")
+    got = frames.summary_by_batch_size(made_up).set_index("batch_size")
     assert got.index.tolist() == [64, 256, 512, 1024]
     assert got["trials"].tolist() == [3, 1, 2, 3]
     assert got.loc[64, ["complete", "pruned", "failed"]].tolist() == [2, 1, 0]
@@ -92,7 +92,7 @@ def test_without_any_result(fruitless):
     trials = fruitless.trials
     assert frames.best_trials(trials).empty
     assert not frames.trial_map(trials)["best"].any()
-    assert frames.summary_by_batch_size(trials, 200)["trials"].tolist() == [1, 1]
+    assert frames.summary_by_batch_size(fruitless)["trials"].tolist() == [1, 1]
     assert frames.loss_by_step(fruitless.steps, frames.best_trials(trials)).empty
 
 
@@ -102,6 +102,6 @@ def test_inputs_are_left_alone(made_up):
     frames.loss_by_epoch(made_up.epochs, made_up.trials)
     frames.accuracy_by_epoch(made_up.epochs, made_up.trials, 200)
     frames.trial_map(made_up.trials)
-    frames.summary_by_batch_size(made_up.trials, 200)
+    frames.summary_by_batch_size(made_up)
     for table, copy in zip([made_up.trials, made_up.epochs, made_up.steps], before, strict=True):
         pd.testing.assert_frame_equal(table, copy)

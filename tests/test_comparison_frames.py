@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import arms
+from analysis import comparison_frames as frames
 from tests.compared import EPOCHS, NUM_TRAIN, accuracy_of, write_comparison
 
 SIZES = {str(b): {"batch_size": b} for b in (32, 64, 512)}
@@ -25,7 +25,7 @@ def test_trials_stand_in_the_order_of_the_arms_without_the_lost_one(compared):
 
 
 def test_by_arm_is_plain_pandas(compared):
-    table = arms.by_arm(compared).set_index("arm")
+    table = frames.by_arm(compared).set_index("arm")
     assert table["n"].to_dict() == {"32": 4, "64": 3, "512": 4}
     assert table["lost"].to_dict() == {"32": 0, "64": 1, "512": 0}
     plain = compared.trials.groupby("arm")
@@ -46,7 +46,7 @@ def test_by_arm_is_plain_pandas(compared):
 
 
 def test_differences_are_paired_by_seed(compared):
-    table = arms.paired_differences(compared, "512").set_index("arm")
+    table = frames.paired_differences(compared, "512").set_index("arm")
     assert table["n"].to_dict() == {"32": 4, "64": 3}
     by_hand = [
         100 * (accuracy_of(SIZES["64"], k) - accuracy_of(SIZES["512"], k)) for k in (1, 3, 4)
@@ -58,7 +58,7 @@ def test_differences_are_paired_by_seed(compared):
 
 
 def test_accuracy_by_epoch_has_every_run_and_its_arms_mean(compared):
-    rows = arms.accuracy_by_epoch(compared)
+    rows = frames.accuracy_by_epoch(compared)
     assert len(rows) == 11 * EPOCHS
     assert rows["arm"].unique().tolist() == ["32", "64", "512"]
     plain = rows.groupby(["arm", "epoch"])["accuracy"].transform("mean")
@@ -67,7 +67,7 @@ def test_accuracy_by_epoch_has_every_run_and_its_arms_mean(compared):
 
 
 def test_loss_curves_hold_the_steps_losses_and_axes(compared):
-    curves = arms.loss_curves(compared)
+    curves = frames.loss_curves(compared)
     one = curves[(curves["arm"] == "512") & (curves["replicate"] == 1)]
     steps = compared.results.steps
     trial = compared.of_arm("512")["trial_id"].iloc[0]
@@ -82,17 +82,17 @@ def test_loss_curves_hold_the_steps_losses_and_axes(compared):
 
 
 def test_the_noise_of_losses_falls_with_the_square_root_of_the_batch(compared):
-    noise = arms.loss_noise(compared)
+    noise = frames.loss_noise(compared)
     assert len(noise) == 11
     expected = 1.6 / np.sqrt(noise["batch_size"])
     assert (np.log(noise["sd"] / expected).abs() < 0.6).all()
-    slope = arms.noise_slope(noise)
+    slope = frames.noise_slope(noise)
     assert slope["replicate"].tolist() == [1, 3, 4]
     assert slope["slope"].mean() == pytest.approx(-0.5, abs=0.25)
 
 
 def test_to_target_is_the_first_epoch_at_or_above(compared):
-    reached = arms.to_target(compared, 0.85).set_index(["arm", "replicate"])
+    reached = frames.to_target(compared, 0.85).set_index(["arm", "replicate"])
     epochs = compared.epochs()
     for key, row in reached.iterrows():
         own = epochs[(epochs["arm"] == key[0]) & (epochs["replicate"] == key[1])]
@@ -100,11 +100,11 @@ def test_to_target_is_the_first_epoch_at_or_above(compared):
         assert row["epoch"] == above["epoch"].min()
         assert row["seconds"] == pytest.approx(own["seconds"].iloc[: int(row["epoch"])].sum())
         assert row["examples"] == row["epoch"] * NUM_TRAIN
-    assert arms.to_target(compared, 0.999)["epoch"].isna().all()
+    assert frames.to_target(compared, 0.999)["epoch"].isna().all()
 
 
 def test_throughput_leaves_evaluation_out(compared):
-    rows = arms.throughput(compared).set_index(["arm", "replicate"])
+    rows = frames.throughput(compared).set_index(["arm", "replicate"])
     expected = NUM_TRAIN / (2 + 60 / 32 - 0.5)
     assert rows.loc[("32", 1), "images_per_second"] == pytest.approx(expected)
 
@@ -119,11 +119,11 @@ CELLS = {
 
 def test_the_two_by_twos_effects_are_found(tmp_path):
     compared = write_comparison(tmp_path / "regularization", CELLS, replicates=6)
-    effects = arms.interaction(compared, "cnn").set_index("effect")
+    effects = frames.interaction(compared, "cnn").set_index("effect")
     assert effects.loc["dropout", "value"] == pytest.approx(2, abs=0.5)
     assert effects.loc["batch norm", "value"] == pytest.approx(1, abs=0.5)
     assert abs(effects.loc["interaction", "value"]) < 0.7
     wide = compared.trials.pivot(index="replicate", columns="arm", values="last_eval_accuracy")
     by_hand = (wide["both"] - wide["norm"] - wide["dropout"] + wide["none"]).mean() * 100
     assert effects.loc["interaction", "value"] == pytest.approx(by_hand)
-    assert arms.interaction(compared, "resnet18").empty
+    assert frames.interaction(compared, "resnet18").empty

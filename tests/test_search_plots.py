@@ -7,7 +7,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from analysis import figures, frames
+from analysis import search_frames as frames
+from analysis.plots import search as plots
+from analysis.plots import style
 
 
 def labelled(ax):
@@ -28,13 +30,13 @@ def luminance(colour):
 @pytest.mark.parametrize("count", [1, 2, 3, 6])
 @pytest.mark.parametrize("paper", ["#ffffff", "#17181a"])
 def test_ordered_colours_are_legible_on_light_and_on_dark(count, paper):
-    for colour in figures.ordered_colours(count):
+    for colour in style.ordered_colours(count):
         low, high = sorted([luminance(colour), luminance(paper)])
         assert (high + 0.05) / (low + 0.05) >= 3
 
 
 def test_colours_are_ordered_and_markers_differ():
-    styles = figures.batch_size_styles([1024, 64, 512, 64])
+    styles = style.arm_styles([1024, 64, 512, 64])
     assert list(styles) == [64, 512, 1024]
     brightness = [luminance(style["color"]) for style in styles.values()]
     assert brightness == sorted(brightness, reverse=True)
@@ -43,7 +45,7 @@ def test_colours_are_ordered_and_markers_differ():
 
 def test_loss_by_step(made_up):
     frame = frames.loss_by_step(made_up.steps, frames.best_trials(made_up.trials))
-    ax = figures.plot_loss_by_step(frame, ax=Figure().subplots())
+    ax = plots.plot_loss_by_step(frame, ax=Figure().subplots())
     assert legend_texts(ax) == ["64", "512", "1024"]
     for batch_size, line in labelled(ax).items():
         curve = frame[frame["batch_size"] == batch_size]
@@ -55,7 +57,7 @@ def test_loss_by_step(made_up):
 
 def test_loss_by_epoch(made_up):
     frame = frames.loss_by_epoch(made_up.epochs, frames.best_trials(made_up.trials))
-    ax = figures.plot_loss_by_epoch(frame, ax=Figure().subplots())
+    ax = plots.plot_loss_by_epoch(frame, ax=Figure().subplots())
     validation = frame[(frame["split"] == "validation") & (frame["batch_size"] == 64)]
     np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), validation["loss"])
     assert len(ax.get_lines()) == 6  # two splits of three trials
@@ -64,9 +66,9 @@ def test_loss_by_epoch(made_up):
 
 def test_accuracy_by_epoch(made_up):
     frame = frames.accuracy_by_epoch(made_up.epochs, made_up.trials, 200)
-    ax = figures.plot_accuracy_by_epoch(frame, ax=Figure().subplots())
+    ax = plots.plot_accuracy_by_epoch(frame, ax=Figure().subplots())
     np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), [0.97, 0.985, 0.99])
-    grey = [line for line in ax.get_lines() if line.get_color() == figures.GREY]
+    grey = [line for line in ax.get_lines() if line.get_color() == style.GREY]
     assert len(grey) == 5  # every other trial with an epoch
     bars = [line for line in ax.get_lines() if line.get_label().startswith("_") and
             len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]  # fmt: skip
@@ -77,7 +79,7 @@ def test_accuracy_by_epoch(made_up):
 
 def test_trial_map_shows_every_trial(made_up):
     frame = frames.trial_map(made_up.trials)
-    ax = figures.plot_trial_map(frame, ax=Figure().subplots())
+    ax = plots.plot_trial_map(frame, ax=Figure().subplots())
     points = [offset for c in ax.collections for offset in np.asarray(c.get_offsets())]
     assert len(points) == len(frame) + 1  # and the ring around the best
     assert sorted({round(x, 9) for x, _ in points}) == sorted(frame["lr"].unique())
@@ -99,6 +101,6 @@ def test_no_results_is_said(fruitless, name):
     }[name]()
     figure = Figure()
     ax = figure.subplots()
-    getattr(figures, f"plot_{name}")(frame, ax=ax)
+    getattr(plots, f"plot_{name}")(frame, ax=ax)
     figure.canvas.draw()
-    assert [text.get_text() for text in ax.texts] == [figures.NO_DATA]
+    assert [text.get_text() for text in ax.texts] == [plots.NO_DATA]

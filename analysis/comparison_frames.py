@@ -11,6 +11,8 @@ import pandas as pd
 from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
+from study.comparison import ARM_SETTINGS
+from study.results import STATUSES
 
 MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
 TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
@@ -44,6 +46,27 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
     columns = ["accuracy", "loss", "seconds"]
     wanted = [f"{c}{end}" for c in columns for end in ("", "_low", "_high")]
     return pd.DataFrame(rows).reindex(columns=["arm", "n", "lost", *wanted, "accuracy_sd"])
+
+
+def arm_settings(compared: ComparedTables) -> pd.DataFrame:
+    """How each arm is configured.
+
+    Returns:
+        A row an arm: ``arm`` and each of `study.comparison.ARM_SETTINGS`; None where the network's
+        own is taken, or where the optimizer has none.
+    """
+    make = compared.config.trial_config
+    trials = {arm: make({"arm": arm, "replicate": 1}, 0) for arm in compared.arms}
+    rows = [{"arm": a, **{n: getattr(t, n) for n in ARM_SETTINGS}} for a, t in trials.items()]
+    return pd.DataFrame(rows, dtype=object)
+
+
+def statuses(compared: ComparedTables) -> pd.DataFrame:
+    """How many trials of each arm ended how: a column a status that occurs, ``arm`` as index."""
+    trials = compared.results.trials
+    counts = pd.crosstab(trials["arm"], trials["status"])
+    shown = [status for status in STATUSES if status == "complete" or status in counts]
+    return counts.reindex(index=compared.arms, columns=shown, fill_value=0)
 
 
 def pairs(

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import arms, predicted
-from analysis import comparison_figures as drawing
-from analysis.figures import ordered_colours
+from analysis import comparison_frames as frames
+from analysis import predicted
+from analysis.plots import batch_size, comparison, predictions
+from analysis.plots.style import arm_styles, count, ordered_colours
 from tests.compared import EPOCHS, write_comparison
 
 
@@ -28,17 +29,17 @@ def lines(ax, minimum=2):
 
 
 def test_ordered_arms_take_a_ramp_in_their_order_and_all_a_marker_of_their_own():
-    styles = drawing.arm_styles(["512", "32", "64"])
+    styles = arm_styles(["512", "32", "64"])
     assert list(styles) == ["32", "64", "512"]
     assert [style["color"] for style in styles.values()] == ordered_colours(3)
     assert len({style["marker"] for style in styles.values()}) == 3
-    assert list(drawing.arm_styles(["cnn", "resnet18"])) == ["cnn", "resnet18"]
+    assert list(arm_styles(["cnn", "resnet18"])) == ["cnn", "resnet18"]
 
 
 def test_loss_by_batch_has_a_mean_line_an_arm_in_each_panel_broken_after_the_first_epoch(compared):
-    curves = arms.loss_curves(compared)
+    curves = frames.loss_curves(compared)
     panels = axes(3)
-    drawing.plot_loss_by_batch(curves, panels)
+    batch_size.plot_loss_by_batch(curves, panels)
     for ax, x in zip(panels, ("step", "examples", "seconds"), strict=True):
         thick = [line for line in ax.get_lines() if line.get_linewidth() == 2]
         own = curves[curves["arm"] == "32"].groupby("step")[[x, "smoothed", "epoch"]].mean()
@@ -53,9 +54,9 @@ def test_loss_by_batch_has_a_mean_line_an_arm_in_each_panel_broken_after_the_fir
 
 
 def test_accuracy_by_arm_draws_every_run_and_the_mean(compared):
-    by_epoch = arms.accuracy_by_epoch(compared)
+    by_epoch = frames.accuracy_by_epoch(compared)
     ax = axes()
-    drawing.plot_accuracy_by_arm(by_epoch, ax=ax)
+    comparison.plot_accuracy_by_arm(by_epoch, ax=ax)
     assert len([line for line in lines(ax) if line.get_linewidth() < 1]) == 12
     thick = [line for line in lines(ax) if line.get_linewidth() == 2]
     assert [line.get_label() for line in thick] == ["32", "64", "512"]
@@ -66,9 +67,9 @@ def test_accuracy_by_arm_draws_every_run_and_the_mean(compared):
 
 
 def test_differences_show_estimate_interval_and_zone(compared):
-    frame = arms.paired_differences(compared, "512").assign(comparison="batch-size")
+    frame = frames.paired_differences(compared, "512").assign(comparison="batch-size")
     ax = axes()
-    drawing.plot_differences(frame, 0.1, ax=ax)
+    comparison.plot_differences(frame, 0.1, ax=ax)
     (points,) = [line for line in ax.get_lines() if line.get_marker() == "o"]
     np.testing.assert_allclose(points.get_xdata(), frame["difference"][::-1])
     labels = [tick.get_text() for tick in ax.get_yticklabels()]
@@ -76,9 +77,9 @@ def test_differences_show_estimate_interval_and_zone(compared):
 
 
 def test_loss_noise_has_a_point_a_trial_and_the_line(compared):
-    noise = arms.loss_noise(compared)
+    noise = frames.loss_noise(compared)
     ax = axes()
-    drawing.plot_loss_noise(noise, ax=ax)
+    batch_size.plot_loss_noise(noise, ax=ax)
     drawn = np.concatenate(
         [line.get_ydata() for line in ax.get_lines() if line.get_linestyle() == "None"]
     )
@@ -89,10 +90,10 @@ def test_loss_noise_has_a_point_a_trial_and_the_line(compared):
 
 
 def test_to_target_leaves_out_who_never_reached_it(compared):
-    reached = arms.to_target(compared, 0.905)
+    reached = frames.to_target(compared, 0.905)
     assert 0 < reached["epoch"].isna().sum() < len(reached)
     panels = axes(3)
-    drawing.plot_to_target(reached, panels)
+    comparison.plot_to_target(reached, panels)
     drawn = sum(len(line.get_xdata()) for line in panels[0].get_lines())
     assert drawn == reached["step"].notna().sum()
 
@@ -100,12 +101,12 @@ def test_to_target_leaves_out_who_never_reached_it(compared):
 def test_reliability_and_overlap(compared):
     table = predicted.reliability(predicted.confidences(compared.predictions))
     ax = axes()
-    drawing.plot_reliability(table, ax=ax)
+    predictions.plot_reliability(table, ax=ax)
     (points,) = [line for line in ax.get_lines() if line.get_marker() == "o"]
     np.testing.assert_allclose(points.get_ydata(), table["accuracy"])
     overlap = predicted.error_overlap(compared.predictions)
     ax = axes()
-    drawing.plot_error_overlap(overlap, ax=ax)
+    predictions.plot_error_overlap(overlap, ax=ax)
     assert [bar.get_height() for bar in ax.patches] == overlap["images"].tolist()
 
 
@@ -113,7 +114,7 @@ def test_images_are_dark_on_light():
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 14] = 255
     ax = axes()
-    drawing.plot_images(image, ["no. 1"], [ax])
+    predictions.plot_images(image, ["no. 1"], [ax])
     shown = ax.get_images()[0].get_array()
     assert (shown[14] == 0).all()
     assert (shown[0] == 255).all()
@@ -123,4 +124,4 @@ def test_images_are_dark_on_light():
     ("value", "text"), [(100000.0, "100 000"), (1.0, "1"), (0.1, "0.1"), (2e6, "2 M")]
 )
 def test_counts_are_grouped(value, text):
-    assert drawing._count(value) == text
+    assert count(value) == text

@@ -5,14 +5,13 @@ Each function takes tables of `study.results` and returns a new one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
 from analysis.intervals import wilson
+from study.config import SearchConfig
 from study.hyperparameters import HYPERPARAMETERS
-from study.results import STATUSES, rank_trials
+from study.results import STATUSES, StudyResults, rank_trials
 
 WINDOWS = 60  # of a loss curve, equally wide on a logarithmic axis
 
@@ -114,23 +113,28 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def summary_by_batch_size(
-    trials: pd.DataFrame,
-    num_validation: int,
-    others: Sequence[str] = ("lr", "gamma", "width_mult"),
-) -> pd.DataFrame:
-    """What was tried at each batch size, and the best of it.
+def config_of(study: StudyResults) -> SearchConfig:
+    """The configuration of a search."""
+    config = study.study.config
+    assert isinstance(config, SearchConfig)
+    return config
 
-    Args:
-        trials: A search's.
-        num_validation: Evaluated images.
-        others: The search's other hyperparameters.
+
+def searched(study: StudyResults) -> list[str]:
+    """The hyperparameters besides the batch size that a search varied, or fixed by an option."""
+    space = config_of(study).space
+    return [name for name in HYPERPARAMETERS if name in space and name != "batch_size"]
+
+
+def summary_by_batch_size(study: StudyResults) -> pd.DataFrame:
+    """What a search tried at each batch size, and the best of it.
 
     Returns:
         A row a batch size: ``trials`` (all of them), the count of each status, and the best
         trial's id, status, other hyperparameters, epochs, accuracy with its 95 % Wilson
         interval (``low``, ``high``), loss and seconds.
     """
+    trials, num_validation = study.trials, study.study.num_evaluated
     counts = trials.groupby("batch_size")["status"].value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=list(STATUSES), fill_value=0)
     counts.insert(0, "trials", counts.sum(axis=1))
@@ -138,7 +142,7 @@ def summary_by_batch_size(
     columns = {
         "trial_id": "best_trial",
         "status": "best_status",
-        **{name: name for name in others},
+        **{name: name for name in searched(study)},
         "epochs_run": "epochs_run",
         "last_eval_accuracy": "accuracy",
         "last_eval_loss": "loss",

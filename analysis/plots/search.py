@@ -1,58 +1,39 @@
-"""Draws what `analysis.frames` computed: ``plot_*(frame, ax=...)``.
-
-Batch sizes are ordered, so they take an ordered colour ramp; each has a marker
-of its own as well.
-"""
+"""Draws a search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-MARKERS = "osD^vPX*<>"
+from analysis.plots.style import ERROR_TICKS, GREY, arm_styles, percent, plain, whole_numbers
+
 STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged": "x",
                   "failed": "X"}  # fmt: skip
+
+
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
-ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-# From light to dark, and each legible on the page's white and on its dark: contrast of 3 or more.
-RAMP = ("#1b9e77", "#2b7bba", "#8648c4")
-GREY = "0.6"
+
+
 NO_DATA = "no trial has measured this yet"
-
-
-def ordered_colours(count: int) -> list[Any]:
-    """A ramp for what has an order."""
-    return list(sns.blend_palette(RAMP, count))
-
-
-def batch_size_styles(batch_sizes: Iterable[int]) -> dict[int, dict[str, Any]]:
-    """Colour and marker of each batch size, in order of size."""
-    sizes = sorted(set(batch_sizes))
-    return {
-        size: {"color": colour, "marker": MARKERS[i % len(MARKERS)]}
-        for i, (size, colour) in enumerate(zip(sizes, ordered_colours(len(sizes)), strict=True))
-    }
 
 
 def plot_loss_by_step(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """Training loss against the optimizer step; a line a trial, its step losses' spread as band.
 
     Args:
-        frame: From `analysis.frames.loss_by_step`.
+        frame: From `analysis.search_frames.loss_by_step`.
         ax: Where to draw.
     """
     frame = frame[np.isfinite(frame["loss"])]
-    styles = batch_size_styles(frame["batch_size"])
+    styles = arm_styles(frame["batch_size"])
     for (batch_size, _), curve in frame.groupby(["batch_size", "trial_id"]):
         style = styles[batch_size]  # pyright: ignore[reportArgumentType] -- a group key
         ax.fill_between(
@@ -68,11 +49,11 @@ def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """Loss after each epoch: validation as solid lines, training as dashed ones.
 
     Args:
-        frame: From `analysis.frames.loss_by_epoch`.
+        frame: From `analysis.search_frames.loss_by_epoch`.
         ax: Where to draw.
     """
     frame = frame[np.isfinite(frame["loss"])]
-    styles = batch_size_styles(frame["batch_size"])
+    styles = arm_styles(frame["batch_size"])
     for (batch_size, _, split), curve in frame.groupby(["batch_size", "trial_id", "split"]):
         style = styles[batch_size]  # pyright: ignore[reportArgumentType] -- a group key
         solid = split == "validation"
@@ -92,7 +73,7 @@ def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     if (legend := ax.get_legend()) is not None:
         ax.add_artist(legend)
         ax.legend(handles=lines, loc="upper center", frameon=False)
-    _whole_epochs(ax)
+    whole_numbers(ax)
     return ax
 
 
@@ -102,7 +83,7 @@ def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     The axis is logarithmic in the error. The best trials' last points carry their intervals.
 
     Args:
-        frame: From `analysis.frames.accuracy_by_epoch`.
+        frame: From `analysis.search_frames.accuracy_by_epoch`.
         ax: Where to draw.
     """
     frame = frame[np.isfinite(frame["accuracy"])]
@@ -114,7 +95,7 @@ def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
             lambda y: 1 - 10.0 ** -np.asarray(y, float),
         ),
     )
-    styles = batch_size_styles(frame["batch_size"])
+    styles = arm_styles(frame["batch_size"])
     for _, curve in frame[~frame["best"]].groupby("trial_id"):
         ax.plot(curve["epoch"], curve["accuracy"], color=GREY, lw=0.8, marker=".", ms=3, alpha=0.7)
     best = frame[frame["best"]].groupby(["batch_size", "trial_id"])
@@ -129,10 +110,10 @@ def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     if len(frame):
         ax.set_ylim(frame["accuracy"].min() - 0.01, min(frame["high"].max() + 5e-4, 1))
     ax.yaxis.set_major_locator(FixedLocator(ACCURACY_TICKS))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda a, _: f"{100 * a:g} %"))
+    ax.yaxis.set_major_formatter(FuncFormatter(percent))
     ax.yaxis.set_minor_locator(NullLocator())
     _finish(ax, frame, legend="best trial at\nbatch size", loc="lower right")
-    _whole_epochs(ax)
+    whole_numbers(ax)
     return ax
 
 
@@ -143,7 +124,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     the width and its shape says how the trial ended. The best trial is ringed.
 
     Args:
-        frame: From `analysis.frames.trial_map`.
+        frame: From `analysis.search_frames.trial_map`.
         ax: Where to draw.
     """
     sizes = sorted(frame["batch_size"].unique())
@@ -180,7 +161,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.set(xscale="log", xlabel="learning rate of the first epoch", ylabel="batch size")
     ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
     ax.set_ylim(-0.5, len(sizes) - 0.5)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_major_formatter(FuncFormatter(plain))
     if norm is not None:
         _error_bar(ax, norm)
     _map_legend(ax, rows, area)
@@ -225,9 +206,5 @@ def _finish(
     if "y" in log:
         ax.set_yscale("log")
         ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        ax.yaxis.set_major_formatter(FuncFormatter(plain))
     ax.legend(title=legend, frameon=False, loc=loc)
-
-
-def _whole_epochs(ax: Axes) -> None:
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

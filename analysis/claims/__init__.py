@@ -1,0 +1,1 @@
+"""The paper's claims, judged: a module for each part of its text, a function for each claim."""

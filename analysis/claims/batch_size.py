@@ -1,0 +1,209 @@
+"""C1 to C8, of the batch size (the paper's II.A)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from analysis import comparison_frames as frames
+from analysis import paper
+from analysis.evidence import Compared, Evidence, batch_arms
+from analysis.intervals import (
+    PERCENT,
+    POINTS,
+    SEED,
+    TIMES,
+    Estimate,
+    bootstrap,
+    equivalence_p,
+    mean_interval,
+    prediction_interval,
+    probability_above,
+    ratio_interval,
+    show,
+    wilson,
+)
+from analysis.verdicts import (
+    CONTRADICTED,
+    NOT_DISTINGUISHABLE,
+    REPRODUCED,
+    Finding,
+    NoEvidence,
+    contains,
+    direction,
+    finding,
+    needed,
+    used,
+)
+
+SAME_TREND = 0.9  # rank correlation from which two curves count as of one trend
+
+
+def c1(evidence: Evidence) -> Finding:
+    """Which batch sizes were compared."""
+    agree = paper.BATCH_SIZES_IN_ABSTRACT == paper.BATCH_SIZES_IN_BODY
+    verdict = REPRODUCED if agree else CONTRADICTED
+    compared, (a, b) = needed(batch_arms(evidence, 64, 32))
+    return finding(
+        verdict, frames.points(compared, a, b), POINTS,
+        estimate="of accuracy, 64 minus 32",
+        why="The report contradicts itself. Here all three are run. Beside it: what "
+        "the slip could change in the final accuracy.",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def c2(evidence: Evidence) -> Finding:
+    """Which accuracy the CNN reached."""
+    compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
+    e = prediction_interval(compared.of_arm(arm)["last_eval_accuracy"])
+    gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
+    verdict = CONTRADICTED if gap > (e.high - e.low) / 2 else NOT_DISTINGUISHABLE
+    inside = contains(e, paper.ACCURACY) == REPRODUCED
+    low, high = wilson(pd.Series([paper.ACCURACY]), paper.NUM_TEST_IMAGES).iloc[0]
+    wilson_words = f"{low:.2%} to {high:.2%}"
+    return finding(
+        verdict, e, PERCENT, estimate="for one run at batch 512",
+        why="The two numbers are one image apart; runs that differ in the seed alone scatter "
+        f"much wider. {paper.ACCURACY:.2%} lies {'in' if inside else 'outside'} that interval; "
+        f"of one run on 10 000 images it has itself a Wilson interval of {wilson_words}.",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def c3(evidence: Evidence) -> Finding:
+    """Both batch sizes reach the same accuracy."""
+    compared, (a, b) = needed(batch_arms(evidence, 32, 512))
+    both = frames.pairs(compared, a, b)
+    difference = 100 * (both["a"] - both["b"])
+    e, p = mean_interval(difference), equivalence_p(difference, frames.MARGIN)
+    apart = e.low > 0 or e.high < 0
+    verdict = REPRODUCED if p < 0.05 else CONTRADICTED if apart else NOT_DISTINGUISHABLE
+    return finding(
+        verdict, e, POINTS, estimate="of accuracy, 32 minus 512",
+        why=f"Equal means within {frames.MARGIN} points: two one-sided t tests give p = {p:.2g}. "
+        "At equal epochs: batch 32 takes 16 times as many steps.",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def c4(evidence: Evidence) -> Finding:
+    """The smaller batch generalises better."""
+    compared, (a, b) = needed(batch_arms(evidence, 32, 512))
+    both = frames.pairs(compared, a, b)
+    above = probability_above(both["a"], both["b"])
+    e = frames.points(compared, a, b)
+    return finding(
+        direction(e), e, POINTS, estimate="of accuracy, 32 minus 512",
+        why="At the report's learning rate for both; neither was tuned for its batch size. A run "
+        f"at 32 beats one at 512 with probability {above:.2f}. The cited work calls batches up to "
+        "512 small: its large batch would be 6000 here.",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def c5(evidence: Evidence) -> Finding:
+    """The larger batch trains faster."""
+    compared, (a, b) = needed(batch_arms(evidence, 512, 32))
+    both = frames.pairs(compared, a, b, "seconds")
+    e = ratio_interval(both["a"], both["b"])
+    device = ", ".join(sorted(compared.trials["device"].dropna().unique()))
+    return finding(
+        direction(e, 1, above=False), e, TIMES,
+        estimate="the seconds of batch 32",
+        why=f"Of {compared.config.epochs} epochs with evaluation on {device}, one trial a core. "
+        "The report's loop spends most of its time loading images one by one and rewriting a file.",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def c6(evidence: Evidence) -> Finding:
+    """The larger batch's loss curve is smoother."""
+    compared, (a, b) = needed(batch_arms(evidence, 32, 512))
+    wide = compared.loss_noise.pivot(index="replicate", columns="arm", values="sd")
+    if wide.empty or not {a, b} <= set(wide):
+        raise NoEvidence
+    wide = wide[[a, b]].dropna()
+    e = ratio_interval(wide[a], wide[b])
+    return finding(
+        direction(e, 1), e, TIMES,
+        estimate="the noise of a step's loss at 512",
+        why="The scatter of the steps' losses in the last epoch. Averaging over 16 times as many "
+        "images alone makes it 4 times: sigma / sqrt(B).",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def c7(evidence: Evidence) -> Finding:
+    """The critical batch size is about 8000."""
+    compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
+    by_epoch = compared.noise_scale[compared.noise_scale["arm"] == arm]
+    if by_epoch.empty:
+        raise NoEvidence
+    inside = by_epoch[(by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
+                      & (by_epoch["high"] >= paper.CRITICAL_BATCH_SIZE)]  # fmt: skip
+    last = by_epoch.iloc[-1]
+    verdict = CONTRADICTED if inside.empty else NOT_DISTINGUISHABLE
+    e = Estimate(last["noise_scale"], last["low"], last["high"], int(last["n"]),
+                 "95 % bootstrap interval over seeds")  # fmt: skip
+    low, high = by_epoch["noise_scale"].min(), by_epoch["noise_scale"].max()
+    top = f"{high:,.0f}" if np.isfinite(high) else "more than 2 048 images can tell"
+    return finding(
+        verdict, e, "{:,.0f} images",
+        estimate=f"after the last epoch (from {low:,.0f} to {top} over the epochs)",
+        why="The gradient's simple noise scale (McCandlish et al. 2018), which estimates the batch "
+        "size beyond which more images a step hardly help. The report's number is of ImageNet "
+        "(Goyal et al. 2017)."
+        + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs."
+        + _critical_words(compared),
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def _critical_words(compared: Compared) -> str:
+    """What the steps until the target say of the critical batch size."""
+    e = compared.critical_batch_size
+    if e is None:
+        return ""
+    return f" The steps until {frames.TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
+
+
+def c8(evidence: Evidence) -> Finding:
+    """Filtered, the small batch's curve has the large one's trend."""
+    compared, (a, b) = needed(batch_arms(evidence, 32, 512))
+    curves = compared.loss_curves
+    at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
+    if not (shared := sorted(set(at[a]) & set(at[b]))):
+        raise NoEvidence
+    left, right = (np.stack([at[arm][k] for k in shared]) for arm in (a, b))
+
+    def correlation(chosen: np.ndarray) -> float:
+        rho: Any = spearmanr(left[chosen].mean(0), right[chosen].mean(0))
+        return float(rho.statistic)
+
+    e = bootstrap(
+        lambda chosen: np.apply_along_axis(correlation, -1, chosen),
+        len(shared),
+        np.random.default_rng(SEED),
+    )
+    ratio = float(np.exp(np.log(left.mean(0) / right.mean(0)).mean()))
+    return finding(
+        direction(e, SAME_TREND), e, "{:.3f}",
+        estimate="rank correlation of the two smoothed curves at equal examples",
+        why="Local-level Kalman smoother, variances by maximum likelihood; the report does not say "
+        f"which filter it used. The level of batch 32 is {ratio:.2f} times that of 512 on average: "
+        f"one trend, not one curve. Counted as one trend from {SAME_TREND}.",
+        trials=used(compared, a, b),
+    )  # fmt: skip
+
+
+def _at_equal_examples(curves: pd.DataFrame) -> dict[int, np.ndarray]:
+    """Each replicate's smoothed loss at common numbers of examples."""
+    grid = np.linspace(5_000, curves["examples"].max(), 100)
+    return {
+        int(k): np.interp(grid, curve["examples"], curve["smoothed"])  # pyright: ignore[reportArgumentType] -- a group key
+        for k, curve in curves.groupby("replicate")
+    }

@@ -1,0 +1,193 @@
+"""C9 to C15, of the final CNN and what would improve it (the paper's II.B)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis import comparison_frames as frames
+from analysis import paper, predicted, stability
+from analysis.evidence import Compared, Evidence, arm_of, batch_arms
+from analysis.intervals import (
+    NATS,
+    POINTS,
+    SEED,
+    Estimate,
+    mean_interval,
+    prediction_interval,
+    show,
+)
+from analysis.verdicts import (
+    CONTRADICTED,
+    NOT_DISTINGUISHABLE,
+    NOT_TESTABLE,
+    REPRODUCED,
+    Finding,
+    NoEvidence,
+    contains,
+    direction,
+    finding,
+    needed,
+    used,
+)
+from study.questions import MODELS, SCHEDULE, TRAINING_SIZE
+
+
+def c9(evidence: Evidence) -> Finding:
+    """The accuracy is stable after the sixth epoch."""
+    compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
+    change, settled = _stable(compared, arm)
+    limit = paper.STABLE_EPOCH + 1
+    verdict = (
+        REPRODUCED if settled.high <= limit
+        else CONTRADICTED if settled.low > limit
+        else NOT_DISTINGUISHABLE
+    )  # fmt: skip
+    why = (
+        f"From it on the mean accuracy stays within {frames.MARGIN} points of its last "
+        f"value. A broken line bends at epoch {show(change, '{:.1f}')}."
+    )
+    schedule = evidence.get(SCHEDULE)
+    if constant := arm_of(schedule, gamma=1.0):
+        assert schedule is not None
+        _, without = _stable(schedule, constant)
+        why += (
+            f" With a constant learning rate (gamma 1) it is epoch {show(without, '{:.0f}')}: "
+            "what settles is the schedule's learning rate."
+        )
+    return finding(
+        verdict, settled, "{:.0f}", why=why,
+        estimate="is the first stable epoch",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def _stable(compared: Compared, arm: str) -> tuple[Estimate, Estimate]:
+    by_epoch = compared.accuracy_by_epoch
+    rng = np.random.default_rng(SEED)
+    return stability.stable_epoch(by_epoch[by_epoch["arm"] == arm], rng, frames.MARGIN / 100)
+
+
+def c10(evidence: Evidence) -> Finding:
+    """The final test loss."""
+    compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
+    e = prediction_interval(compared.of_arm(arm)["last_eval_loss"])
+    others = frames.by_arm(compared).set_index("arm")["loss"].drop(arm)
+    means = ", ".join(f"{loss:.4f} at {name}" for name, loss in others.items())
+    return finding(
+        contains(e, paper.TEST_LOSS), e, NATS,
+        estimate="for one run at batch 512",
+        why=f"The report does not say of which batch size. Means of the others: {means}."
+        if means else "The report does not say of which batch size.",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
+    """The report's CNN, and what its final models predicted."""
+    found = batch_arms(evidence, paper.BATCH_SIZE)
+    if found is None:
+        return None
+    compared, (arm,) = found
+    rows = compared.predictions_of(arm)
+    return None if rows.empty else (compared, arm, predicted.confidences(rows))
+
+
+def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
+    """Mean over models of the share of rows that meet a condition."""
+    return mean_interval(condition.groupby(rows["trial_id"], observed=True).mean())
+
+
+def c11(evidence: Evidence) -> Finding:
+    """Errors with confidences above 0.9, and about 0.5."""
+    compared, arm, rows = needed(_predicted(evidence))
+    errors = rows[~rows["right"]]
+    sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
+    half = _share(errors, errors["confidence"].between(0.4, 0.6))
+    return finding(
+        NOT_TESTABLE, sure, "{:.0%}",
+        estimate=f"of the errors have a confidence above 0.9; {show(half, '{:.0%}')} of 0.4 to 0.6",
+        why="Two statements of the same four pictures exclude each other; probably (e)-(h) was "
+        "meant. Both kinds of errors exist.",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def c12(evidence: Evidence) -> Finding:
+    """Confidences of errors show underfitting."""
+    low, high = paper.ERROR_CONFIDENCES
+    compared, arm, rows = needed(_predicted(evidence))
+    errors = rows[~rows["right"]]
+    e = _share(errors, errors["confidence"].between(low, high))
+    table = compared.calibration[compared.calibration["arm"] == arm]
+    ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
+    return finding(
+        NOT_TESTABLE, e, "{:.0%}", estimate="of the errors lie there",
+        why="Any classifier's errors have such confidences; they do not tell underfitting from "
+        "overfitting. What they do tell: expected calibration error "
+        f"{show(ece, '{:.2%}')}, best temperature {show(temperature, '{:.2f}')} "
+        "(above 1: too sure).",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def c13(evidence: Evidence) -> Finding:
+    """Correct examples have a confidence above 99 %."""
+    compared, arm, rows = needed(_predicted(evidence))
+    right = rows[rows["right"]]
+    e = _share(right, right["confidence"] > paper.CORRECT_CONFIDENCE)
+    rounded = _share(right, right["confidence"] >= 0.99995)
+    return finding(
+        direction(e, 0.5), e, "{:.1%}",
+        estimate="of the correct predictions are above 99 %",
+        why=f"{show(rounded, '{:.0%}')} show as 100.00 %: rounding; their log-odds are finite.",
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def c14(evidence: Evidence) -> Finding:
+    """Most errors are hard for people, too."""
+    compared, arm, rows = needed(_predicted(evidence))
+    models = rows["trial_id"].nunique()
+    missed = (~rows["right"]).groupby(rows["index"]).sum()
+    union, always = int((missed > 0).sum()), int((missed == models).sum())
+    return Finding(
+        NOT_TESTABLE,
+        f"{always} of the {union} images that any of {models} models misses are missed by all",
+        "No person was asked, and the examples were picked by eye. What can be measured is how far "
+        "models with other seeds fail on the same images. A later study had people check the test "
+        "labels and found 15 of them wrong (Northcutt et al. 2021).",
+        value=always / union if union else np.nan, n=models,
+        trials=used(compared, arm),
+    )  # fmt: skip
+
+
+def c15(evidence: Evidence) -> Finding:
+    """More data is the best remedy."""
+    sizes = evidence.get(TRAINING_SIZE)
+    a, b = arm_of(sizes, train_examples=55_000), arm_of(sizes, train_examples=27_500)
+    if sizes is None or not (a and b):
+        raise NoEvidence
+    data = frames.points(sizes, a, b)
+    models = evidence.get(MODELS)
+    resnet, cnn = arm_of(models, model="resnet18"), arm_of(models, model="cnn")
+    if models is None or not (resnet and cnn):
+        return finding(
+            NOT_DISTINGUISHABLE, data, POINTS,
+            estimate="of accuracy from twice the images",
+            why="Whether that is the best way needs something to compare it with:",
+            command=MODELS.command,
+            trials=used(sizes, a, b),
+        )  # fmt: skip
+    other = frames.points(models, resnet, cnn)
+    verdict = (
+        CONTRADICTED if other.low > data.high
+        else REPRODUCED if data.low > other.high
+        else NOT_DISTINGUISHABLE
+    )  # fmt: skip
+    return finding(
+        verdict, data, POINTS,
+        estimate="of accuracy from twice the images (27 500 to 55 000)",
+        why=f"The other network of the report gains {show(other, POINTS)} on the same images.",
+        trials=used(sizes, a, b) + used(models, resnet, cnn),
+    )  # fmt: skip

@@ -1,0 +1,119 @@
+"""C16 to C21, of dropout and the modified ResNet18 (the paper's III)."""
+
+from __future__ import annotations
+
+from analysis import comparison_frames as frames
+from analysis import paper
+from analysis.architecture import shortcut_parameters, times_the_cnn
+from analysis.evidence import Compared, Evidence, arm_of
+from analysis.intervals import PERCENT, POINTS, TIMES, prediction_interval, ratio_interval, show
+from analysis.verdicts import (
+    CONTRADICTED,
+    NOT_DISTINGUISHABLE,
+    NOT_TESTABLE,
+    REPRODUCED,
+    Finding,
+    NoEvidence,
+    contains,
+    direction,
+    finding,
+    needed,
+    used,
+)
+from study.questions import MODELS, REGULARIZATION
+
+
+def c16(evidence: Evidence) -> Finding:
+    """Dropout helps; "our network" uses batch norm."""
+    compared = evidence.get(REGULARIZATION)
+    a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
+    b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
+    if compared is None or not (a and b):
+        raise NoEvidence
+    e = frames.points(compared, a, b)
+    effects = frames.interaction(compared, "cnn").set_index("effect")
+    more = "; ".join(
+        f"{name} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        for name, row in effects.iterrows()
+    )
+    return finding(
+        direction(e), e, POINTS,
+        estimate="of accuracy, the CNN with minus without dropout",
+        why="The report's CNN has dropout and no batch norm, its ResNet the reverse: 'our network' "
+        f"is unclear. In the CNN, over all four cells: {more or 'not all four cells were run'}.",
+        trials=used(compared),
+    )  # fmt: skip
+
+
+def c17(evidence: Evidence) -> Finding:
+    """The ResNet is more accurate."""
+    compared, resnet, cnn = needed(_models(evidence))
+    e = frames.points(compared, resnet, cnn)
+    one = prediction_interval(compared.of_arm(resnet)["last_eval_accuracy"])
+    return finding(
+        direction(e), e, POINTS, estimate="of accuracy, ResNet minus CNN",
+        why=f"One run of the ResNet reaches {show(one, PERCENT)}; the report's number lies "
+        f"{'in' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
+        f"interval. It has {times_the_cnn('parameters'):.0f} times the parameters and "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds.",
+        trials=used(compared, resnet, cnn),
+    )  # fmt: skip
+
+
+def _models(evidence: Evidence) -> tuple[Compared, str, str] | None:
+    compared = evidence.get(MODELS)
+    resnet, cnn = arm_of(compared, model="resnet18"), arm_of(compared, model="cnn")
+    return (compared, resnet, cnn) if compared is not None and resnet and cnn else None
+
+
+def c18(evidence: Evidence) -> Finding:
+    """The ResNet converges more quickly."""
+    compared, resnet, cnn = needed(_models(evidence))
+    target, values = f"{frames.TARGET:.0%}", ["examples", "seconds"]
+    wide = compared.to_target.pivot(index="replicate", columns="arm", values=values).dropna()
+    if wide.empty:
+        return Finding(NOT_DISTINGUISHABLE, f"not both reached {target}", "")
+    e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
+    seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
+    return finding(
+        direction(e, 1, above=False), e, TIMES,
+        estimate=f"the CNN's examples until {target}, to the end of an epoch",
+        why=f"In images seen. In seconds it takes {show(seconds, TIMES)} as long.",
+        trials=used(compared, resnet, cnn),
+    )  # fmt: skip
+
+
+def c19(evidence: Evidence) -> Finding:
+    """The ResNet takes longer."""
+    ratio = paper.RESNET_SECONDS / paper.SECONDS[512]
+    compared, resnet, cnn = needed(_models(evidence))
+    both = frames.pairs(compared, resnet, cnn, "seconds")
+    e = ratio_interval(both["a"], both["b"])
+    return finding(
+        direction(e, 1), e, TIMES, estimate="the CNN's seconds",
+        why="Longer it is, but not by the report's factor: "
+        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
+        "seconds says that the report timed its data loader.",
+        trials=used(compared, resnet, cnn),
+    )  # fmt: skip
+
+
+def c20(evidence: Evidence) -> Finding:
+    """Shortcuts add no parameters."""
+    count, convolutions = shortcut_parameters()
+    return Finding(
+        REPRODUCED if count == 0 else CONTRADICTED,
+        f"{count:,} parameters in {convolutions} convolutions on shortcuts",
+        "Counted in the network of Appendix C: four of its eight shortcuts change the number of "
+        "channels and need 1 x 1 convolutions. There is no equation (C).",
+        value=count,
+    )  # fmt: skip
+
+
+def c21(evidence: Evidence) -> Finding:
+    """The last sentence."""
+    return Finding(
+        NOT_TESTABLE, "",
+        "The sentence breaks off; whether it means a small or a large advantage cannot be told. "
+        "The advantage itself is C17.",
+    )  # fmt: skip

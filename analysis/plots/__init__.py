@@ -1,0 +1,1 @@
+"""Draws what was computed elsewhere: ``plot_*(frame, ax=...)``."""

@@ -1,0 +1,1 @@
+"""The page's sections: words, figures with their captions, tables."""

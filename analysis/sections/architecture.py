@@ -1,0 +1,39 @@
+"""The two networks, layer by layer."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis import places
+from analysis.architecture import TABLE_I, layers
+from analysis.parts import Section, Table
+
+
+def make_section() -> Section:
+    """The networks of the paper."""
+    tables = []
+    for model, name in (("cnn", "The CNN"), ("resnet18", "The modified ResNet18")):
+        table = layers(model)
+        total = {
+            "layer": "all", "kind": "", "output": "",
+            "parameters": table["parameters"].sum(),
+            "multiply_adds": table["multiply_adds"].sum(),
+        }  # fmt: skip
+        table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)
+        shown = table.assign(
+            **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}
+        ).rename(columns={"multiply_adds": "multiply-adds"})
+        tables.append(Table(places.layers(model).name, f"{name}, one image.", table, shown))
+    printed = pd.DataFrame(TABLE_I, columns=["layer", "Table I", "the code of Appendix C"])
+    tables.append(Table("table_1", "Table I against the code.", printed, printed))
+    return Section(
+        "architecture",
+        "The networks",
+        [
+            "Counted in the networks as they are trained. Equations 1 to 12 are checked against "
+            "automatic differentiation by the tests: the gradient as printed in equations 11 and "
+            "12 lacks the factor x and keeps the sum over classes, and fails; the correct one "
+            "passes."
+        ],
+        tables=tables,
+    )

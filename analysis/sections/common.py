@@ -1,0 +1,54 @@
+"""Figures and words that the sections of several comparisons share."""
+
+from __future__ import annotations
+
+from analysis import comparison_frames as frames
+from analysis.evidence import Compared
+from analysis.parts import Exhibit, panels, single
+from analysis.plots import comparison as plots
+
+WIDE = (11.0, 3.9)
+RESULT = "95 % t interval over seeds"
+
+
+def replicates(compared: Compared) -> str:
+    """E.g. ``n = 10 seeds``; where the arms differ, the fewest and the most."""
+    counts = compared.trials.groupby("arm").size()
+    low, high = counts.min(), counts.max()
+    return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
+
+
+def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhibit:
+    """Accuracy after each epoch.
+
+    Args:
+        compared: With a complete trial.
+        name: Of the figure.
+        title: Its heading.
+        arms: Which arms they are, if their names do not say it.
+    """
+    frame = compared.accuracy_by_epoch
+    return Exhibit(
+        name,
+        title,
+        f"Accuracy on the {compared.images} images{arms}. Thin: single seeds; thick: mean, with "
+        f"its {RESULT} as band ({replicates(compared)}). The axis is logarithmic in the error.",
+        frame,
+        single(plots.plot_accuracy_by_arm, frame),
+    )
+
+
+def to_target(compared: Compared, name: str) -> Exhibit:
+    """Steps, images and seconds until an accuracy."""
+    reached = compared.to_target
+    missed = int(reached["epoch"].isna().sum())
+    return Exhibit(
+        name,
+        f"What it takes to reach {frames.TARGET:.0%}",
+        f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
+        f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
+        "reached it.",
+        reached,
+        panels(plots.plot_to_target, reached, 3),
+        WIDE,
+    )

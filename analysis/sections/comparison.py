@@ -1,0 +1,143 @@
+"""A comparison: its arms, and what each reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis import comparison_frames as frames
+from analysis import paper, places
+from analysis.evidence import Compared, Evidence, arm_of, question_of
+from analysis.intervals import Estimate, show
+from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
+from analysis.plots import comparison as plots
+from analysis.sections.common import RESULT
+from analysis.sections.questions import OF_QUESTION, of_any
+from study.progress import format_value
+from study.questions import BATCH_SIZE, MODELS, Question
+
+HIGHEST = 60.0  # inches
+
+
+# By question, what the paper says of its arms on the test images.
+REPORTED = {
+    BATCH_SIZE.name: f"{paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
+    f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32",
+    MODELS.name: f"{paper.ACCURACY:.2%} and {paper.RESNET_ACCURACY:.2%}, "
+    f"{paper.SECONDS[512]:.0f} s and {paper.RESNET_SECONDS:.0f} s",
+}
+
+
+def make_section(compared: Compared, question: Question | None, prefix: str) -> Section:
+    """The section of a comparison.
+
+    Args:
+        compared: With a complete trial.
+        question: Which it answers for the paper; None if it answers none.
+        prefix: Of the names of its figures and tables; empty if it answers one, as the claims
+            know them by the names in `analysis.places`.
+    """
+    asked = question_of(compared.config)
+    if asked and asked.name in OF_QUESTION:
+        made = renamed(OF_QUESTION[asked.name](compared), prefix)
+    else:
+        made = renamed(of_any(compared), f"{question.name}_" if question else prefix)
+    by_arm = frames.by_arm(compared)
+    text = [compared.config.title]
+    if lost := int(by_arm["lost"].sum()):
+        text.append(f"Of {len(compared.results.trials)} trials {lost} did not complete.")
+    name = places.by_arm(question).name if question else f"{prefix}by_arm"
+    tables = [
+        _arms(compared, name.replace("by_arm", "arms")),
+        _by_arm(compared, by_arm, name, _reported(compared, question)),
+    ]
+    if question:
+        return Section(question.name, question.heading, text, made, tables)
+    return Section(f"{prefix}comparison", compared.config.name, text, made, tables)
+
+
+def _reported(compared: Compared, question: Question | None) -> str:
+    if question is None or compared.images != "test":
+        return ""
+    return f" The report: {REPORTED[question.name]}." if question.name in REPORTED else ""
+
+
+def _arms(compared: Compared, name: str) -> Table:
+    """What tells the arms apart, and how many of their trials ended how."""
+    config, counts = compared.config, frames.statuses(compared)
+    settings = frames.arm_settings(compared).set_index("arm")
+    words = settings.map(_setting)
+    differ = [column for column in words if words[column].nunique() > 1]
+    same = {c: words[c].iloc[0] for c in words if c not in differ}
+    rest = ", ".join(f"{c} {value}" for c, value in same.items() if value != UNKNOWN)
+    return Table(
+        name,
+        f"The arms: the settings in which they differ ({UNKNOWN}: the network's own, or none), and "
+        f"their trials by status. Of all: {config.dataset}, epochs {config.epochs}, {rest}.",
+        settings.join(counts).reset_index(),
+        words[differ].join(counts.astype(str)).reset_index(),
+    )
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, int) else format_value(value)
+
+
+def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -> Table:
+    """What each arm reached."""
+    caption = (
+        f"After {compared.config.epochs} epochs, on the {compared.num_images:,} "
+        f"{compared.images} images: means with {RESULT}.{reported}"
+    )
+    shown = pd.DataFrame(
+        {
+            "arm": table["arm"],
+            "n": table["n"].astype(str),
+            "accuracy": _with_interval(table, "accuracy", "{:.2%}"),
+            "between seeds (sd)": known(table["accuracy_sd"], "{:.3%}".format),
+            "loss (nats)": _with_interval(table, "loss", "{:.4f}"),
+            "seconds": _with_interval(table, "seconds", "{:.0f}"),
+        }
+    )
+    return Table(name, caption, table, shown)
+
+
+def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]:
+    rows = zip(
+        table[column], table[f"{column}_low"], table[f"{column}_high"], table["n"], strict=True
+    )
+    return [
+        show(Estimate(value, low, high, n, ""), template) if pd.notna(value) else UNKNOWN
+        for value, low, high, n in rows
+    ]
+
+
+def differences(evidence: Evidence) -> Exhibit | None:
+    """Every comparison's arms against its baseline."""
+    found = []
+    for kind, compared in evidence.comparisons.items():
+        if compared.trials.empty:
+            continue
+        question = question_of(compared.config)
+        settings = question.arms[question.baseline] if question else {}
+        baseline = arm_of(compared, **settings)
+        rows = frames.paired_differences(compared, baseline)
+        found.append(rows.assign(comparison=kind))
+    frame = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    if frame.empty:
+        return None
+    return Exhibit(
+        places.DIFFERENCES.name,
+        "Every arm against its baseline, paired by seed",
+        f"Difference of final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
+        "points, which was set in advance to count as equal. The axis is logarithmic away from "
+        "zero.",
+        frame,
+        single(plots.plot_differences, frame, frames.MARGIN),
+        (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),
+    )

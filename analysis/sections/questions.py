@@ -1,0 +1,85 @@
+"""The figures of each built-in comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from analysis import comparison_frames as frames
+from analysis import places
+from analysis.evidence import Compared
+from analysis.parts import Exhibit, single
+from analysis.plots import comparison as plots
+from analysis.sections.batch_size import of_batch_size
+from analysis.sections.common import RESULT, by_epoch, replicates, to_target
+from study.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE, TRAINING_SIZE
+
+
+def of_models(compared: Compared) -> Iterator[Exhibit]:
+    """The two networks."""
+    yield by_epoch(compared, "models_by_epoch", "The ResNet is more accurate from early on")
+    yield to_target(compared, places.MODELS_TO_TARGET.name)
+
+
+def of_schedule(compared: Compared) -> Iterator[Exhibit]:
+    """The learning rate's decay."""
+    arms = " at a decaying (gamma 0.7) and at a constant learning rate"
+    yield by_epoch(compared, "stable_epoch", "What settles is the learning rate", arms)
+
+
+def of_regularization(compared: Compared) -> Iterator[Exhibit]:
+    """Dropout times batch norm, a figure a network."""
+    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # of the paper; another goes by its own
+    for model in compared.trials["model"].unique():
+        rows = (
+            compared.trials[compared.trials["model"] == model]
+            .rename(columns={"last_eval_accuracy": "accuracy"})[
+                ["dropout", "batch_norm", "replicate", "accuracy"]
+            ]
+            .dropna()
+        )
+        effects = frames.interaction(compared, model)
+        words = "; ".join(
+            f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
+        )
+        yield Exhibit(
+            places.regularization(model).name,
+            f"Dropout and batch norm in the {names.get(model, model)}",
+            f"Final accuracy on the {compared.images} images; thin: single seeds "
+            f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
+            f"{words or 'not all four cells were run'}.",
+            rows,
+            single(plots.plot_regularization, rows),
+            (5.5, 4.2),
+        )
+
+
+def of_training_size(compared: Compared) -> Iterator[Exhibit]:
+    """The learning curve."""
+    rows = compared.trials[["train_examples", "replicate"]].assign(
+        error=1 - compared.trials["last_eval_accuracy"]
+    )
+    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
+    yield Exhibit(
+        places.LEARNING_CURVE.name,
+        "Error against the number of training images",
+        f"Final error on the {compared.images} images after {compared.config.epochs} epochs; a "
+        f"point a seed ({replicates(compared)}), each with a training subset of its own. "
+        "Fewer images are fewer steps as well. Dashed: a power law.",
+        rows,
+        single(plots.plot_learning_curve, rows),
+        (6.0, 4.2),
+    )
+
+
+def of_any(compared: Compared) -> Iterator[Exhibit]:
+    """Of a comparison that has none of its own."""
+    yield by_epoch(compared, "by_epoch", f"Accuracy on the {compared.images} images by epoch")
+
+
+OF_QUESTION = {
+    BATCH_SIZE.name: of_batch_size,
+    MODELS.name: of_models,
+    SCHEDULE.name: of_schedule,
+    REGULARIZATION.name: of_regularization,
+    TRAINING_SIZE.name: of_training_size,
+}

@@ -1,0 +1,196 @@
+"""A search: what was tried, and the best of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from analysis import search_frames
+from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
+from analysis.plots import search as plots
+from study.hyperparameters import HYPERPARAMETERS
+from study.progress import format_value
+from study.results import StudyResults, rank_trials
+
+BEST_SHOWN = 10
+IN_WORDS = ("lr", "gamma", "width_mult")  # of each best trial, besides what its search varied
+
+
+def make_section(study: StudyResults, prefix: str) -> Section:
+    """The section of a search; the names of its figures and tables begin with `prefix`."""
+    config, trials = search_frames.config_of(study), study.trials
+    counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
+    text = [
+        f"{config.model} on {config.dataset}: {len(trials)} of {config.num_samples} "
+        f"trials ({counts}), up to {config.epochs} epochs each, "
+        f"{trials['seconds'].sum() / 3600:.2f} trial-hours of training. Sampler "
+        f"{config.sampler}, scheduler {config.scheduler}, optimizer {config.optimizer}.",
+        _best_in_words(study),
+    ]
+    made = renamed(of_search(study), prefix)
+    tables = [make(study, prefix) for make in (_by_batch_size, _best_trials, _lost_trials)]
+    tables = [table for table in tables if len(table.frame)]
+    return Section(f"{prefix}search", f"Search: {config.name}", text, made, tables)
+
+
+def _ranked(study: StudyResults) -> pd.DataFrame:
+    """The trials that have an accuracy, best first."""
+    return rank_trials(study.trials[study.trials["last_eval_accuracy"].notna()])
+
+
+def _best_in_words(study: StudyResults) -> str:
+    ranked, n = _ranked(study), study.study.num_evaluated
+    if ranked.empty:
+        return "No trial has a finite result yet."
+    best = ranked.iloc[0]
+    others = (name for name in search_frames.searched(study) if name not in IN_WORDS)
+    more = "".join(
+        f", {HYPERPARAMETERS[name].label} {format_value(best[name])}"
+        for name in others
+        if not pd.isna(best[name])
+    )
+    return (
+        f"Best: {best['last_eval_accuracy']:.2%} validation accuracy with batch size "
+        f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
+        f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It "
+        f"was picked as the best of {len(study.trials)} on the same {n:,} images that measured "
+        "it, with one seed, so expect a little less on new ones. The test set was not opened."
+    )
+
+
+def of_search(study: StudyResults) -> list[Exhibit]:
+    """The figures of a search."""
+    trials, n = study.trials, study.study.num_evaluated
+    best = search_frames.best_trials(trials)
+    names = search_frames.searched(study)
+    labels = [HYPERPARAMETERS[name].label for name in names]
+    which = (
+        "the best trial of each batch size, one seed each, with the hyperparameters that it had "
+        f"({', '.join(labels)})"
+    )
+    hidden = [HYPERPARAMETERS[name].label for name in names if name not in ("lr", "width_mult")]
+    not_shown = f" Not shown: {', '.join(hidden)}." if hidden else ""
+
+    def exhibit(
+        name: str, title: str, caption: str, frame: pd.DataFrame, plot: Callable[..., Any]
+    ) -> Exhibit:
+        return Exhibit(name, title, caption, frame, single(plot, frame))
+
+    return [
+        exhibit(
+            "trial_map",
+            "All trials",
+            f"All {len(trials)} trials by learning rate and batch size; the lane within a batch "
+            "size is the width, the colour is the validation error after the trial's last epoch. "
+            "A pruned trial ran fewer epochs than a complete one, so its error is the error of "
+            f"an earlier time. Red: no finite result.{not_shown}",
+            search_frames.trial_map(trials),
+            plots.plot_trial_map,
+        ),
+        exhibit(
+            "accuracy_by_epoch",
+            "Accuracy by epoch",
+            f"Validation accuracy after each epoch. Colour: {which}; grey: the other trials. "
+            f"Bars at the end: 95 % Wilson intervals (n = {n:,} validation images); they leave "
+            "out the luck of the seed and of having been selected as best.",
+            search_frames.accuracy_by_epoch(study.epochs, trials, n),
+            plots.plot_accuracy_by_epoch,
+        ),
+        exhibit(
+            "loss_by_epoch",
+            "Loss by epoch",
+            f"Of {which}. Training loss is the mean over the epoch while dropout acts and the "
+            "weights still change; validation loss is taken after the epoch without dropout. "
+            "So the training loss can lie above.",
+            search_frames.loss_by_epoch(study.epochs, best),
+            plots.plot_loss_by_epoch,
+        ),
+        exhibit(
+            "loss_by_step",
+            "Loss by step",
+            f"Training loss of {which}. Line: mean over windows of steps, equally wide on this "
+            "axis; band: 10th to 90th percentile of the single steps' losses in a window (their "
+            "spread, not an uncertainty). A step of a larger batch sees more images.",
+            search_frames.loss_by_step(study.steps, best),
+            plots.plot_loss_by_step,
+        ),
+    ]
+
+
+def _hyperparameters(study: StudyResults, rows: pd.DataFrame) -> dict[str, list[str]]:
+    """What the search varied besides the batch size, by header, as text."""
+    return {
+        HYPERPARAMETERS[name].label: known(rows[name], format_value)
+        for name in search_frames.searched(study)
+    }
+
+
+def _by_batch_size(study: StudyResults, prefix: str) -> Table:
+    n = study.study.num_evaluated
+    summary = search_frames.summary_by_batch_size(study)
+    return Table(
+        f"{prefix}by_batch_size",
+        f"By batch size. Wilson intervals, n = {n:,} validation images, for the one trained model. "
+        "Batch sizes got unequal numbers of trials and of tuning, and each best is one seed: "
+        "overlapping intervals mean that this study cannot tell the batch sizes apart; separate "
+        "ones are no proof of the opposite.",
+        summary,
+        pd.DataFrame(
+            {
+                "batch size": summary["batch_size"].astype(str),
+                **{c: summary[c].astype(str) for c in ("trials", "complete", "pruned")},
+                "lost": (summary["diverged"] + summary["failed"]).astype(str),
+                "best accuracy": known(summary["accuracy"], "{:.2%}".format),
+                "95 % interval": [
+                    f"{low:.2%} to {high:.2%}" if pd.notna(low) else UNKNOWN
+                    for low, high in zip(summary["low"], summary["high"], strict=True)
+                ],
+                "loss": known(summary["loss"], "{:.4f}".format),
+                **_hyperparameters(study, summary),
+                "trial": known(summary["best_trial"]),
+            }
+        ),
+    )
+
+
+def _best_trials(study: StudyResults, prefix: str) -> Table:
+    n = study.study.num_evaluated
+    best = _ranked(study).head(BEST_SHOWN)
+    return Table(
+        f"{prefix}best_trials",
+        f"Best trials, by validation accuracy after the last epoch (n = {n:,}), complete ones "
+        "first.",
+        best,
+        pd.DataFrame(
+            {
+                "trial": best["trial_id"],
+                "status": best["status"],
+                "accuracy": known(best["last_eval_accuracy"], "{:.2%}".format),
+                "loss": known(best["last_eval_loss"], "{:.4f}".format),
+                "batch size": best["batch_size"].astype(str),
+                **_hyperparameters(study, best),
+                "epochs": known(best["epochs_run"]),
+                "seconds": known(best["seconds"], "{:.0f}".format),
+            }
+        ),
+    )
+
+
+def _lost_trials(study: StudyResults, prefix: str) -> Table:
+    lost = study.trials[study.trials["status"].isin(["diverged", "failed"])]
+    return Table(
+        f"{prefix}lost_trials",
+        "Trials that diverged or failed.",
+        lost,
+        pd.DataFrame(
+            {
+                "trial": lost["trial_id"],
+                "status": lost["status"],
+                "batch size": lost["batch_size"].astype(str),
+                **_hyperparameters(study, lost),
+                "reason": known(lost["error"]),
+            }
+        ),
+    )
