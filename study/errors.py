@@ -28,11 +28,15 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
         raise UserError(f"{name}: unknown value {shown(value)}; choose one of {', '.join(choices)}")
 
 
-def require_positive(name: str, value: float, *, integer: bool = False) -> None:
+def require_positive(
+    name: str, value: float, *, integer: bool = False, or_zero: bool = False
+) -> None:
     """Raise `UserError` unless `value` is a finite number above zero; a whole one is limited."""
     number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
-    if not number or value <= 0 or (isinstance(value, float) and not math.isfinite(value)):
+    enough = number and (value > 0 or (or_zero and value == 0))
+    if not enough or (isinstance(value, float) and not math.isfinite(value)):
         kind = "a whole number" if integer else "a finite number"
-        raise UserError(f"{name}: {shown(value)} is not {kind} above zero")
+        least = "of zero or above" if or_zero else "above zero"
+        raise UserError(f"{name}: {shown(value)} is not {kind} {least}")
     if integer and value > MOST:
         raise UserError(f"{name}: {shown(value)} is too large; use at most {MOST}")

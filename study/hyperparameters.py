@@ -96,9 +96,7 @@ class Hyperparameter:
         if self.choices:
             require_choice(flag, value, self.choices)
             return
-        if self.zero and type(value) in (int, float) and value == 0:
-            return
-        require_positive(flag, value, integer=self.type is int)
+        require_positive(flag, value, integer=self.type is int, or_zero=self.zero)
         if value > self.most and self.too_much:
             raise UserError(f"{flag}: {shown(value)} {self.too_much}")
         if not self.least <= value <= self.most:

@@ -327,8 +327,8 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
         if len(frame) and (found := str(frame[column].dtype)) != kind:
             raise UserError(f"{file}: column {column!r} is of {found}, not {kind}; restore it")
-    # Without rows a category has no type; with rows nothing is changed here.
-    return frame[list(columns)].reset_index(drop=True).astype(columns)
+    frame = frame[list(columns)].reset_index(drop=True)
+    return frame if len(frame) else frame.astype(columns)  # without rows a category has no type
 
 
 def _fill_later_columns(trials: pd.DataFrame) -> None:

@@ -79,7 +79,7 @@ def make_parser() -> Parser:
 
     add = parser.add_argument_group(
         "space", "A choice takes any number of values, a range its two ends; a single value is "
-        "fixed."
+        "fixed. Several optimizers share one range of learning rates, which covers theirs."
     ).add_argument  # fmt: skip
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]

@@ -50,6 +50,7 @@ def test_configs_are_frozen():
         ("gamma", 0.0, "above zero"),
         ("gamma", 1.5, "raise the learning rate"),
         ("width_mult", -1.0, "above zero"),
+        ("dropout_rate", -0.1, "not a finite number of zero or above"),
         ("epochs", 0, "above zero"),
         ("epochs", True, "not a whole number"),
         ("model", "vgg", "choose one of cnn, resnet18"),

@@ -186,6 +186,7 @@ def test_the_page_shows_what_was_searched(tmp_path):
     page = (tmp_path / "page" / "report.md").read_text()
     best = rank_trials(trials).iloc[0]
     assert f", optimizer {best['optimizer']}" in page
+    assert "optimizer adadelta, sgd." in page
     header = next(line for line in page.splitlines() if line.startswith("| trial "))
     assert "optimizer" in header
     assert "momentum" in header
