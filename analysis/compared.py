@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -43,9 +44,7 @@ class ComparedTables:
     @property
     def config(self) -> ComparisonConfig:
         """The comparison's configuration."""
-        config = self.results.study.config
-        assert isinstance(config, ComparisonConfig)
-        return config
+        return cast("ComparisonConfig", self.results.study.config)
 
     @property
     def images(self) -> str:

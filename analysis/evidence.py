@@ -149,27 +149,27 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
         if folder.resolve() in seen:
             raise UserError(f"{folder}: is given twice; give it once")
         seen.add(folder.resolve())
-        config = results.study.config
-        if not isinstance(config, ComparisonConfig):
+        if results.study.config.is_ranked:
             searches.append(results)
             continue
-        kind = kind_of(config)
+        kept = os.path.lexists(results.path / "predictions.parquet")
+        predictions = load_predictions(results.path) if kept else pd.DataFrame()
+        compared = Compared(results, predictions)
+        kind = kind_of(compared.config)
         if kind in comparisons:
             raise UserError(
                 f"{folder}: compares the same as {comparisons[kind].results.path} ({kind}); "
                 "give one of the two"
             )
-        _check_arms(results, config)
-        kept = os.path.lexists(results.path / "predictions.parquet")
-        predictions = load_predictions(results.path) if kept else pd.DataFrame()
-        comparisons[kind] = Compared(results, predictions)
+        _check_arms(compared)
+        comparisons[kind] = compared
     return Evidence(searches, comparisons)
 
 
-def _check_arms(results: StudyResults, config: ComparisonConfig) -> None:
+def _check_arms(compared: Compared) -> None:
     """Raise `UserError` unless each trial is another replicate of an arm of the comparison."""
-    trials, file = results.trials, results.path / "trials.parquet"
-    known = trials["arm"].isin(list(config.arms)) & trials["replicate"].notna()
+    trials, file = compared.results.trials, compared.results.path / "trials.parquet"
+    known = trials["arm"].isin(compared.arms) & trials["replicate"].notna()
     if not known.all():
         trial = trials.loc[~known, "trial_id"].iloc[0]
         raise UserError(
@@ -179,7 +179,7 @@ def _check_arms(results: StudyResults, config: ComparisonConfig) -> None:
         trial = trials.loc[doubled, "trial_id"].iloc[0]
         raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
     for trial in trials.to_dict("records"):
-        planned = config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
+        planned = compared.config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):
             if differs(trial[name], expected := getattr(planned, name)):
                 found = escape(str(trial[name]), keep="")

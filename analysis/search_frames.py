@@ -5,6 +5,8 @@ Each function takes tables of `study.results` and returns a new one.
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -115,9 +117,7 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
 
 def config_of(study: StudyResults) -> SearchConfig:
     """The configuration of a search."""
-    config = study.study.config
-    assert isinstance(config, SearchConfig)
-    return config
+    return cast("SearchConfig", study.study.config)
 
 
 def searched(study: StudyResults) -> list[str]:

@@ -10,11 +10,9 @@ import pandas as pd
 from analysis import search_frames
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
 from analysis.plots import search as plots
-from study.config import SearchConfig
 from study.hyperparameters import HYPERPARAMETERS
 from study.progress import format_value
 from study.results import StudyResults, rank_trials
-from study.space import describe, space_of
 
 BEST_SHOWN = 10
 IN_WORDS = ("lr", "gamma", "width_mult")  # of each best trial, besides what its search varied
@@ -24,22 +22,18 @@ def make_section(study: StudyResults, prefix: str) -> Section:
     """The section of a search; the names of its figures and tables begin with `prefix`."""
     config, trials = search_frames.config_of(study), study.trials
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
+    optimizers = sorted(trials["optimizer"].unique())
     text = [
         f"{config.model} on {config.dataset}: {len(trials)} of {config.num_samples} "
         f"trials ({counts}), up to {config.epochs} epochs each, "
         f"{trials['seconds'].sum() / 3600:.2f} trial-hours of training. Sampler "
-        f"{config.sampler}, scheduler {config.scheduler}, optimizer {_optimizers(config)}.",
+        f"{config.sampler}, scheduler {config.scheduler}, optimizer {', '.join(optimizers)}.",
         _best_in_words(study),
     ]
     made = renamed(of_search(study), prefix)
     tables = [make(study, prefix) for make in (_by_batch_size, _best_trials, _lost_trials)]
     tables = [table for table in tables if len(table.frame)]
     return Section(f"{prefix}search", f"Search: {config.name}", text, made, tables)
-
-
-def _optimizers(config: SearchConfig) -> str:
-    drawn = space_of(config).get("optimizer")
-    return describe(drawn) if drawn else config.optimizer
 
 
 def _ranked(study: StudyResults) -> pd.DataFrame:
