@@ -25,7 +25,7 @@ def layers(model: str) -> pd.DataFrame:
     """The layers with weights, in order.
 
     Args:
-        model: One of `study.config.MODELS`.
+        model: One of `study.config.trial.MODELS`.
 
     Returns:
         A row a layer: ``layer``, ``kind``, ``output`` (channels x height x width),
@@ -35,7 +35,7 @@ def layers(model: str) -> pd.DataFrame:
     import torch
     from torch import nn
 
-    from study.models import IMAGE_SHAPE, build_model
+    from study.training.models import IMAGE_SHAPE, build_model
 
     network = build_model(model).eval()
     rows = []

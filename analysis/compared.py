@@ -10,8 +10,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from study.comparison import ComparisonConfig
-from study.results import StudyResults
+from study.config.comparison import ComparisonConfig
+from study.results.tables import StudyResults
 
 
 @dataclass(frozen=True)

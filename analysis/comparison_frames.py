@@ -11,8 +11,8 @@ import pandas as pd
 from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
-from study.comparison import ARM_SETTINGS
-from study.results import STATUSES
+from study.config.comparison import ARM_SETTINGS
+from study.results.tables import STATUSES
 
 MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
 TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
@@ -52,8 +52,8 @@ def arm_settings(compared: ComparedTables) -> pd.DataFrame:
     """How each arm is configured.
 
     Returns:
-        A row an arm: ``arm`` and each of `study.comparison.ARM_SETTINGS`; None where the network's
-        own is taken, or where the optimizer has none.
+        A row an arm: ``arm`` and each of `study.config.comparison.ARM_SETTINGS`; None where the
+        network's own is taken, or where the optimizer has none.
     """
     make = compared.config.trial_config
     trials = {arm: make({"arm": arm, "replicate": 1}, 0) for arm in compared.arms}

@@ -15,12 +15,12 @@ from analysis import comparison_frames as frames
 from analysis import noise, paper, predicted
 from analysis.compared import ComparedTables
 from analysis.intervals import SEED, Estimate
-from study.comparison import ComparisonConfig
-from study.errors import UserError
-from study.hyperparameters import HYPERPARAMETERS
-from study.questions import BATCH_SIZE, QUESTIONS, Question
-from study.results import StudyResults, differs, load_predictions, load_study
-from study.text import escape
+from study.config.comparison import ComparisonConfig
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.questions import BATCH_SIZE, QUESTIONS, Question
+from study.console.errors import UserError
+from study.console.text import escape
+from study.results.tables import StudyResults, differs, load_predictions, load_study
 
 
 class Compared(ComparedTables):

@@ -12,7 +12,7 @@ from analysis.claims import batch_size, cnn, resnet
 from analysis.evidence import Evidence
 from analysis.places import Place
 from analysis.verdicts import NO_EVIDENCE, Finding, NoEvidence
-from study.questions import BATCH_SIZE, MODELS, REGULARIZATION, TRAINING_SIZE, Question
+from study.config.questions import BATCH_SIZE, MODELS, REGULARIZATION, TRAINING_SIZE, Question
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, bootstrap
 
-SMALL_BATCH = 64  # of study.noise_scale, which needs torch
+SMALL_BATCH = 64  # of study.training.noise_scale, which needs torch
 BIG_BATCH = 2048
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from study.errors import UserError
+from study.console.errors import UserError
 from study.files import open_plain, replacing
 
 GENERATOR = '<meta name="generator" content="mnist-study">'

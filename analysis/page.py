@@ -14,8 +14,8 @@ from analysis.evidence import Evidence, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
 from analysis.parts import Section, slug
 from analysis.sections import architecture, comparison, predictions, search
-from study.datasets import DATASET_SPECS
-from study.questions import QUESTIONS
+from study.config.datasets import DATASET_SPECS
+from study.config.questions import QUESTIONS
 
 
 def title_of(evidence: Evidence) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from study.questions import BATCH_SIZE, MODELS, REGULARIZATION, TRAINING_SIZE, Question
+from study.config.questions import BATCH_SIZE, MODELS, REGULARIZATION, TRAINING_SIZE, Question
 
 
 @dataclass(frozen=True)

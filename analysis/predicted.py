@@ -1,6 +1,6 @@
 """What the final models predicted: confidence, calibration, errors and their overlap.
 
-Most functions take rows of ``predictions.parquet`` (see `study.results`).
+Most functions take rows of ``predictions.parquet`` (see `study.results.tables`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.compared import ComparedTables
 from analysis.intervals import wilson
-from study.results import LOG_P_COLUMNS
+from study.results.tables import LOG_P_COLUMNS
 
 BINS = 15  # of confidence
 HISTOGRAM_BINS = 60  # of log-odds

@@ -36,11 +36,12 @@ from analysis.sections.batch_size import loss_by_batch
 from analysis.sections.sources import sources
 from analysis.verdicts import VERDICTS
 from study.cli import Parser, guarded, place
-from study.data import default_data_dir, load_splits, open_test_set
-from study.errors import UserError
+from study.config.questions import BATCH_SIZE
+from study.console.errors import UserError
+from study.console.terminal import Terminal
+from study.data.images import load_splits, open_test_set
+from study.data.sources import default_data_dir
 from study.files import replacing
-from study.questions import BATCH_SIZE
-from study.terminal import Terminal
 
 EPILOG = """examples:
   python -m analysis.report results/NAME

@@ -1,6 +1,6 @@
 """Tables to tables: what a figure shows, computed before it is drawn.
 
-Each function takes tables of `study.results` and returns a new one.
+Each function takes tables of `study.results.tables` and returns a new one.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.intervals import wilson
-from study.config import SearchConfig
-from study.hyperparameters import HYPERPARAMETERS
-from study.results import STATUSES, StudyResults, rank_trials
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import SearchConfig
+from study.results.tables import STATUSES, StudyResults, rank_trials
 
 WINDOWS = 60  # of a loss curve, equally wide on a logarithmic axis
 

@@ -30,10 +30,11 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks import machine
-from study.config import MODELS, TrialConfig
-from study.data import ImageData, default_data_dir, load_splits
-from study.models import MaskDropout
-from study.train import Trainer
+from study.config.trial import MODELS, TrialConfig
+from study.data.images import ImageData, load_splits
+from study.data.sources import default_data_dir
+from study.training.models import MaskDropout
+from study.training.trainer import Trainer
 
 GRADIENT_TOLERANCE = 1e-5  # of a parameter's gradient, relative, in the 2-norm
 ROUNDING_TOLERANCE = 2.0  # times the plain float32 network's distance from float64
@@ -72,7 +73,7 @@ def gradients(
     """Of each parameter on a real batch, from the same weights and random streams, float64.
 
     Args:
-        model: One of `study.config.MODELS`.
+        model: One of `study.config.trial.MODELS`.
         device: ``cpu`` or ``cuda``.
         data_dir: Where MNIST lies.
         plain: Not the engine's network but the reference: without the compiled kernels, and

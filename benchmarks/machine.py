@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from study.models import IMAGE_SHAPE, build_model
+from study.training.models import IMAGE_SHAPE, build_model
 
 PACKAGES = ("torch", "torchvision", "ray", "numpy")  # Ray need not be there
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}

@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 from tqdm import tqdm
 
-from study.data import SPLIT_SEED, fetch, stratified_split
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.models import ModifiedResNet18
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.data.images import SPLIT_SEED, stratified_split
+from study.data.sources import fetch
+from study.training.models import ModifiedResNet18
 
 TEST_BATCH_SIZE = 1000
 LOG_INTERVAL = 10  # steps

@@ -12,8 +12,8 @@ import torch
 from ray import tune
 
 from benchmarks.reference import ReportLoop, loader_splits
-from study import cluster
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.cluster import joining
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 
 
 def train_report(config: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     """The command; its one argument is JSON."""
     options = json.loads(sys.argv[1])
     gpus = 1 if torch.cuda.is_available() else 0
-    cluster.connect(None)  # on loopback only
+    joining.connect(None)  # on loopback only
     tune.Tuner(
         tune.with_resources(train_report, {"cpu": 1, "gpu": gpus}),
         param_space={**options, "seed": tune.grid_search(list(range(options["trials"])))},

@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks import machine
 from benchmarks.scale_driver import PARTS, Measured, Options
-from study.config import SAMPLERS, SCHEDULERS
+from study.config.search import SAMPLERS, SCHEDULERS
 
 OTHER = "Ray and the rest"
 

@@ -25,16 +25,17 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.schedulers import ASHAScheduler
 
 from benchmarks.synthetic import SyntheticTrainable
-from study import cluster, session
-from study.config import SearchConfig
-from study.data import ImageData
-from study.ray_private import limit_pending, quiet
-from study.record import TableWriter
-from study.recovery import Recovered
-from study.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
-from study.space import DEFAULT_SPACE, space_to_json
-from study.storage import HISTORIES, RAY_FOLDER, Storage
-from study.terminal import Terminal
+from study.cluster import joining
+from study.cluster.ray_private import limit_pending, quiet
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.console.terminal import Terminal
+from study.data.images import ImageData
+from study.results.recovery import Recovered
+from study.results.storage import HISTORIES, RAY_FOLDER, Storage
+from study.results.table_writer import TableWriter
+from study.search import session
+from study.search.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
 
 # What the driver does, by the calls in which it does it.
 PARTS: dict[str, list[tuple[Any, str]]] = {
@@ -239,7 +240,7 @@ def _sizes(folder: Path) -> tuple[dict[str, int], int]:
 def start_ray(slots: int) -> None:
     """A Ray of our own on loopback, which believes it has a core for each slot."""
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": slots})
-    cluster.connect(None)
+    joining.connect(None)
 
 
 def main() -> None:

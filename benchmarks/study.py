@@ -28,8 +28,8 @@ from typing import Any
 import torch
 
 from benchmarks import equivalence, machine
-from study.config import MODELS
-from study.data import default_data_dir
+from study.config.trial import MODELS
+from study.data.sources import default_data_dir
 
 
 @dataclass(frozen=True)

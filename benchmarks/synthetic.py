@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 from ray import tune
 
-from study.history import HISTORY_FILE, STATE_FILE, History
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.results.history import HISTORY_FILE, STATE_FILE, History
 
 START_UP_S = 300.0
 
 
 class SyntheticTrainable(tune.Trainable):
-    """A stand-in for `study.trainable.TrialTrainable`; its config is a `TrialConfig` as a dict."""
+    """A stand-in for `TrialTrainable`; its config is a `TrialConfig` as a dict."""
 
     def setup(self, config: dict[str, Any], crew: Path | None = None, slots: int = 1) -> None:
         """Draw the trial's quality.

@@ -6,8 +6,9 @@ import json
 import sys
 from typing import Any
 
-from study import run, session
-from study.storage import RAY_FOLDER
+from study import run
+from study.results.storage import RAY_FOLDER
+from study.search import session
 
 
 class TimedCallback(session.ProgressCallback):

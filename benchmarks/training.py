@@ -24,9 +24,9 @@ import torch
 
 from benchmarks import equivalence, machine
 from benchmarks.workers import Worker
-from study.data import default_data_dir
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.kernels import keep_freed_memory
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.data.sources import default_data_dir
+from study.training.kernels import keep_freed_memory
 
 ARMS = ("report", "example", "fp32", "bf16")  # the last two are ours
 # One ResNet18 epoch of the report's loop takes many minutes on a core.

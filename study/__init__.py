@@ -1,16 +1,18 @@
-"""Search and training of the study.
+"""Studies of two networks on MNIST: searches and comparisons.
 
 Words used everywhere, without synonyms:
 
-* **study**: one search over a space, with one objective.
+* **study**: what a results folder holds: a **search** (Optuna proposes the trials) or a
+  **comparison** (fixed configurations, several seeds each).
 * **trial**: one training run in a study.
-* **epoch**: one pass over the training split, counted from 1.
-* **step**: one optimizer update.
-* **example**: one image.
-* **status** of a trial: ``complete``, ``pruned`` (stopped early by the
-  scheduler), ``diverged`` (non-finite loss), ``failed`` (an error) or
-  ``interrupted`` (the study was stopped before the trial ended; resuming
-  continues it).
+* **arm** of a comparison: one fixed configuration; **replicate**: one seed of an arm.
+* **session**: one run of the command that makes or continues a study; **slot**: room for one
+  trial.
+* **epoch**: one pass over the training images, counted from 1; **step**: one optimizer update;
+  **example**: one image.
+* **evaluated** images: validation or test, as the protocol says.
+* **status** of a trial: ``complete``, ``pruned`` (stopped early by the scheduler), ``diverged``
+  (non-finite loss), ``failed`` (an error) or ``interrupted`` (resuming continues it).
 
 Losses are mean cross-entropy in nats per example, accuracies are fractions.
 """

@@ -11,26 +11,25 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from study.cli import (
-    Parser,
+from study.cli import Parser, guarded
+from study.config.comparison import ComparisonConfig
+from study.config.datasets import DATASET_WORDS
+from study.config.questions import QUESTIONS, find_comparison
+from study.console.errors import UserError
+from study.opening import opened
+from study.running import (
     add_running_options,
     check_running_options,
     check_unchanged,
     folder_name,
-    guarded,
     run_session,
     runs_on_head,
     show_counts,
     show_next,
 )
-from study.comparison import ComparisonConfig
-from study.datasets import DATASET_WORDS
-from study.errors import UserError
-from study.opening import opened
-from study.questions import QUESTIONS, find_comparison
 
 if TYPE_CHECKING:
-    from study.session import Outcome, Session
+    from study.search.session import Outcome, Session
 
 EPILOG = """examples:
   python -m study.compare batch-size --replicates 10
@@ -146,7 +145,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     check_running_options(args)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):
-        from study.remote import run_on_head
+        from study.cluster.head import run_on_head
 
         return run_on_head(args, argv, ComparisonConfig, new)
     with opened(args, ComparisonConfig, new) as (storage, config):
@@ -159,7 +158,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 def show_outcome(session: Session, outcome: Outcome, config: ComparisonConfig) -> None:
     """Print each arm's results, the files written and the next commands."""
-    from study.results import load_study
+    from study.results.tables import load_study
 
     trials = load_study(session.storage.folder).trials
     show_counts(session, outcome, trials)

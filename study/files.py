@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from study.errors import UserError, cannot_be_read
-from study.text import escape, shown
+from study.console.errors import UserError, cannot_be_read
+from study.console.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
 UNFINISHED = ".part-"  # how the names of files begin that are not whole yet

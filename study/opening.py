@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from study.config import StudyConfig, require_name
-from study.errors import UserError
+from study.config.study import StudyConfig, require_name
+from study.console.errors import UserError
 from study.files import is_uri, require_uri
-from study.study_file import StudyFile, resume_command
+from study.results.study_file import StudyFile, resume_command
 
 if TYPE_CHECKING:
-    from study.storage import Storage
+    from study.results.storage import Storage
 
 Kind = TypeVar("Kind", bound=StudyConfig)
 
@@ -40,7 +40,7 @@ def opened(
     Raises:
         UserError: There is no such study, it is of another kind, or the place is taken.
     """
-    from study.record import locked
+    from study.results.lock import locked
 
     if new is not None:
         yield _place_of_new(args, new.name), new
@@ -54,8 +54,8 @@ def opened(
 
 def _place_of_new(args: argparse.Namespace, name: str) -> Storage:
     """Where a new study goes; writes nothing."""
-    from study.record import check_new_folder
-    from study.storage import Storage
+    from study.results.lock import check_new_folder
+    from study.results.storage import Storage
 
     uri = args.storage_path
     if uri is not None:
@@ -73,7 +73,7 @@ def _place_of_new(args: argparse.Namespace, name: str) -> Storage:
 
 def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
     """Where the study to be continued is; changes nothing."""
-    from study.storage import Storage
+    from study.results.storage import Storage
 
     if is_uri(args.resume):
         require_uri("--resume", args.resume)

@@ -10,29 +10,34 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from study.cli import (
-    Parser,
+from study.cli import Parser, guarded, number
+from study.config.datasets import DATASET_WORDS
+from study.config.hyperparameters import HYPERPARAMETERS, Hyperparameter
+from study.config.search import SearchConfig
+from study.config.space import (
+    Space,
+    default_space,
+    describe,
+    distribution,
+    space_from_json,
+    space_to_json,
+)
+from study.console.errors import UserError, require_positive
+from study.console.text import format_value
+from study.opening import opened
+from study.running import (
     add_running_options,
     check_running_options,
     check_unchanged,
     folder_name,
-    guarded,
-    number,
     run_session,
     runs_on_head,
     show_counts,
     show_next,
 )
-from study.config import SearchConfig
-from study.datasets import DATASET_WORDS
-from study.errors import UserError, require_positive
-from study.hyperparameters import HYPERPARAMETERS, Hyperparameter
-from study.opening import opened
-from study.progress import format_value
-from study.space import Space, default_space, describe, distribution, space_from_json, space_to_json
 
 if TYPE_CHECKING:
-    from study.session import Outcome, Session
+    from study.search.session import Outcome, Session
 
 EPILOG = """examples:
   python -m study.run --num-samples 40
@@ -164,7 +169,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
         require_positive("--num-samples", args.num_samples, integer=True)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):
-        from study.remote import run_on_head
+        from study.cluster.head import run_on_head
 
         return run_on_head(args, argv, SearchConfig, new)
     with opened(args, SearchConfig, new) as (storage, config):
@@ -179,7 +184,7 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
     """Print the best trials, the files written and the next commands."""
     import pandas as pd
 
-    from study.results import load_study, rank_trials
+    from study.results.tables import load_study, rank_trials
 
     trials = load_study(session.storage.folder).trials
     show_counts(session, outcome, trials)

@@ -18,9 +18,11 @@ from rich.live import Live
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.errors import cannot_be_read
+from study.console.errors import cannot_be_read
+from study.console.terminal import Terminal
+from study.console.text import escape, format_duration, format_params
 from study.files import is_held, is_uri, require_plain, require_uri
-from study.journal import (
+from study.results.journal import (
     JOURNAL_FILE,
     LOCK_FILE,
     num_planned,
@@ -28,10 +30,7 @@ from study.journal import (
     trial_name,
     trial_status,
 )
-from study.progress import format_duration, format_params
-from study.study_file import SessionRecord, StudyFile, resume_command
-from study.terminal import Terminal
-from study.text import escape
+from study.results.study_file import SessionRecord, StudyFile, resume_command
 
 REFRESH_S = 5.0
 EPILOG = """examples:
@@ -106,8 +105,8 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     config, session = study.config, study.sessions[-1]
     alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
     if alive is False:  # what the command that continues it would refuse is not to be advised
-        from study.recovery import recover
-        from study.storage import Storage
+        from study.results.recovery import recover
+        from study.results.storage import Storage
 
         require_plain(folder, besides=LOCK_FILE)
         journal = recover(Storage(folder, study.storage), config).journal
@@ -260,7 +259,7 @@ def _reader(results: str, copies: Path) -> Any:
     """What reads the status anew at each call."""
     if not is_uri(results):
         return lambda: read_status(Path(results))
-    from study.storage import Storage
+    from study.results.storage import Storage
 
     require_uri("DIR", results)
     storage = Storage(copies, results.rstrip("/"))

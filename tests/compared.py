@@ -7,16 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from analysis.evidence import Compared
-from study.comparison import ComparisonConfig
+from study.config.comparison import ComparisonConfig
 from study.files import write_json
-from study.history import History
-from study.results import (
-    load_predictions,
-    load_study,
-    write_predictions,
-    write_tables,
-)
-from study.study_file import FORMAT_VERSIONS
+from study.results.history import History
+from study.results.study_file import FORMAT_VERSIONS
+from study.results.tables import load_predictions, load_study, write_predictions, write_tables
 
 NUM_TRAIN, NUM_IMAGES, EPOCHS = 10_000, 200, 6
 

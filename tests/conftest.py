@@ -9,12 +9,13 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from study.config import SearchConfig
-from study.data import ImageData, default_data_dir, load_splits
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.data.images import ImageData, load_splits
+from study.data.sources import default_data_dir
 from study.files import write_json
-from study.history import History
-from study.results import StudyResults, load_study, write_tables
-from study.space import DEFAULT_SPACE, space_to_json
+from study.results.history import History
+from study.results.tables import StudyResults, load_study, write_tables
 from tests.compared import study_content
 
 

@@ -6,8 +6,9 @@ import os
 import sys
 from typing import Any
 
-from study import run, session
-from study.trainable import TrialTrainable
+from study import run
+from study.search import session
+from study.search.trainable import TrialTrainable
 
 
 class Failing(TrialTrainable):

@@ -20,21 +20,22 @@ import optuna
 from ray import tune
 from ray.tune.experiment import Experiment
 
-from study import record
-from study.cluster import Slots
-from study.comparison import ComparisonConfig
-from study.config import SearchConfig, TrialConfig
-from study.data import ImageData
-from study.history import HISTORY_FILE, STATE_FILE, History
-from study.journal import num_planned, trial_status
-from study.recovery import Recovered, recover, repair
-from study.results import load_study
-from study.searcher import StudySearch, open_optuna_study, retry_failed
-from study.signals import StopRequest
-from study.space import DEFAULT_SPACE, space_to_json
-from study.storage import Storage
-from study.study_file import SessionRecord, StudyFile
-from study.versions import installed_versions
+from study.config.comparison import ComparisonConfig
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.config.trial import TrialConfig
+from study.data.images import ImageData
+from study.results.history import HISTORY_FILE, STATE_FILE, History
+from study.results.journal import num_planned, trial_status
+from study.results.lock import locked
+from study.results.recovery import Recovered, recover, repair
+from study.results.storage import Storage
+from study.results.study_file import SessionRecord, StudyFile
+from study.results.table_writer import TableWriter
+from study.results.tables import load_study
+from study.results.versions import installed_versions
+from study.search.searcher import StudySearch, open_optuna_study, retry_failed
+from study.search.stopping import StopRequest
 
 IMAGES = 8  # evaluated ones, of a comparison
 STEPS = [20, 20, 10]  # examples in each step of an epoch
@@ -184,7 +185,7 @@ class Session(Trials):
     def __init__(self, folder: Path, config, *, resume: bool, retry: bool = False) -> None:
         self.config = config
         self.acknowledged: dict[str, History] = {}
-        self._lock = record.locked(folder, resume=resume)
+        self._lock = locked(folder, resume=resume)
         self._lock.__enter__()
         try:
             self._open(Storage(folder), resume, retry)
@@ -197,7 +198,9 @@ class Session(Trials):
         self.recovered = recover(storage, config) if resume else Recovered()
         repair(storage, self.recovered)
         earlier = StudyFile.read(folder).sessions if resume else ()
-        session = SessionRecord.of_this_process(None, Slots(1, 0, 2, 1))
+        session = SessionRecord.of_this_process(
+            None, nodes=1, concurrent_trials=2, gpus_per_trial=0
+        )
         StudyFile.of(config, None, (*earlier, session)).write(folder)
         self.study = open_optuna_study(folder, config)
         if retry:
@@ -205,7 +208,7 @@ class Session(Trials):
         self.stop = StopRequest()
         search = StudySearch(self.study, config, 2, storage, self.recovered, self.stop)
         search.add_configurations([never_run(folder)])
-        self.tables = record.TableWriter(storage, config, self.study, images(), self.recovered)
+        self.tables = TableWriter(storage, config, self.study, images(), self.recovered)
         super().__init__(search, storage, keep=config.keeps_predictions)
 
     def close(self) -> None:
@@ -242,10 +245,10 @@ def never_run(folder: Path) -> Experiment:
 
 def leave_out_ray(monkeypatch) -> None:
     """What a session needs of Ray's processes and of this machine is left out."""
-    monkeypatch.setattr("study.study_file.git_state", lambda: None)
+    monkeypatch.setattr("study.results.study_file.git_state", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
     versions = installed_versions()
-    monkeypatch.setattr("study.study_file.installed_versions", lambda: versions)
+    monkeypatch.setattr("study.results.study_file.installed_versions", lambda: versions)
 
 
 def run_study(folder: Path, config, *, resume: bool = False, retry: bool = False):

@@ -15,9 +15,9 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.journal import trial_status
-from study.results import load_study
-from study.storage import Storage
+from study.results.journal import trial_status
+from study.results.storage import Storage
+from study.results.tables import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 # The losses follow from the seed alone, wherever and however often a trial is continued.

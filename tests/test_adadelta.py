@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from study.kernels.adadelta import FusedAdadelta
+from study.training.kernels.adadelta import FusedAdadelta
 
 
 def parameters():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from analysis.architecture import TABLE_I, layers, shortcut_parameters, times_the_cnn
-from study.models import build_model, count_macs, count_parameters
+from study.training.models import build_model, count_macs, count_parameters
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])

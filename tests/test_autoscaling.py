@@ -8,7 +8,7 @@ import psutil
 import pytest
 import yaml
 
-from study.data import default_data_dir
+from study.data.sources import default_data_dir
 from tests import studies
 from tests.nodes import NO_TRIALS, Cluster
 from tests.studies import ROOT, assert_each_trial_once, finish

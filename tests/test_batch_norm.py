@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from study.models import BatchNormReLU
+from study.training.models import BatchNormReLU
 
 SHAPE = (24, 13, 13)  # images, height, width
 CHANNELS = [1, 5, 8, 24, 128]

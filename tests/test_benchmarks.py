@@ -12,9 +12,9 @@ import torch
 
 from benchmarks import equivalence, machine, study, time_to_accuracy, training
 from benchmarks.reference import ReportCNN, ReportLoop, append_to_file, loader_splits
-from study.data import default_data_dir
-from study.models import BatchNormReLU, MaskDropout, SmallCNN, count_parameters
-from study.train import Trainer
+from study.data.sources import default_data_dir
+from study.training.models import BatchNormReLU, MaskDropout, SmallCNN, count_parameters
+from study.training.trainer import Trainer
 
 DATA = default_data_dir()
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from analysis.report import main
-from study.questions import QUESTIONS
+from study.config.questions import QUESTIONS
 from tests.compared import write_comparison
 from tests.test_hostile_page import hostile_folders
 

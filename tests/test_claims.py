@@ -23,7 +23,7 @@ from analysis.verdicts import (
     contains,
     direction,
 )
-from study.questions import MODELS, QUESTIONS
+from study.config.questions import MODELS, QUESTIONS
 from tests.compared import write_comparison
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from study import cluster
-from study.errors import UserError
+from study.cluster import joining
+from study.console.errors import UserError
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def nodes(monkeypatch):
     def on(*resources):
         alive = [{"Alive": True, "Resources": r} for r in resources]
         dead = {"Alive": False, "Resources": {"CPU": 99, "GPU": 99}}
-        monkeypatch.setattr(cluster.ray, "nodes", lambda: [*alive, dead])
+        monkeypatch.setattr(joining.ray, "nodes", lambda: [*alive, dead])
 
     return on
 
@@ -41,9 +41,9 @@ def nodes(monkeypatch):
 )
 def test_as_many_trials_as_fit(nodes, resources, gpus_per_trial, count):
     nodes(*resources)
-    assert cluster.plan_slots(gpus_per_trial, None, elastic=False).count == count
-    assert cluster.plan_slots(gpus_per_trial, 1, elastic=False).count == 1
-    assert cluster.plan_slots(gpus_per_trial, 99, elastic=False).count == count
+    assert joining.plan_slots(gpus_per_trial, None, elastic=False).count == count
+    assert joining.plan_slots(gpus_per_trial, 1, elastic=False).count == 1
+    assert joining.plan_slots(gpus_per_trial, 99, elastic=False).count == count
 
 
 @pytest.mark.parametrize(
@@ -58,12 +58,12 @@ def test_as_many_trials_as_fit(nodes, resources, gpus_per_trial, count):
 def test_trials_that_fit_nowhere_are_refused(nodes, resources, gpus_per_trial, reason):
     nodes(*resources)
     with pytest.raises(UserError, match=reason):
-        cluster.plan_slots(gpus_per_trial, None, elastic=False)
+        joining.plan_slots(gpus_per_trial, None, elastic=False)
 
 
 def test_description(nodes):
     nodes({"CPU": 2})
-    assert cluster.plan_slots(None, None, elastic=False).describe() == (
+    assert joining.plan_slots(None, None, elastic=False).describe() == (
         "2 trials at once (1 CPU core each) on 1 node"
     )
 
@@ -87,30 +87,30 @@ def launched(monkeypatch, tmp_path):
 
 def test_nodes_that_can_still_start_count(nodes, launched):
     nodes({})  # the head alone
-    slots = cluster.plan_slots(None, None, elastic=True)
+    slots = joining.plan_slots(None, None, elastic=True)
     assert (slots.gpus_per_trial, slots.count, slots.nodes) == (1, 2 + 4, 1)
     assert slots.describe() == (
         "6 trials at once (1 GPU each) on 1 node now; more start as trials wait"
     )
-    assert cluster.plan_slots(None, 4, elastic=True).count == 4
-    assert cluster.plan_slots(4, None, elastic=True).count == 1
+    assert joining.plan_slots(None, 4, elastic=True).count == 4
+    assert joining.plan_slots(4, None, elastic=True).count == 1
     with pytest.raises(UserError, match="8 GPU asked for, but the largest node has 4"):
-        cluster.plan_slots(8, None, elastic=True)
+        joining.plan_slots(8, None, elastic=True)
     with pytest.raises(UserError, match="no node of the cluster has a CPU core"):
-        cluster.plan_slots(None, None, elastic=False)
+        joining.plan_slots(None, None, elastic=False)
 
 
 def test_a_cluster_that_is_all_up_does_not_grow(nodes, launched):
     workers = [{"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}, {"CPU": 8, "GPU": 4}]
     nodes({}, *workers)
-    slots = cluster.plan_slots(None, None, elastic=True)
+    slots = joining.plan_slots(None, None, elastic=True)
     assert (slots.count, slots.nodes, slots.grows) == (6, 4, False)
 
 
 def test_more_trials_than_fit_make_a_cluster_grow(nodes):
     """Where what it can grow to is not known, the user says it."""
     nodes({"CPU": 4, "GPU": 1})
-    slots = cluster.plan_slots(None, 8, elastic=True)
+    slots = joining.plan_slots(None, 8, elastic=True)
     assert (slots.count, slots.grows) == (8, True)
 
 
@@ -119,7 +119,7 @@ def test_more_trials_than_fit_make_a_cluster_grow(nodes):
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(UserError, match="is not an address"):
-        cluster.connect(address)
+        joining.connect(address)
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -128,23 +128,23 @@ def test_a_silent_address_is_refused_at_once(scheme):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]  # bound, and nobody listens
         with pytest.raises(UserError, match=f"nothing answers at '{scheme}127.0.0.1:{port}'"):
-            cluster.connect(f"{scheme}127.0.0.1:{port}")
+            joining.connect(f"{scheme}127.0.0.1:{port}")
 
 
 def test_auto_without_a_cluster_is_refused(monkeypatch):
     def nobody(**options):
         raise ConnectionError("Could not find any running Ray instance.\nDetails")
 
-    monkeypatch.setattr(cluster.ray, "init", nobody)
+    monkeypatch.setattr(joining.ray, "init", nobody)
     with pytest.raises(UserError, match="cannot join a Ray cluster at 'auto'") as error:
-        cluster.connect("auto")
+        joining.connect("auto")
     assert "\n" not in str(error.value)
 
 
 def test_a_local_ray_listens_on_loopback_only(monkeypatch):
     asked = {}
-    monkeypatch.setattr(cluster.ray, "init", lambda **options: asked.update(options))
-    cluster.connect(None)
+    monkeypatch.setattr(joining.ray, "init", lambda **options: asked.update(options))
+    joining.connect(None)
     assert asked["_node_ip_address"] == "127.0.0.1"
     assert asked["include_dashboard"] is False
     assert asked["address"] == "local", "not what somebody's ray_current_cluster names"
@@ -155,14 +155,14 @@ def temporary(monkeypatch):
     """The system's folder for temporary files, with a path as short as it is."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setattr(cluster.sys, "platform", "linux")
+    monkeypatch.setattr(joining.sys, "platform", "linux")
     yield folder
     shutil.rmtree(folder)
 
 
 def test_a_local_ray_has_a_folder_that_nobody_else_can_enter(temporary):
-    found = cluster.private_folder()
-    assert found == temporary / f"ray-{os.getuid()}" == cluster.private_folder()
+    found = joining.private_folder()
+    assert found == temporary / f"ray-{os.getuid()}" == joining.private_folder()
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
 
 
@@ -178,29 +178,29 @@ def test_a_folder_that_is_not_ours_alone_is_left_for_another(temporary, kind):
         planted.symlink_to(other)
         if kind == "link":
             other.mkdir(mode=0o700)
-    found = cluster.private_folder()
+    found = joining.private_folder()
     assert found not in (planted, other)
     assert stat.S_IMODE(found.stat().st_mode) == 0o700
 
 
 def test_a_folder_of_somebody_else_is_left_for_another(temporary, monkeypatch):
-    planted = cluster.private_folder()
+    planted = joining.private_folder()
     real = Path.lstat
     nobody = lambda path: os.stat_result([*real(path)[:4], 65534, *real(path)[5:]])  # noqa: E731
     monkeypatch.setattr(Path, "lstat", nobody)
-    assert cluster.private_folder() != planted
+    assert joining.private_folder() != planted
 
 
 def test_a_path_too_long_for_sockets_is_refused(temporary, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / ("x" * 30)))
     with pytest.raises(UserError, match=r"TMPDIR: .* is too long a path"):
-        cluster.private_folder()
+        joining.private_folder()
 
 
 def test_a_ray_that_does_not_start_is_one_line(temporary, monkeypatch):
     def fails(**options):
         raise RuntimeError("no\nway")
 
-    monkeypatch.setattr(cluster.ray, "init", fails)
+    monkeypatch.setattr(joining.ray, "init", fails)
     with pytest.raises(UserError, match=r"Ray does not start on this machine \(no way\)"):
-        cluster.connect(None)
+        joining.connect(None)

@@ -16,15 +16,11 @@ import pytest
 
 from study import compare
 from study.compare import make_parser, new_config
-from study.config import TrialConfig
-from study.data import default_data_dir, load_training_images, open_test_set
-from study.results import (
-    LOG_P_COLUMNS,
-    PREDICTION_COLUMNS,
-    load_predictions,
-    load_study,
-)
-from study.train import Trainer
+from study.config.trial import TrialConfig
+from study.data.images import load_training_images, open_test_set
+from study.data.sources import default_data_dir
+from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, load_predictions, load_study
+from study.training.trainer import Trainer
 from tests.compared import study_content
 
 ROOT = Path(__file__).resolve().parents[1]

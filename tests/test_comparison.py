@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from study.comparison import Comparison, ComparisonConfig
-from study.config import TrialConfig
-from study.errors import UserError
-from study.questions import QUESTIONS, find_comparison
+from study.config.comparison import Comparison, ComparisonConfig
+from study.config.questions import QUESTIONS, find_comparison
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
 
 
 def config(arms, **kwargs):

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from study.config import SearchConfig, TrialConfig, trial_seed
-from study.errors import UserError
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import StudyFile
-from study.text import shown
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.config.study import trial_seed
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.console.text import shown
+from study.results.study_file import StudyFile
 
 SPACE = space_to_json(DEFAULT_SPACE)
 

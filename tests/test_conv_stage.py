@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from study.models import SmallCNN
+from study.training.models import SmallCNN
 
 # (first, second) channels: the searched widths, full and partial vector registers, and few.
 WIDTHS = {0.5: (4, 8), 1.0: (8, 16), 2.0: (16, 32), 1.5: (12, 24), 0.1: (1, 2), 0.6: (5, 10)}

@@ -12,7 +12,7 @@ import shutil
 import pytest
 
 from study.files import UNFINISHED
-from study.results import load_study
+from study.results.tables import load_study
 from tests.crashes import Death, Recorder
 from tests.simulated import (
     Session,

@@ -18,12 +18,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.comparison import ComparisonConfig
-from study.errors import UserError
-from study.journal import trial_status
-from study.results import load_predictions, load_study
+from study.config.comparison import ComparisonConfig
+from study.console.errors import UserError
+from study.results.journal import trial_status
+from study.results.study_file import StudyFile
+from study.results.tables import load_predictions, load_study
 from study.status import read_status
-from study.study_file import StudyFile
 from tests.simulated import Session, assert_sound, comparison_config, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")

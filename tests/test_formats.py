@@ -15,11 +15,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from study.comparison import ComparisonConfig
-from study.config import SearchConfig
-from study.epoch import EARLIER_NAMES
-from study.results import load_predictions, load_study
-from study.study_file import FORMAT_VERSIONS, StudyFile
+from study.config.comparison import ComparisonConfig
+from study.config.search import SearchConfig
+from study.results.study_file import FORMAT_VERSIONS, StudyFile
+from study.results.tables import load_predictions, load_study
+from study.training.epoch import EARLIER_NAMES
 from tests.simulated import assert_nothing_lost, comparison_config, run_study
 
 KEPT = Path(__file__).with_name("formats")

@@ -19,14 +19,14 @@ import pandas as pd
 import pytest
 import torch
 
-from study.config import TrialConfig
-from study.errors import UserError
-from study.history import History
-from study.results import load_study
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.results.history import History
+from study.results.storage import Storage
+from study.results.study_file import StudyFile
+from study.results.tables import load_study
+from study.search.trainable import TrialTrainable
 from study.status import read_status
-from study.storage import Storage
-from study.study_file import StudyFile
-from study.trainable import TrialTrainable
 from tests.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.report import main, markdown
-from study.results import write_tables
+from study.results.tables import write_tables
 from tests.compared import write_comparison
 from tests.conftest import write_study
 from tests.test_report import check

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from analysis.report import main
-from study.config import TrialConfig
-from study.errors import UserError
-from study.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
-from study.kernels.adadelta import FusedAdadelta
-from study.models import MaskDropout
-from study.results import TRIAL_COLUMNS, load_study, rank_trials, read_table
+from study.config.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
+from study.config.space import distribution
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.results.tables import TRIAL_COLUMNS, load_study, rank_trials, read_table
 from study.run import make_parser, new_config
-from study.samplers import first_points, make_sampler, suggest
-from study.space import distribution
-from study.train import Trainer, make_optimizer
+from study.search.samplers import first_points, make_sampler, suggest
+from study.training.kernels.adadelta import FusedAdadelta
+from study.training.models import MaskDropout
+from study.training.trainer import Trainer, make_optimizer
 from tests.simulated import run_study
 
 # Those that some optimizers lack: a value, and the name of what torch calls it.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from study.results import load_study
+from study.results.tables import load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = ["--batch-size", "1024", "--width-mult", "0.5", "--epochs", "1", "--num-samples", "2"]

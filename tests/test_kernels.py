@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from study import kernels
-from study.config import TrialConfig
-from study.kernels.adadelta import FusedAdadelta
-from study.models import SmallCNN
-from study.train import Trainer, learning_state
+from study.config.trial import TrialConfig
+from study.training import kernels
+from study.training.kernels.adadelta import FusedAdadelta
+from study.training.models import SmallCNN
+from study.training.trainer import Trainer, learning_state
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(batch_size=32, epochs=1, precision="fp32")

@@ -1,4 +1,4 @@
-"""The borders between the parts, each checked in a fresh process."""
+"""Who imports whom, and what a fresh process loads."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import subprocess
 import sys
 
 import pytest
+from importlinter.cli import lint_imports
 
+from tests.studies import ROOT
+
+HEAVY = {"torch", "ray", "optuna", "pandas"}
 BORDERS = {
-    "study": {"torch", "ray", "optuna", "pandas", "numpy"},
-    "study.epoch": {"torch", "ray", "optuna", "pandas", "numpy"},
-    "study.config": {"torch", "ray", "optuna", "pandas", "numpy"},
-    "study.space": {"torch", "ray", "pandas"},
-    "study.data": {"torch", "torchvision", "ray", "optuna", "pandas"},
-    "study.kernels.conv_stage": {"ray", "optuna", "pandas"},
-    "study.models": {"ray", "optuna", "pandas"},
-    "study.train": {"ray", "optuna", "pandas"},
-    "study.results": {"torch", "ray", "optuna"},
-    "study.trainable": {"optuna"},
-    "study.searcher": {"torch", "torchvision"},
-    "study.comparison": {"torch", "ray", "optuna", "pandas", "numpy"},
-    "study.questions": {"torch", "ray", "optuna", "pandas", "numpy"},
+    "study": {*HEAVY, "numpy"},
+    "study.config.search": {*HEAVY, "numpy"},
+    "study.config.comparison": {*HEAVY, "numpy"},
+    "study.config.questions": {*HEAVY, "numpy"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
     "study.compare": {"torch", "pandas"},
+    "study.results.tables": {"torch", "ray", "optuna"},
+    "study.search.searcher": {"torch", "torchvision"},
+    "study.search.trainable": {"optuna"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine
-    "analysis": {"torch", "ray", "optuna", "pandas"},
-    "analysis.search_frames": {"torch", "ray", "optuna"},
-    "analysis.plots.search": {"torch", "ray", "optuna"},
-    "analysis.ledger": {"torch", "ray", "optuna"},
+    "analysis": HEAVY,
     "analysis.report": {"torch", "ray", "optuna"},
 }
 
@@ -38,10 +33,17 @@ def loaded_by(module: str) -> set[str]:
     return set(done.stdout.split())
 
 
+def test_the_rooms_import_only_what_is_below_them():
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0, (
+        "the contracts are in pyproject.toml; move what is imported to a lower room, or the import "
+        "to a higher one"
+    )
+
+
 @pytest.mark.parametrize("module", BORDERS)
 def test_module_does_not_import(module):
     assert not BORDERS[module] & loaded_by(module)
 
 
 def test_the_check_can_fail():
-    assert "torch" in loaded_by("study.train")
+    assert "torch" in loaded_by("study.training.trainer")

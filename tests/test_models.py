@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from study.models import (
+from study.training.models import (
     MaskDropout,
     ModifiedResNet18,
     SmallCNN,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from study.results import load_study
+from study.results.tables import load_study
 from tests import studies
 from tests.nodes import Cluster, kill_tree
 from tests.studies import (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import noise
-from study import noise_scale
+from study.training import noise_scale
 from tests.compared import NUM_TRAIN, write_comparison
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from study import noise_scale
-from study.config import TrialConfig
-from study.models import build_model
-from study.noise_scale import squared_gradient_norms
-from study.train import Trainer, learning_state
+from study.config.trial import TrialConfig
+from study.training import noise_scale
+from study.training.models import build_model
+from study.training.noise_scale import squared_gradient_norms
+from study.training.trainer import Trainer, learning_state
 
 SMALL, BATCHES = 4, 6
 
@@ -49,7 +49,7 @@ def test_norms_are_those_of_the_mean_per_example_gradients(name):
 
 
 def test_trials_measure_it_when_asked_and_train_the_same(digits, monkeypatch):
-    monkeypatch.setattr("study.train.BIG_BATCH", SMALL * BATCHES)
+    monkeypatch.setattr("study.training.trainer.BIG_BATCH", SMALL * BATCHES)
     config = TrialConfig(batch_size=32, epochs=2, width_mult=0.5)
     asked = Trainer(config, *digits, measure_noise=True)
     plain = Trainer(config, *digits)

@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
-from study.questions import QUESTIONS
+from study.config.questions import QUESTIONS
 from tests.compared import write_comparison
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "analysis" / "notebooks"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from study import status
-from study.errors import UserError
+from study.console.errors import UserError
+from study.results.study_file import StudyFile
 from study.status import read_status
-from study.study_file import StudyFile
 from tests.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")

@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from study.results import load_study
+from study.results.tables import load_study
 from tests import studies
 from tests.forgetful import mounted
 from tests.studies import (

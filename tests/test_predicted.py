@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from analysis import predicted
-from study.results import LOG_P_COLUMNS
+from study.results.tables import LOG_P_COLUMNS
 from tests.compared import write_comparison
 
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from study import preflight
-from study.errors import UserError
-from study.storage import Storage
-from study.versions import PACKAGES, installed_versions
+from study.console.errors import UserError
+from study.results.storage import Storage
+from study.results.versions import PACKAGES, installed_versions
+from study.search import preflight
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from study.progress import StudyProgress, format_duration
+from study.console.text import format_duration
+from study.search.progress import StudyProgress
 
 CONFIG = {"batch_size": 64, "lr": 0.51234, "gamma": 0.7, "width_mult": 2.0}
 
@@ -73,7 +74,7 @@ def test_no_eta_before_a_trial_has_ended_and_none_left_at_the_end():
 
 def test_eta_follows_the_epochs_ahead_and_the_slowest_trial(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("study.progress.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("study.search.progress.time.monotonic", lambda: now[0])
     progress, _ = make(terminal=False)
     for number, epochs in enumerate([1, 5]):  # 12 s for 6 epochs
         progress.trial_started(str(number), CONFIG)

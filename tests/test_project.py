@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from study import compare, status
-from study.questions import QUESTIONS
-from study.results import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
+from study.config.questions import QUESTIONS
+from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
 from study.run import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,7 +50,7 @@ def test_every_requirement_is_pinned_within_its_bound(requirement):
     [("ray", ">=2.60,<2.61"), ("optuna", ">=5"), ("torch", ">=2.11")],
 )
 def test_bounds(package, bounds):
-    """Ray's upper bound is for the names in `study.ray_private`, which another Ray may lack."""
+    """Ray's upper bound is for the names in `ray_private`, which another Ray may lack."""
     wanted = {(b.operator, Version(b.version)) for b in SpecifierSet(bounds)}
     for requirement in [r for r in requirements() if r.name == package]:
         assert {(b.operator, Version(b.version)) for b in requirement.specifier} == wanted
@@ -94,9 +98,9 @@ def test_the_readme_names_every_built_in_comparison_in_order():
 def test_the_kernels_sources_are_installed():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     sources = {file.parent for file in ROOT.glob("study/**/*.c")}
-    assert sources == {ROOT / "study/kernels"}
-    assert "study.kernels" in tools["packages"]
-    assert tools["package-data"]["study.kernels"] == ["*.c"]
+    assert sources == {ROOT / "study/training/kernels"}
+    assert "study.training.kernels" in tools["packages"]
+    assert tools["package-data"]["study.training.kernels"] == ["*.c"]
 
 
 def test_every_package_is_installed():
@@ -104,6 +108,23 @@ def test_every_package_is_installed():
     found = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert set(tools["packages"]) == found
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_the_commands_need_and_nothing_else(tmp_path):
+    source = tmp_path / "source"
+    for part in ("study", "analysis"):
+        shutil.copytree(ROOT / part, source / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    expected = {str(file.relative_to(source)) for file in source.glob("*/**/*") if file.is_file()}
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, source]
+    subprocess.run(command, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        names = set(opened.namelist())
+    assert {name for name in names if ".dist-info/" not in name} == expected
+    assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
 def test_the_files_that_the_readme_shows_exist():

@@ -7,9 +7,9 @@ import shlex
 import pytest
 
 from study.compare import make_parser, new_config
-from study.comparison import ComparisonConfig
-from study.errors import UserError
-from study.questions import QUESTIONS, Question, find_comparison
+from study.config.comparison import ComparisonConfig
+from study.config.questions import QUESTIONS, Question, find_comparison
+from study.console.errors import UserError
 
 
 @pytest.mark.parametrize("name", QUESTIONS)

@@ -147,7 +147,7 @@ def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
 
 
 def test_the_messages_that_the_troubleshooting_explains_exist():
-    code = "".join(path.read_text() for path in (ROOT / "study").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "study").rglob("*.py"))
     code = re.sub(r'"\s+f?"', "", code)  # a text over several lines
     messages = re.findall(r"^\| `([^`]+)` \|", DOC, re.M)
     assert len(messages) > 6

@@ -1,4 +1,4 @@
-"""What `study.ray_private` takes of Ray is still there, and still means what it did.
+"""What `study.cluster.ray_private` takes of Ray is still there, and still means what it did.
 
 A failure here says what to do before the bound on Ray in pyproject.toml is raised.
 """
@@ -21,7 +21,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Experiment, Trial
 from ray.util.client import worker
 
-from study import ray_private
+from study.cluster import ray_private
 
 ROOT = Path(__file__).resolve().parents[1]
 PRIVATE = ("_private", "_internal")
@@ -41,7 +41,7 @@ def test_rays_private_modules_are_imported_in_one_file(folder):
             module = getattr(node, "module", None) or ""
             for name in (module, *(f"{module}.{n}" for n in names), *names):
                 private = name.startswith("ray.") and any(p in name for p in PRIVATE)
-                assert not private, f"{file}: {name} belongs in study/ray_private.py"
+                assert not private, f"{file}: {name} belongs in study/cluster/ray_private.py"
 
 
 def test_loopback_is_a_constant():
@@ -61,14 +61,14 @@ def test_ray_init_takes_the_address_and_the_folder(option):
 def test_the_resource_of_the_head():
     assert ray_private.HEAD.removeprefix("node:") == "__internal_head__"
     assert resource_and_label_spec.HEAD_NODE_RESOURCE_NAME == ray_private.HEAD, (
-        "the head's resource has another name: `study.remote` must ask for that"
+        "the head's resource has another name: `study.cluster.head` must ask for that"
     )
 
 
 def test_what_ray_client_says_if_its_server_did_not_start():
     assert ray_private.CLIENT_HANGS in source(worker), (
-        "Ray Client words its failure to start otherwise: `study.cluster.connect` must look for "
-        "the new words, or it will not try again"
+        "Ray Client words its failure to start otherwise: `study.cluster.joining.connect` must "
+        "look for the new words, or it will not try again"
     )
 
 
@@ -79,7 +79,7 @@ def test_ray_reads_the_environment(name):
     files = [file for folder in ("tune", "air", "train") for file in (root / folder).rglob("*.py")]
     assert any(name in file.read_text() for file in files), (
         f"Ray does not read {name} any more: look in its release notes for what took its place, "
-        "or remove it from study.ray_private.ENVIRONMENT"
+        "or remove it from study.cluster.ray_private.ENVIRONMENT"
     )
 
 

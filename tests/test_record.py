@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from study.errors import StorageError, UserError
+from study.console.errors import StorageError, UserError
+from study.console.refusals import way_out
 from study.files import is_held
-from study.record import check_new_folder, locked
-from study.refusals import way_out
-from study.results import load_study
+from study.results.lock import check_new_folder, locked
+from study.results.tables import load_study
 from tests.simulated import Session, assert_nothing_lost, assert_sound, search_config
 from tests.studies import ROOT
 
@@ -30,8 +30,8 @@ def another_driver(folder, resume):
     code = f"""
 import sys
 from pathlib import Path
-from study.errors import UserError
-from study.record import locked
+from study.console.errors import UserError
+from study.results.lock import locked
 try:
     with locked(Path(sys.argv[1]), resume={resume}):
         print("runs")
@@ -117,7 +117,7 @@ def test_a_table_that_cannot_be_read_is_not_taken_for_lost(folder, monkeypatch, 
     def refuse(path):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("study.results.open_plain", refuse)
+    monkeypatch.setattr("study.results.tables.open_plain", refuse)
     with pytest.raises(StorageError, match=r"trials\.parquet: cannot be read"):
         Session(folder, CONFIG, resume=True)
     (folder / "study.json").touch()
@@ -133,7 +133,7 @@ def test_an_error_of_the_program_is_not_the_file_systems(folder):
 
 
 @pytest.mark.usefixtures("without_ray")
-@pytest.mark.parametrize("call", ["os.listdir", "study.results.open_plain"])
+@pytest.mark.parametrize("call", ["os.listdir", "study.results.tables.open_plain"])
 def test_what_cannot_be_read_is_not_taken_for_lost(folder, monkeypatch, call):
     Session(folder, CONFIG, resume=False).run()
 
@@ -155,7 +155,7 @@ def test_a_trial_that_the_file_system_refuses_goes_on_later(folder, monkeypatch,
     session.start()
     session.epoch(0)
     reason = f"OSError: [Errno {number}] {os.strerror(number)}" if number else "ValueError: x"
-    monkeypatch.setattr("study.searcher._error_line", lambda trial: reason)
+    monkeypatch.setattr("study.search.searcher._error_line", lambda trial: reason)
     session.search.on_trial_complete("trial_00000", error=True)
     asked = session.stop.reason()
     status, _ = session.tables.status_of("trial_00000")

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.errors import UserError
-from study.history import HISTORY_FILE, History
-from study.recovery import recover
-from study.results import load_predictions, load_study
-from study.searcher import open_optuna_study
-from study.space import default_space, distribution, space_to_json
+from study.config.space import default_space, distribution, space_to_json
+from study.console.errors import UserError
+from study.results.history import HISTORY_FILE, History
+from study.results.recovery import recover
+from study.results.storage import Storage
+from study.results.study_file import StudyFile
+from study.results.tables import load_predictions, load_study
+from study.search.searcher import open_optuna_study
 from study.status import read_status
-from study.storage import Storage
-from study.study_file import StudyFile
 from tests.simulated import (
     Session,
     assert_nothing_lost,

@@ -23,8 +23,8 @@ from analysis.page import title_of
 from analysis.parts import UNKNOWN
 from analysis.report import main
 from analysis.sections.search import make_section, of_search
-from study.questions import QUESTIONS
-from study.results import StudyResults
+from study.config.questions import QUESTIONS
+from study.results.tables import StudyResults
 from tests.compared import write_comparison
 from tests.conftest import write_study
 
@@ -242,7 +242,7 @@ def test_without_the_images_it_goes_without_galleries(folders, tmp_path, monkeyp
     def nowhere(names, dataset):
         raise ConnectionError("cut off by the test")
 
-    monkeypatch.setattr("study.data._from_mirrors", nowhere)
+    monkeypatch.setattr("study.data.sources._from_mirrors", nowhere)
     monkeypatch.setenv("PATH", "")  # no npm
     out = tmp_path / "report"
     empty = tmp_path / "no-images"
@@ -349,7 +349,7 @@ def test_the_versions_of_every_session_are_named(made_up):
 
 
 def test_a_third_network_has_its_own_figure_of_regularization(tmp_path, monkeypatch):
-    for module in ("config", "results"):
+    for module in ("config.trial", "config.search", "results.tables"):
         monkeypatch.setattr(f"study.{module}.MODELS", ("cnn", "resnet18", "third"))
     cells = QUESTIONS["regularization"].select(["cnn-*"])
     arms = {name.replace("cnn", "third"): {**arm, "model": "third"} for name, arm in cells.items()}

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from study.config import SearchConfig
-from study.errors import UserError
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.console.errors import UserError
 from study.files import open_plain, write_json
-from study.history import History, in_half_precision
-from study.results import (
+from study.results.history import History, in_half_precision
+from study.results.tables import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
     TRIAL_COLUMNS,
@@ -20,7 +21,6 @@ from study.results import (
     rank_trials,
     write_tables,
 )
-from study.space import DEFAULT_SPACE, space_to_json
 from tests.compared import study_content, write_comparison
 
 CONTENT = study_content(SearchConfig("a", space_to_json(DEFAULT_SPACE)))
@@ -246,7 +246,7 @@ DAMAGED_TABLES = {
 
 @pytest.mark.parametrize("which", DAMAGED_TABLES)
 def test_damaged_tables_are_refused_in_one_line(written, which, monkeypatch):
-    monkeypatch.setattr("study.results.BETWEEN_READS_S", 0)
+    monkeypatch.setattr("study.results.tables.BETWEEN_READS_S", 0)
     damage, reason = DAMAGED_TABLES[which]
     damage(written[0])
     with pytest.raises(UserError, match=reason) as error:
@@ -267,7 +267,7 @@ def test_a_table_of_which_any_byte_is_wrong_is_read_or_refused(written):
 
 
 def test_lost_losses_are_no_damage(written, monkeypatch):
-    monkeypatch.setattr("study.results.BETWEEN_READS_S", 0)
+    monkeypatch.setattr("study.results.tables.BETWEEN_READS_S", 0)
     lost = "trial_00001"
     change("steps", lambda t: t[t["trial_id"] != lost])(written[0])
     change("epochs", put("train_loss", 3, np.nan))(written[0])
@@ -292,7 +292,7 @@ def test_tables_of_two_generations_are_read_again(written, monkeypatch):
         for name in ("epochs", "steps"):
             (other / f"{name}.parquet").replace(folder / f"{name}.parquet")
 
-    monkeypatch.setattr("study.results.time.sleep", meanwhile)
+    monkeypatch.setattr("study.results.tables.time.sleep", meanwhile)
     results = load_study(folder)
     assert len(read) == 1
     assert results.trials.set_index("trial_id").loc["trial_00001", "epochs_run"] == 2
@@ -303,7 +303,7 @@ def test_old_tables_that_do_not_fit_are_not_waited_for(written, monkeypatch):
     change("epochs", lambda t: t.head(0))(written[0])
     for file in written[0].glob("*.parquet"):
         os.utime(file, (0, 0))
-    monkeypatch.setattr("study.results.time.sleep", lambda _: pytest.fail("it waited"))
+    monkeypatch.setattr("study.results.tables.time.sleep", lambda _: pytest.fail("it waited"))
     with pytest.raises(UserError, match=r"write them anew with: python -m study\.run --resume"):
         load_study(written[0])
 
@@ -319,7 +319,7 @@ def test_a_table_that_is_replaced_while_it_is_read_is_read_whole(written, monkey
         file.unlink()
         return handle
 
-    monkeypatch.setattr("study.results.open_plain", open_then_remove)
+    monkeypatch.setattr("study.results.tables.open_plain", open_then_remove)
     assert len(load_study(folder).trials) == 4
     assert sorted(opened) == ["epochs.parquet", "steps.parquet", "trials.parquet"]
 

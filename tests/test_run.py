@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from study import run
-from study.errors import UserError
-from study.record import check_new_folder
+from study.console.errors import UserError
+from study.console.text import command_line, shown
+from study.results.lock import check_new_folder
+from study.results.study_file import StudyFile
 from study.run import make_parser, new_config, resumed_config
-from study.study_file import StudyFile
-from study.text import command_line, shown
 from tests.compared import study_content
 
 FOLDERS = ("--results-dir", "--data-dir", "--resume")
@@ -186,7 +186,7 @@ def test_missing_data_is_refused_before_anything_is_written(here, capsys, monkey
     def cut_off(names, dataset):
         raise ConnectionError("cut off by the test")
 
-    monkeypatch.setattr("study.data._from_mirrors", cut_off)
+    monkeypatch.setattr("study.data.sources._from_mirrors", cut_off)
     monkeypatch.setenv("PATH", "")  # no npm
     assert run.main(["--data-dir", "cache", "--name", "a"]) == 2
     err = capsys.readouterr().err

@@ -10,10 +10,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from study.config import SAMPLERS, SearchConfig
-from study.samplers import at, first_points, make_sampler, suggest
-from study.searcher import open_optuna_study
-from study.space import DEFAULT_SPACE, default_space, distribution, space_to_json
+from study.config.search import SAMPLERS, SearchConfig
+from study.config.space import DEFAULT_SPACE, default_space, distribution, space_to_json
+from study.search.samplers import at, first_points, make_sampler, suggest
+from study.search.searcher import open_optuna_study
 
 RECORDED = json.loads(Path(__file__).with_name("points.json").read_text())
 

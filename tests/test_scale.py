@@ -13,11 +13,11 @@ import pytest
 from benchmarks import scale, scale_driver
 from benchmarks.scale_driver import Measured, Options, Stopwatch
 from benchmarks.synthetic import SyntheticTrainable
-from study.config import TrialConfig
-from study.epoch import EpochRecord
-from study.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.results import EPOCH_COLUMNS
-from study.storage import RAY_FOLDER, Storage
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.config.trial import TrialConfig
+from study.results.storage import RAY_FOLDER, Storage
+from study.results.tables import EPOCH_COLUMNS
+from study.training.epoch import EpochRecord
 
 
 def trial(**values):

@@ -27,9 +27,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from study.errors import UserError
-from study.results import load_study
-from study.study_file import StudyFile
+from study.console.errors import UserError
+from study.results.study_file import StudyFile
+from study.results.tables import load_study
 from tests.crashes import Death, Recorder
 from tests.simulated import (
     Session,

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from study.results import load_study
+from study.results.tables import load_study
 from tests.studies import (
     ROOT,
     SMALL,

@@ -16,19 +16,16 @@ from ray import tune
 from ray.tune.experiment import Experiment, Trial
 from ray.tune.schedulers import ASHAScheduler
 
-from study.config import SearchConfig
-from study.errors import UserError
-from study.history import History
-from study.journal import JOURNAL_FILE, trial_status
-from study.recovery import recover
-from study.scheduler import replay
-from study.searcher import (
-    StudySearch,
-    open_optuna_study,
-)
-from study.signals import StopRequest
-from study.space import DEFAULT_SPACE, space_to_json
-from study.storage import Storage
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.console.errors import UserError
+from study.results.history import History
+from study.results.journal import JOURNAL_FILE, trial_status
+from study.results.recovery import recover
+from study.results.storage import Storage
+from study.search.scheduler import replay
+from study.search.searcher import StudySearch, open_optuna_study
+from study.search.stopping import StopRequest
 
 # One point fixed beforehand: the report's.
 FEW = {"num_samples": 6, "epochs": 3, "sampler": "random"}
@@ -130,7 +127,7 @@ def test_the_last_line_of_a_failed_trials_log_is_its_error(
     search, study = begin()
     trial = search.next_trial()
     log = tmp_path / "error.txt"
-    monkeypatch.setattr("study.ray_private.StudyTrial.error_file", str(log))
+    monkeypatch.setattr("study.cluster.ray_private.StudyTrial.error_file", str(log))
     trial.relative_logdir = trial.trial_id
     if content is None:
         log.mkdir()

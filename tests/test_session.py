@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from study import compare, run
-from study.cluster import Slots
-from study.config import SearchConfig
-from study.errors import UserError
-from study.record import locked
-from study.remote import _arguments
-from study.results import load_study
+from study.cluster.head import _arguments
+from study.cluster.joining import Slots
+from study.config.search import SearchConfig
+from study.console.errors import UserError
+from study.results.lock import locked
+from study.results.tables import load_study
 from tests.simulated import Trials, images, leave_out_ray, never_run
 
 
@@ -60,12 +60,12 @@ def without_ray(monkeypatch, tmp_path):
     monkeypatch.setattr("ray.tune.with_resources", lambda trainable, _: trainable)
     monkeypatch.setattr("ray.tune.experiment.Trial.local_path", tmp_path / "no logs")
     monkeypatch.setattr("ray.shutdown", lambda: None)
-    monkeypatch.setattr("study.cluster.connect", lambda address: None)
-    monkeypatch.setattr("study.cluster.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
-    monkeypatch.setattr("study.preflight.check", lambda *_, **__: None)
-    monkeypatch.setattr("study.kernels.problem", lambda: None)
-    monkeypatch.setattr("study.data.fetch", lambda *_: None)
-    monkeypatch.setattr("study.data.load_splits", lambda *_: (images(), images()))
+    monkeypatch.setattr("study.cluster.joining.connect", lambda address: None)
+    monkeypatch.setattr("study.cluster.joining.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
+    monkeypatch.setattr("study.search.preflight.check", lambda *_, **__: None)
+    monkeypatch.setattr("study.training.kernels.problem", lambda: None)
+    monkeypatch.setattr("study.data.sources.fetch", lambda *_: None)
+    monkeypatch.setattr("study.data.images.load_splits", lambda *_: (images(), images()))
 
 
 SEARCH = ("--name", "a", "--num-samples", "8", "--epochs", "3", "--sampler", "random")
@@ -160,7 +160,7 @@ def test_a_signal_before_the_first_trial_stops_as_cleanly(monkeypatch, capsys):
         return images(), images()
 
     with monkeypatch.context() as patch:
-        patch.setattr("study.data.load_splits", load)
+        patch.setattr("study.data.images.load_splits", load)
         assert run.main([*SEARCH]) == 0
     out = capsys.readouterr().out
     _, arguments = the_command_after("Ended early: stopped by SIGTERM.", out)
@@ -176,7 +176,7 @@ def test_only_a_joined_cluster_can_grow(monkeypatch, joined):
         asked.append(elastic)
         return Slots(1, 0, 2, 1)
 
-    monkeypatch.setattr("study.cluster.plan_slots", plan)
+    monkeypatch.setattr("study.cluster.joining.plan_slots", plan)
     monkeypatch.setattr("study.run.runs_on_head", lambda _: False)
     assert run.main([*SEARCH, *(["--address", "auto"] if joined else [])]) == 0
     assert asked == [joined]
@@ -221,8 +221,15 @@ def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch
     assert load_study("results/a").trials["status"].value_counts()["failed"] == 8
 
 
-@pytest.mark.parametrize("part", ["study.data.fetch", "study.cluster.connect",
-                                  "study.cluster.plan_slots", "study.preflight.check"])  # fmt: skip
+@pytest.mark.parametrize(
+    "part",
+    [
+        "study.data.sources.fetch",
+        "study.cluster.joining.connect",
+        "study.cluster.joining.plan_slots",
+        "study.search.preflight.check",
+    ],
+)
 def test_nothing_is_written_before_all_is_known_to_be_there(monkeypatch, capsys, tmp_path, part):
     def refuse(*args, **more):
         raise UserError("--thing: is missing; get it")
@@ -233,7 +240,7 @@ def test_nothing_is_written_before_all_is_known_to_be_there(monkeypatch, capsys,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("moment", ["study.data.fetch", "study.cluster.connect"])
+@pytest.mark.parametrize("moment", ["study.data.sources.fetch", "study.cluster.joining.connect"])
 def test_a_resumed_study_is_locked_from_its_opening_to_its_end(monkeypatch, moment):
     assert run.main([*SEARCH]) == 0
     told = []

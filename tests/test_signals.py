@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from study.signals import StopRequest, on_first_signal
+from study.console.signals import on_first_signal
+from study.search.stopping import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from study.errors import UserError
-from study.space import (
+from study.config.space import (
     DEFAULT_SPACE,
     default_space,
     describe,
@@ -13,6 +12,7 @@ from study.space import (
     space_from_json,
     space_to_json,
 )
+from study.console.errors import UserError
 
 
 def test_default_space():

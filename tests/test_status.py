@@ -9,12 +9,12 @@ import pytest
 from optuna.trial import TrialState
 
 from study import status
-from study.config import SearchConfig
-from study.errors import UserError
-from study.searcher import open_optuna_study
-from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import StudyFile
-from study.terminal import Terminal
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.console.errors import UserError
+from study.console.terminal import Terminal
+from study.results.study_file import StudyFile
+from study.search.searcher import open_optuna_study
 from tests.compared import write_comparison
 from tests.studies import SMALL, count_epochs, run, start, wait_until
 
@@ -121,7 +121,7 @@ def test_a_half_line_is_waited_for(folder):
 
 
 def test_a_comparison_and_one_before_its_first_trial(tmp_path):
-    from study.questions import QUESTIONS
+    from study.config.questions import QUESTIONS
 
     folder = tmp_path / "c"
     write_comparison(folder, QUESTIONS["batch-size"].select(None))
@@ -196,7 +196,7 @@ def test_a_lock_of_nobody_is_no_driver(folder):
 
 
 def test_from_an_object_store(folder, bucket, capsys):
-    from study.storage import Storage
+    from study.results.storage import Storage
 
     Storage(folder, f"{bucket}/x/made-up").push()
     assert status.main([f"{bucket}/x/made-up"]) == 0

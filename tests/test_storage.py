@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from study.config import TrialConfig
-from study.errors import UserError
-from study.storage import Storage
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.results.storage import Storage
 from tests.simulated import history_of
 from tests.test_results import history
 
@@ -256,7 +256,7 @@ def test_a_history_that_cannot_be_read_is_not_lost(storage, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr("study.storage.open_plain", fail)
+        patched.setattr("study.results.storage.open_plain", fail)
         with pytest.raises(UserError, match="cannot be read"):
             storage.kept(TRIAL)
     assert storage.kept(TRIAL) is not None

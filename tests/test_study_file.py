@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from study.comparison import ComparisonConfig
-from study.config import SearchConfig
-from study.errors import UserError
-from study.questions import QUESTIONS
-from study.space import DEFAULT_SPACE, space_to_json
-from study.study_file import StudyFile, resume_command
+from study.config.comparison import ComparisonConfig
+from study.config.questions import QUESTIONS
+from study.config.search import SearchConfig
+from study.config.space import DEFAULT_SPACE, space_to_json
+from study.console.errors import UserError
+from study.results.study_file import StudyFile, resume_command
 from tests.compared import study_content
 
 A_SEARCH = SearchConfig("a-search", space_to_json(DEFAULT_SPACE))

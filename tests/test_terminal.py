@@ -16,12 +16,12 @@ import pytest
 from rich.table import Table
 
 from study.cli import guarded
-from study.data import default_data_dir
-from study.errors import UserError
-from study.progress import StudyProgress
-from study.results import load_study
-from study.terminal import Terminal
-from study.text import escape, shown
+from study.console.errors import UserError
+from study.console.terminal import Terminal
+from study.console.text import escape, shown
+from study.data.sources import default_data_dir
+from study.results.tables import load_study
+from study.search.progress import StudyProgress
 from tests.studies import ROOT, SMALL, assert_each_trial_once
 
 HOSTILE = (

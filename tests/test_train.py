@@ -11,14 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from study.config import TrialConfig
-from study.data import ImageData
-from study.datasets import DATASET_SPECS
-from study.epoch import EARLIER_NAMES
-from study.errors import UserError
-from study.models import MaskDropout
-from study.train import DeviceImages, GraphedStep, Trainer, learning_state, resolve_precision
-from study.trainable import omp_threads
+from study.config.datasets import DATASET_SPECS
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.data.images import ImageData
+from study.search.trainable import omp_threads
+from study.training.epoch import EARLIER_NAMES
+from study.training.models import MaskDropout
+from study.training.trainer import (
+    DeviceImages,
+    GraphedStep,
+    Trainer,
+    learning_state,
+    resolve_precision,
+)
 
 CPU = torch.device("cpu")
 CONFIGS = [

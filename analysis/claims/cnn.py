@@ -30,7 +30,7 @@ from analysis.verdicts import (
     needed,
     used,
 )
-from study.questions import MODELS, SCHEDULE, TRAINING_SIZE
+from study.config.questions import MODELS, SCHEDULE, TRAINING_SIZE
 
 
 def c9(evidence: Evidence) -> Finding:

@@ -20,7 +20,7 @@ from analysis.verdicts import (
     needed,
     used,
 )
-from study.questions import MODELS, REGULARIZATION
+from study.config.questions import MODELS, REGULARIZATION
 
 
 def c16(evidence: Evidence) -> Finding:

@@ -14,8 +14,8 @@ from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, sin
 from analysis.plots import comparison as plots
 from analysis.sections.common import RESULT
 from analysis.sections.questions import OF_QUESTION, of_any
-from study.progress import format_value
-from study.questions import BATCH_SIZE, MODELS, Question
+from study.config.questions import BATCH_SIZE, MODELS, Question
+from study.console.text import format_value
 
 HIGHEST = 60.0  # inches
 

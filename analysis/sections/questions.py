@@ -11,7 +11,7 @@ from analysis.parts import Exhibit, single
 from analysis.plots import comparison as plots
 from analysis.sections.batch_size import of_batch_size
 from analysis.sections.common import RESULT, by_epoch, replicates, to_target
-from study.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE, TRAINING_SIZE
+from study.config.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE, TRAINING_SIZE
 
 
 def of_models(compared: Compared) -> Iterator[Exhibit]:

@@ -10,9 +10,9 @@ import pandas as pd
 from analysis import search_frames
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
 from analysis.plots import search as plots
-from study.hyperparameters import HYPERPARAMETERS
-from study.progress import format_value
-from study.results import StudyResults, rank_trials
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.console.text import format_value
+from study.results.tables import StudyResults, rank_trials
 
 BEST_SHOWN = 10
 IN_WORDS = ("lr", "gamma", "width_mult")  # of each best trial, besides what its search varied

@@ -9,8 +9,8 @@ import pandas as pd
 
 from analysis.evidence import Evidence, folder_name
 from analysis.parts import Table
-from study.results import StudyResults
-from study.study_file import SessionRecord
+from study.results.study_file import SessionRecord
+from study.results.tables import StudyResults
 
 
 def sources(evidence: Evidence) -> Table:

@@ -1,0 +1,1 @@
+"""Where a study runs: this machine or a Ray cluster."""

@@ -1,0 +1,145 @@
+"""What the kinds of study have in common: frozen, validated, free of heavy imports."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import fields
+from typing import Any, ClassVar
+
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.console.text import escape, shown
+
+LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
+# The objective of every study; see docs of `study.search.searcher`.
+METRIC = "eval_accuracy"
+MODE = "max"
+
+
+def require_name(name: str, value: str) -> None:
+    """Raise `UserError` unless `value` can name a study: a plain file name."""
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", value):
+        raise UserError(f"{name}: {shown(value)}; use letters, digits, '.', '_' and '-'")
+    if len(value.encode()) > LONGEST_NAME:
+        raise UserError(f"{name}: {shown(value)} is too long; use at most {LONGEST_NAME} bytes")
+
+
+def require_seed(value: int) -> None:
+    """Raise `UserError` unless `value` can be a root of random streams."""
+    if value < 0:
+        raise UserError(f"--seed: {shown(value)} is negative; use 0 or above")
+
+
+def require_types(config: Any) -> None:
+    """Raise `UserError` unless each field is of its type: a file may hold anything."""
+    words = {"str": (str, "text"), "int": (int, "a whole number")}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        kind, word = words.get(str(field.type), (dict, "a table"))
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise UserError(f"{field.name}: {shown(value)} is not {word}")
+        if isinstance(value, str) and escape(value, keep="") != value:
+            raise UserError(f"{field.name}: {shown(value)} holds what cannot be shown")
+
+
+class StudyConfig(ABC):
+    """What a study is asked to do: one class per kind of study, each a frozen dataclass.
+
+    Its fields are in study.json, and fixed for the study's life, except the one that `grows`.
+
+    Attributes:
+        kind: What the kind is called.
+        module: The command that runs it.
+        grows: The field that a later session may raise.
+        is_ranked: Whether its trials compete, so that one is the best.
+        keeps_predictions: Whether the final models' predictions are kept, and the gradient's
+            noise after each epoch.
+        name: Folder name under the results directory.
+        dataset: One of `DATASETS`.
+        epochs: Of a trial that is not stopped early.
+        precision: One of `PRECISIONS`.
+        seed: Root of all its random streams.
+        protocol: ``split``: train on the training split, evaluate on the validation split;
+            ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
+        sampler: One of `SAMPLERS`, or ``given``: the trials are `points`.
+        scheduler: One of `SCHEDULERS`.
+        optimizer: Of the trials that neither draw nor are given one.
+    """
+
+    kind: ClassVar[str]
+    module: ClassVar[str]
+    grows: ClassVar[str]
+    is_ranked: ClassVar[bool]
+    keeps_predictions: ClassVar[bool]
+    name: str
+    dataset: str
+    epochs: int
+    precision: str
+    seed: int
+    protocol: str
+    sampler: str
+    scheduler: str
+    optimizer: str
+
+    @property
+    @abstractmethod
+    def num_trials(self) -> int:
+        """Trials in all, without those that run a failed one again."""
+
+    @property
+    @abstractmethod
+    def num_train(self) -> int:
+        """Images that a trial trains on if it does not take fewer."""
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The trials in their order, if they are known in advance."""
+        return []
+
+    @property
+    def evaluated(self) -> str:
+        """Which images are evaluated after each epoch: ``validation`` or ``test``."""
+        return "test" if self.protocol == "paper" else "validation"
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether trials that fall behind are stopped."""
+        return self.scheduler != "none"
+
+    @abstractmethod
+    def distributions(self) -> dict[str, dict[str, Any]]:
+        """What its trials draw, in Optuna's JSON notation."""
+
+    def draws(self, params: Mapping[str, Any]) -> list[str]:
+        """The names of what a trial draws.
+
+        Args:
+            params: What it has drawn so far: what comes later may depend on it.
+        """
+        return list(self.distributions())
+
+    @abstractmethod
+    def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
+        """The configuration of trial `number`, which drew `params`."""
+
+    @abstractmethod
+    def identity(self) -> list[Any]:
+        """How earlier versions told two studies of a kind apart."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain JSON values."""
+        return deepcopy(vars(self))
+
+    def fixed_part(self) -> dict[str, Any]:
+        """All of it that must not change between two sessions."""
+        return {name: value for name, value in self.to_json().items() if name != self.grows}
+
+
+def trial_seed(root: int, number: int) -> int:
+    """The seed of trial, or replicate, `number` under the root seed `root`."""
+    import numpy as np  # here: a configuration is to be read without it
+
+    return int(np.random.SeedSequence([root, number]).generate_state(1)[0])

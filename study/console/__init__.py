@@ -1,0 +1,1 @@
+"""What a person reads, and how they stop a command."""

@@ -1,0 +1,56 @@
+"""The terminal that all commands write to: what they print is data, never obeyed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.status import Status
+from rich.text import Text
+
+from study.console.text import escape
+
+
+def accept_all_text() -> None:
+    """Let what the output's encoding lacks be written out instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
+            reconfigure(errors="backslashreplace")
+
+
+class Terminal(Console):
+    """A console that knows no markup and sends no control characters of what it prints.
+
+    Args:
+        on_closed: Called once where the reader of the output has gone (``| head -1``); what
+            follows is printed on stderr. Without it the command ends there, quietly.
+        **options: Rich's.
+    """
+
+    def __init__(self, *, on_closed: Callable[[], None] | None = None, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+        self._on_closed = on_closed
+
+    def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride] -- Rich's options, passed on
+        """Every string comes through here, those in tables too."""
+        options |= {"markup": False, "emoji": False, "highlight": False}
+        return super().render_str(escape(text), **options)
+
+    def status(self, status: RenderableType, **options: Any) -> Status:  # pyright: ignore[reportIncompatibleMethodOverride] -- likewise
+        """Rich would read markup in it."""
+        return super().status(Text(escape(str(status))), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Rich's hook."""
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self.file.fileno())  # else Python fails to write the rest at its end
+        os.close(nothing)
+        if self._on_closed is None:
+            self.quiet = True
+            raise SystemExit(1)
+        on_closed, self._on_closed = self._on_closed, None
+        self.file = sys.stderr
+        on_closed()

@@ -1,0 +1,148 @@
+"""The images: read and split.
+
+The test images are sealed: `load_splits` does not read them, and `open_test_set`
+records each opening.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from study.config.datasets import (
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+)
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.console.errors import UserError
+from study.data.sources import fetch
+from study.files import sync
+
+SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Labelled images.
+
+    Attributes:
+        images: uint8, shape (n, 28, 28).
+        labels: uint8, shape (n,), values 0 to 9.
+        index: Place of each in its file, int64, shape (n,); None: in the file's order.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    index: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_training_images(dataset: str, data_dir: Path) -> ImageData:
+    """All 60 000 training images, before any split.
+
+    Fetches the files where they are missing.
+
+    Raises:
+        UserError: The files can be had from nowhere.
+    """
+    raw = fetch(dataset, data_dir)
+    return ImageData(_read_idx(raw / TRAIN_IMAGES), _read_idx(raw / TRAIN_LABELS))
+
+
+def load_splits(
+    dataset: str, data_dir: Path, num_train: int = NUM_TRAIN_EXAMPLES
+) -> tuple[ImageData, ImageData]:
+    """The training split and the validation split, together the 60 000 training images.
+
+    Fetches the files where they are missing. Both splits hold each class in
+    the same proportion and are the same for every call.
+
+    Args:
+        dataset: One of `study.config.study.DATASETS`.
+        data_dir: Where the files lie or are put.
+        num_train: Size of the training split.
+
+    Raises:
+        UserError: The files can be had from nowhere.
+    """
+    whole = load_training_images(dataset, data_dir)
+    train, validation = (
+        ImageData(whole.images[index], whole.labels[index], index)
+        for index in stratified_split(whole.labels, num_train, SPLIT_SEED)
+    )
+    return train, validation
+
+
+def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) -> ImageData:
+    """The sealed 10 000 test images; each opening is appended to `record`.
+
+    Args:
+        dataset: One of `study.config.study.DATASETS`.
+        data_dir: Where the files lie.
+        record: A JSON-lines file that keeps the openings.
+        reason: Who opens the test set and what for.
+
+    Raises:
+        UserError: No source has the files, or `record` cannot be written.
+    """
+    raw = fetch(dataset, data_dir)
+    opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
+    try:
+        _append_line(record, json.dumps(opening))
+    except OSError as error:
+        link = error.errno == errno.ELOOP
+        why = "it is a symbolic link" if link else error.strerror or str(error)
+        raise UserError(
+            f"{record}: the opening of the test set cannot be noted there ({why}); move it away "
+            "or make it writable"
+        ) from None
+    return ImageData(_read_idx(raw / TEST_IMAGES), _read_idx(raw / TEST_LABELS))
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append `line` durably; never through a symbolic link, nor waiting for a pipe's reader."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.open(path, flags, 0o666)
+    try:
+        os.write(file, f"{line}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+    sync(path.parent)  # the file may be new
+
+
+def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint sorted index arrays with equal class shares (within one example).
+
+    Args:
+        labels: Shape (n,).
+        size: Length of the first array.
+        seed: Of the draw within each class.
+    """
+    rng = np.random.default_rng(seed)
+    by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    exact = np.array([len(c) for c in by_class]) * size / len(labels)
+    take = np.floor(exact).astype(int)
+    # Largest remainder: the classes that lost most by rounding get the rest.
+    take[np.argsort(take - exact, kind="stable")[: size - take.sum()]] += 1
+    first = np.sort(np.concatenate([c[:n] for c, n in zip(by_class, take, strict=True)]))
+    second = np.sort(np.concatenate([c[n:] for c, n in zip(by_class, take, strict=True)]))
+    return first, second
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An IDX file of unsigned bytes as an array; the format's page: yann.lecun.com/exdb/mnist."""
+    content = path.read_bytes()
+    dimensions = content[3]
+    shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)

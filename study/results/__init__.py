@@ -1,0 +1,1 @@
+"""What is on disk: study.json, the journal, the histories, the tables, and opening them again."""

@@ -1,0 +1,138 @@
+"""A study's tables read back as histories, for trials whose own files are lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.console.errors import StorageError, UserError
+from study.results.history import FACTS, History
+from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
+
+# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
+CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
+# What a row of it never lacks.
+NEVER_EMPTY = [
+    *("trial_id", "status", "epochs_run"),
+    *(n for n in CONFIGURED if n not in HYPERPARAMETERS or not HYPERPARAMETERS[n].may_be_empty),
+]
+
+
+class Tables:
+    """A study's tables, as far as they can be read; each is read when it is first needed.
+
+    Args:
+        folder: The study's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parts: dict[str, dict[Any, pd.DataFrame]] = {}
+
+    @cached_property
+    def rows(self) -> dict[str, dict[Any, Any]]:
+        """By trial id, the rows of ``trials.parquet``."""
+        frame = self._read("trials")
+        return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
+
+    def status(self, trial_id: str) -> str:
+        """A trial's status; that of an unknown trial is ``interrupted``."""
+        return self.rows.get(trial_id, {}).get("status", "interrupted")
+
+    def epochs_run(self, trial_id: str) -> int:
+        """The most epochs that the tables can have of a trial."""
+        return self.rows.get(trial_id, {}).get("epochs_run", 0)
+
+    def history(self, trial_id: str) -> History | None:
+        """What the tables hold of a trial; None if it is not in them.
+
+        A kill between two tables leaves one older than the other: it is taken as far as all of
+        them go, and has not ended if that is not the whole.
+        """
+        if (row := self.rows.get(trial_id)) is None:
+            return None
+        rows = self._of_trials("epochs").get(trial_id)
+        epochs = [
+            {str(name): value for name, value in record.items() if name != "trial_id"}
+            for record in ([] if rows is None else rows.sort_values("epoch").to_dict("records"))
+        ]
+        known = [row["epochs_run"], len(epochs)]
+        if (steps := self._of_trials("steps").get(trial_id)) is not None:
+            known.append(steps["epoch"].nunique())
+            steps = steps[steps["epoch"] <= min(known)]
+        epochs = epochs[: min(known)]
+        losses, sizes = _step_losses(steps, len(epochs))
+        ended = row["status"] != "interrupted" and len(epochs) == row["epochs_run"]
+        return History(
+            epochs=epochs,
+            step_losses=losses,
+            batch_sizes=sizes,
+            facts=_facts(row),
+            log_p=self._log_p(trial_id),
+            status=row["status"] if ended else None,
+            error="" if pd.isna(row["error"]) else row["error"],
+        )
+
+    def completed(self, values: History, trial_id: str) -> History:
+        """`values`, which the journal alone knows of a trial, with what is left in the tables."""
+        row = self.rows.get(trial_id, {})
+        epochs = [dict(epoch) for epoch in values.epochs]
+        if epochs and row.get("epochs_run") == len(epochs):
+            epochs[-1]["train_loss"] = row["last_train_loss"]
+            epochs[-1]["eval_loss"] = row["last_eval_loss"]
+        losses, sizes = _step_losses(self._of_trials("steps").get(trial_id), len(epochs))
+        for epoch in epochs if sizes else ():
+            epoch["step"] = epoch["epoch"] * len(sizes)
+            epoch["examples_seen"] = epoch["epoch"] * sum(sizes)
+        return replace(
+            values,
+            epochs=epochs,
+            step_losses=losses,
+            batch_sizes=sizes,
+            facts=_facts(row),
+            log_p=self._log_p(trial_id),
+        )
+
+    def _log_p(self, trial_id: str) -> np.ndarray | None:
+        predictions = self._of_trials("predictions").get(trial_id)
+        return None if predictions is None else predictions[list(LOG_P_COLUMNS)].to_numpy()
+
+    def _of_trials(self, name: str) -> dict[Any, pd.DataFrame]:
+        """The rows of a table by trial id."""
+        if name not in self._parts:
+            frame = self._read(name)
+            grouped = () if frame is None else frame.groupby("trial_id", observed=True)
+            self._parts[name] = dict(iter(grouped))
+        return self._parts[name]
+
+    def _read(self, name: str) -> pd.DataFrame | None:
+        columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
+        try:
+            frame = read_table(self._folder / f"{name}.parquet", columns)
+        except StorageError:  # may well be whole
+            raise
+        except (FileNotFoundError, UserError):  # damaged: it will be written again
+            return None
+        never_empty = NEVER_EMPTY if name == "trials" else ["trial_id"]
+        return None if frame[never_empty].isna().any(axis=None) else frame
+
+
+def _facts(row: dict[Any, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in FACTS if not pd.isna(row.get(name))}
+
+
+def _step_losses(steps: pd.DataFrame | None, epochs: int) -> tuple[list[np.ndarray], list[int]]:
+    """Each epoch's losses and the batch sizes of an epoch; empty where the steps are not whole."""
+    if steps is None:
+        return [], []
+    by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]
+    if len(by_epoch) != epochs or len({len(part) for part in by_epoch}) != 1:
+        return [], []
+    losses = [part["loss"].to_numpy(np.float32) for part in by_epoch]
+    return losses, by_epoch[0]["num_examples"].tolist()

@@ -1,0 +1,239 @@
+"""What one trial has measured: in its checkpoints and in ``histories/``."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import NoneType
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.console.text import is_writable
+from study.training.epoch import COUNTS, NOISE, VALUES, renamed
+
+# In a checkpoint: the trainer's state, and what the trial has measured.
+STATE_FILE = "state.pt"
+HISTORY_FILE = "history.npz"
+NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
+# Columns of `trials` that a trial knows only once it runs.
+FACTS = {
+    "num_params": int, "precision": str, "train_examples": int, "dropout": bool,
+    "batch_norm": bool, "node": str, "device": str,
+}  # fmt: skip
+NUM_CLASSES = 10
+ENDS = ("complete", "pruned", "diverged", "failed")
+
+
+def in_half_precision(log_p: np.ndarray) -> np.ndarray:
+    """Log-probabilities of classes, (n, classes), as float16 with the same largest class.
+
+    Two classes may round to one value; the larger one then goes up to the next.
+    """
+    half = log_p.astype(np.float16)
+    best = log_p.argmax(1)
+    tied = np.flatnonzero(half.argmax(1) != best)
+    half[tied, best[tied]] = np.nextafter(half[tied, best[tied]], np.float16(0))
+    return half
+
+
+@dataclass(frozen=True)
+class History:
+    """What one trial has measured so far.
+
+    Attributes:
+        epochs: One record per epoch, with the columns of ``epochs.parquet``.
+        step_losses: One array of step losses per epoch; none where they are lost.
+        batch_sizes: Examples in each step of an epoch.
+        facts: What the trainable knows of the run: `FACTS`.
+        log_p: Of a comparison's complete trial, the final model's log-probabilities,
+            float16 (n, 10).
+        config: The `TrialConfig` as a dict; None in files of earlier versions.
+        status: How the trial ended; None while it has not.
+        error: Why it failed or diverged, else empty.
+        state_sha256: In a checkpoint, of the trainer's state that belongs to it.
+    """
+
+    epochs: list[dict[str, Any]]
+    step_losses: list[np.ndarray]
+    batch_sizes: list[int]
+    facts: dict[str, Any]
+    log_p: np.ndarray | None = None
+    config: dict[str, Any] | None = None
+    status: str | None = None
+    error: str = ""
+    state_sha256: str | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write ``history.npz`` into `folder`."""
+        with (folder / HISTORY_FILE).open("wb") as file:
+            self.write(file)
+
+    def write(self, file: IO[bytes]) -> None:
+        """Write an npz file."""
+        meta = {
+            "epochs": self.epochs,
+            "batch_sizes": self.batch_sizes,
+            "facts": self.facts,
+            "config": self.config,
+            "status": self.status,
+            "error": self.error,
+            "state_sha256": self.state_sha256,
+        }
+        losses = [np.asarray(losses, np.float32) for losses in self.step_losses]
+        arrays: dict[str, Any] = {
+            "meta": np.frombuffer(json.dumps(meta).encode(), np.uint8),
+            "losses": np.stack(losses) if losses else np.empty((0, len(self.batch_sizes))),
+        }
+        if self.log_p is not None:
+            arrays["log_p"] = self.log_p
+        np.savez(file, **arrays)
+
+    @classmethod
+    def read(cls, content: bytes) -> History:
+        """The history in an npz file.
+
+        Raises:
+            ValueError: It is damaged.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if sum(part.file_size for part in archive.infolist()) > len(content):
+                    raise ValueError("compressed, which none is: it may be larger than the memory")
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                meta = json.loads(arrays["meta"].tobytes())
+                losses = list(arrays["losses"])
+                log_p = arrays.get("log_p")
+            found = cls(
+                [renamed(epoch) for epoch in meta["epochs"]], losses, meta["batch_sizes"],
+                meta["facts"], log_p, meta.get("config"), meta.get("status"), meta.get("error", ""),
+                meta.get("state_sha256"),
+            )  # fmt: skip
+            found._check()
+        except Exception as error:  # a zip file with flipped bits raises nearly anything
+            raise ValueError(f"not a history ({error!r})") from None
+        return found
+
+    def _check(self) -> None:
+        """Raise `ValueError` unless everything is of the kind that its readers rely on."""
+        numbers = [epoch["epoch"] for epoch in self.epochs]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise ValueError("epochs are missing")
+        if self.step_losses and len(self.step_losses) != len(numbers):
+            raise ValueError("epochs' steps are missing")
+        if any(losses.shape != (len(self.batch_sizes),) for losses in self.step_losses):
+            raise ValueError("steps are missing")
+        kinds = {
+            **{f"epoch {e['epoch']}": _is_epoch(e) for e in self.epochs},
+            "batch_sizes": all(map(_is_count, self.batch_sizes)),
+            "facts": all(
+                type(value) is FACTS[name]
+                and (FACTS[name] is not int or _is_count(value))
+                and is_writable(str(value))
+                for name, value in self.facts.items()
+            ),
+            "log_p": self.log_p is None
+            or (self.log_p.dtype == np.float16 and self.log_p.shape[1:] == (NUM_CLASSES,)),
+            "config": isinstance(self.config, dict | NoneType),
+            "status": self.status in (None, *ENDS),
+            "error": isinstance(self.error, str) and is_writable(self.error),
+        }
+        if wrong := [name for name, is_right in kinds.items() if not is_right]:
+            raise ValueError(f"{wrong[0]} is of another kind")
+
+    def is_of(self, config: TrialConfig) -> bool:
+        """Whether this was measured with `config`, as far as the file says."""
+        if self.config is None:
+            return True
+        try:
+            return TrialConfig(**self.config) == config
+        except (TypeError, UserError):  # of a version with other fields
+            return False
+
+    def step_columns(self) -> dict[str, np.ndarray]:
+        """This trial's part of ``steps.parquet``, without its id."""
+        per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
+        return {
+            "step": np.arange(1, per_epoch * epochs + 1),
+            "epoch": np.repeat(np.arange(1, epochs + 1), per_epoch),
+            "num_examples": np.tile(np.asarray(self.batch_sizes, np.int64), epochs),
+            "loss": np.concatenate([np.empty(0), *self.step_losses]),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The columns of ``trials.parquet`` that follow from the history."""
+        if not self.epochs:
+            return {**self.facts, **NO_EPOCHS}
+        last = self.epochs[-1]
+        finite = [e for e in self.epochs if np.isfinite(e["eval_accuracy"])]
+        best = max(finite, key=lambda e: (e["eval_accuracy"], -e["eval_loss"]), default=None)
+        return {
+            **self.facts,
+            "epochs_run": last["epoch"],
+            "steps_run": last["step"],
+            "best_epoch": best["epoch"] if best else pd.NA,
+            "best_eval_accuracy": best["eval_accuracy"] if best else np.nan,
+            "best_eval_loss": min((e["eval_loss"] for e in finite), default=np.nan),
+            "last_train_loss": last["train_loss"],
+            "last_eval_loss": last["eval_loss"],
+            "last_eval_accuracy": last["eval_accuracy"],
+            "seconds": sum(e["seconds"] for e in self.epochs),
+        }
+
+
+def _is_epoch(record: dict[str, Any]) -> bool:
+    return (
+        record.keys() - NOISE == {*COUNTS, *VALUES}
+        and all(_is_count(record[name]) for name in COUNTS)
+        and all(_is_number(record[name]) for name in VALUES)
+        and all(record.get(name) is None or _is_number(record[name]) for name in NOISE)
+        and 0 <= record["lr"] < math.inf
+        and not (record["eval_accuracy"] < 0 or record["eval_accuracy"] > 1)
+    )
+
+
+def _is_count(value: Any) -> bool:
+    """Whether it is a whole number above zero that a table can hold."""
+    return type(value) is int and 0 < value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
+NOTHING = History([], [], [], {})
+
+
+def history_from_values(
+    values: Mapping[int, float], config: TrialConfig, num_train: int
+) -> History:
+    """What the journal alone knows of a trial: its evaluated accuracies.
+
+    Args:
+        values: By epoch.
+        config: The trial's.
+        num_train: Images in the training split.
+    """
+    examples = min(config.train_examples or num_train, num_train)
+    steps = math.ceil(examples / config.batch_size)
+    unknown = ("train_loss", "eval_loss", "seconds", "eval_seconds")
+    epochs = [
+        {
+            "epoch": epoch,
+            "step": epoch * steps,
+            "examples_seen": epoch * examples,
+            "lr": config.lr * config.gamma ** (epoch - 1),
+            **dict.fromkeys(unknown, math.nan),
+            "eval_accuracy": values.get(epoch, math.nan),
+        }
+        for epoch in range(1, max(values, default=0) + 1)
+    ]
+    return History(epochs, [], [], {}, config=asdict(config))

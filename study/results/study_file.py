@@ -1,0 +1,266 @@
+"""``study.json``, which says what a study is and how it was made; read and written here alone.
+
+A results folder may be damaged, or come from someone else. What any reader relies on is checked
+here, once: a file that lacks it is refused in one line.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from study.config.comparison import ComparisonConfig
+from study.config.datasets import DATASET_SPECS
+from study.config.search import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, SearchConfig
+from study.config.study import METRIC, MODE, StudyConfig
+from study.config.trial import NUM_TEST_IMAGES, NUM_TRAINING_IMAGES
+from study.console.errors import UserError, cannot_be_read
+from study.console.text import command_line, one_line, shown
+from study.data.images import SPLIT_SEED
+from study.files import open_plain, require_uri, write_json
+from study.results.versions import git_state, installed_versions
+
+FORMAT_VERSIONS = (2, 3, 4)  # that are read; the last one is written
+KINDS = {config.kind: config for config in (SearchConfig, ComparisonConfig)}
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class SessionRecord:
+    """One run of the driver. Its fields are those of the file.
+
+    Attributes:
+        started: When, as ISO 8601 with its zone.
+        command: How, without the interpreter.
+        address: Of the Ray cluster that it joined, if any.
+        nodes: Of the cluster, at the start.
+        concurrent_trials: Trials at once, at the start.
+        host: The driver's.
+        python: Its version.
+        versions: Of the packages that decide results; None for what was not installed.
+        git: Commit of the checkout that it ran from, and whether that was changed (``dirty``).
+        gpus_per_trial: Share of a GPU that each trial had.
+    """
+
+    started: str
+    command: str
+    address: str | None
+    nodes: int
+    concurrent_trials: int
+    host: str
+    python: str
+    versions: dict[str, str | None]
+    git: dict[str, Any] | None
+    gpus_per_trial: float | None = None
+
+    @property
+    def started_at(self) -> float:
+        """When it started, in seconds since 1970."""
+        return datetime.fromisoformat(self.started).timestamp()
+
+    @classmethod
+    def of_this_process(
+        cls, address: str | None, *, nodes: int, concurrent_trials: int, gpus_per_trial: float
+    ) -> SessionRecord:
+        """The session that begins now; the arguments are its attributes."""
+        return cls(
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=" ".join(sys.orig_argv[1:]),
+            address=address,
+            nodes=nodes,
+            concurrent_trials=concurrent_trials,
+            gpus_per_trial=gpus_per_trial,
+            host=platform.node(),
+            python=platform.python_version(),
+            versions=installed_versions(),
+            git=git_state(),
+        )
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> SessionRecord:
+        """A session in the file.
+
+        Raises:
+            ValueError: Something is missing or of another kind than readers rely on.
+        """
+        try:
+            zone = datetime.fromisoformat(_field(content, "started", str)).tzinfo
+        except ValueError:
+            zone = None
+        if zone is None:
+            raise ValueError("a session's started is not a time with its zone")
+        for name in ("host", "command", "python"):
+            _field(content, name, str)
+        for name in ("nodes", "concurrent_trials"):
+            _count(content, name, at_least=0)
+        _field(content, "address", (str, type(None)))
+        _field(content, "versions", dict)
+        git = _field(content, "git", (dict, type(None)))
+        if git is not None:
+            _field(git, "commit", str)
+            _field(git, "dirty", bool)
+        return cls(**{f.name: content[f.name] for f in fields(cls) if f.name in content})
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What ``study.json`` says.
+
+    Attributes:
+        config: What the study is asked to do.
+        storage: Its place in an object store, or None if its folder holds everything.
+        num_train: Images that a trial trains on if it does not take fewer.
+        num_evaluated: Images that are evaluated after each epoch.
+        evaluated: Which these are: ``validation`` or ``test``.
+        sessions: The runs of its driver, at least one.
+    """
+
+    config: StudyConfig
+    storage: str | None
+    num_train: int
+    num_evaluated: int
+    evaluated: str
+    sessions: tuple[SessionRecord, ...]
+
+    @classmethod
+    def of(
+        cls, config: StudyConfig, storage: str | None, sessions: tuple[SessionRecord, ...]
+    ) -> StudyFile:
+        """That of a study which runs now, its images split as `config` says."""
+        is_test = config.evaluated == "test"
+        num_evaluated = NUM_TEST_IMAGES if is_test else NUM_TRAINING_IMAGES - config.num_train
+        return cls(config, storage, config.num_train, num_evaluated, config.evaluated, sessions)
+
+    @classmethod
+    def read(cls, folder: Path) -> StudyFile:
+        """That of the study in `folder`.
+
+        Raises:
+            UserError: There is none, or it is damaged or of another format.
+        """
+        file = folder / STUDY_FILE
+        try:
+            with open_plain(file) as opened:
+                content = json.loads(opened.read())
+            # No half characters, which none can write.
+            json.dumps(content, ensure_ascii=False).encode()
+        except (FileNotFoundError, NotADirectoryError):
+            if (journal := folder / "optuna.log").is_file() and journal.stat().st_size:
+                raise UserError(
+                    f"{file}: missing, though the study's journal is there; restore it from a copy"
+                ) from None
+            raise UserError(
+                f"{folder}: not a study (no study.json); give a folder like results/NAME"
+            ) from None
+        except OSError as error:
+            raise cannot_be_read(file, error) from None
+        except (ValueError, RecursionError):
+            raise UserError(f"{file}: damaged (not JSON); restore it from a copy") from None
+        try:
+            found = _field(_field({"it": content}, "it", dict), "format_version", object)
+            if found not in FORMAT_VERSIONS:
+                *others, last = map(str, FORMAT_VERSIONS)
+                raise UserError(
+                    f"{file}: results format {shown(found)}, this version reads format "
+                    f"{', '.join(others)} and {last}; use the version of mnist-study that made it"
+                )
+            return cls._from_json(content)
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"{file}: damaged ({one_line(error)}); restore it from a copy"
+            ) from None
+
+    def write(self, folder: Path) -> None:
+        """Write it whole; its layout is the current format's."""
+        write_json(folder / STUDY_FILE, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written."""
+        config = self.config
+        of_search = {
+            "metric": METRIC,
+            "mode": MODE,
+            "objective": f"{METRIC} of a trial's last epoch",
+            "asha": {"grace_epochs": ASHA_GRACE_EPOCHS, "reduction": ASHA_REDUCTION}
+            if config.stops_early
+            else None,
+        }
+        of_split = {"seed": SPLIT_SEED, "stratified": True}
+        return {
+            "format_version": FORMAT_VERSIONS[-1],
+            "kind": config.kind,
+            "config": config.to_json(),
+            "storage": self.storage,
+            **(of_search if config.is_ranked else {}),
+            "data": {
+                "dataset": config.dataset,
+                "sha256": dict(DATASET_SPECS[config.dataset].sha256),
+                "split": {
+                    "train": self.num_train,
+                    "validation": self.num_evaluated,  # whichever they are
+                    "evaluated": self.evaluated,
+                    **(of_split if self.evaluated == "validation" else {}),
+                },
+            },
+            "sessions": [asdict(session) for session in self.sessions],
+        }
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any]) -> StudyFile:
+        """Raise `ValueError` for what is missing or of another kind than readers rely on."""
+        of_a_comparison = "arms" in _field(content, "config", dict)  # format 2 named no kind
+        kind = content.get("kind", "comparison" if of_a_comparison else "search")
+        if kind not in KINDS:
+            raise ValueError(f"kind is {shown(kind)}; the kinds are {', '.join(KINDS)}")
+        try:
+            config = KINDS[kind](**content["config"])
+            if (storage := content.get("storage")) is not None:
+                require_uri("storage", storage)
+        except UserError as error:
+            raise ValueError(error) from None
+        data = _field(content, "data", dict)
+        _field(data, "dataset", str)
+        split = _field(data, "split", dict)
+        num_train, num_evaluated = _count(split, "train"), _count(split, "validation")
+        evaluated = split.get("evaluated", "validation" if config.is_ranked else None)
+        if evaluated not in ("test", "validation"):
+            raise ValueError("data.split.evaluated is neither test nor validation")
+        if not (sessions := _field(content, "sessions", list)):
+            raise ValueError("sessions is empty")
+        read = [
+            SessionRecord.from_json(_field({"a session": s}, "a session", dict)) for s in sessions
+        ]
+        return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read))
+
+
+def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:
+    """The command that continues a study, to be pasted into a shell.
+
+    Args:
+        config: The study's.
+        path: Its folder or URI.
+        address: Of the Ray cluster that it joins, if any.
+    """
+    where = ["--address", address] if address else []
+    return command_line(config.module, "--resume", path, *where)
+
+
+def _field(content: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
+    if name not in content:
+        raise ValueError(f"{name} is missing")
+    value = content[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {shown(value)}")
+    return value
+
+
+def _count(content: dict[str, Any], name: str, at_least: int = 1) -> int:
+    value = _field(content, name, int)
+    if isinstance(value, bool) or not at_least <= value < 2**63:
+        raise ValueError(f"{name} is {shown(value)}")
+    return value

@@ -1,0 +1,377 @@
+"""The tables of a study: schema, writing, reading.
+
+::
+
+    results/<name>/
+      study.json        what was searched, how, with which versions
+      trials.parquet    one row per trial: trial_id | status, hyperparameters, results
+      epochs.parquet    one row per epoch: trial_id, epoch | losses, accuracy
+      steps.parquet     one row per optimizer step: trial_id, step | epoch, loss
+      predictions.parquet  of a comparison: one row per evaluated image of each final model
+
+Hyperparameters live only in ``trials``; join on ``trial_id``. The tables are made from the
+trials' histories (`study.results.history`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.trial import MODELS
+from study.console.errors import StorageError, UserError
+from study.console.text import one_line
+from study.files import open_plain, replacing
+from study.results.history import ENDS, FACTS, NOTHING, NUM_CLASSES, History
+from study.results.study_file import FORMAT_VERSIONS, StudyFile, resume_command
+from study.training.epoch import COUNTS, EARLIER_NAMES, NOISE, VALUES
+
+STATUSES = (*ENDS, "interrupted")
+MORE_READS = 8  # of tables that are being replaced
+BETWEEN_READS_S = 0.25
+STILL_WRITING_S = 10.0  # since their last change; older tables are not read again
+# So that a flipped bit is seen; without checksums it may change a value.
+WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+TRIALS_A_PART = 200  # of the step table, when it is written
+
+TRIAL_COLUMNS = {
+    "trial_id": "string",
+    "arm": "string",
+    "replicate": "Int64",
+    "status": "string",
+    "error": "string",
+    "model": "string",
+    "dataset": "string",
+    "evaluated": "string",
+    "precision": "string",
+    **{name: each.column for name, each in HYPERPARAMETERS.items()},
+    "dropout": "boolean",
+    "batch_norm": "boolean",
+    "train_examples": "Int64",
+    "epochs": "int64",
+    "seed": "int64",
+    "num_params": "Int64",
+    "epochs_run": "int64",
+    "steps_run": "int64",
+    "best_epoch": "Int64",
+    "best_eval_accuracy": "float64",
+    "best_eval_loss": "float64",
+    "last_train_loss": "float64",
+    "last_eval_loss": "float64",
+    "last_eval_accuracy": "float64",
+    "seconds": "float64",
+    "node": "string",
+    "device": "string",
+}
+EPOCH_COLUMNS = {
+    "trial_id": "string",
+    **dict.fromkeys(COUNTS, "int64"),
+    **dict.fromkeys((*VALUES, *NOISE), "float64"),
+}
+STEP_COLUMNS = {
+    "trial_id": "string",
+    "step": "int64",
+    "epoch": "int64",
+    "num_examples": "int64",
+    "loss": "float64",
+}
+TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
+# What a value may be; beyond it, no figure can show it.
+RANGES = {
+    **dict.fromkeys(("epoch", "step", "num_examples"), (1, np.inf)),
+    **{
+        name: (each.least, min(each.most, np.finfo(float).max))
+        for name, each in HYPERPARAMETERS.items()
+        if each.type is not str
+    },
+    **dict.fromkeys(("best_eval_accuracy", "last_eval_accuracy", "eval_accuracy"), (0, 1)),
+}
+# Log-probabilities are natural logarithms: of a confident model they tell apart what
+# probabilities near 1 cannot.
+LOG_P_COLUMNS = tuple(f"log_p{digit}" for digit in range(NUM_CLASSES))
+PREDICTION_COLUMNS = {
+    "trial_id": "category",
+    "index": "int32",
+    "label": "int8",
+    "predicted": "int8",
+    **dict.fromkeys(LOG_P_COLUMNS, "float16"),
+}
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A loaded study.
+
+    Attributes:
+        path: Its folder.
+        study: ``study.json``.
+        trials: ``trials.parquet``.
+        epochs: ``epochs.parquet``.
+        steps: ``steps.parquet``.
+    """
+
+    path: Path
+    study: StudyFile
+    trials: pd.DataFrame
+    epochs: pd.DataFrame
+    steps: pd.DataFrame
+
+
+def as_table(table: str, rows: Any) -> pd.DataFrame:
+    """`rows` with exactly the columns and types of `table`; what is missing is empty."""
+    columns = TABLES[table]
+    return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
+
+
+def differs(value: Any, expected: Any) -> bool:
+    """Whether a table holds another value than `expected`, of which None is NA there."""
+    return (not pd.isna(value)) if expected is None else bool(pd.isna(value) or value != expected)
+
+
+def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
+    """Trials best first: complete ones by their last validation accuracy, then the others."""
+    order = trials.assign(_other=trials["status"] != "complete")
+    by = ["_other", "last_eval_accuracy", "last_eval_loss"]
+    return order.sort_values(by, ascending=[True, False, True]).drop(columns="_other")
+
+
+def write_tables(
+    path: Path,
+    trials: list[dict[str, Any]],
+    histories: dict[str, History],
+) -> None:
+    """Write the three tables, each whole and renamed into place.
+
+    Args:
+        path: The study's folder.
+        trials: A row a trial, with what is known beside its history.
+        histories: By trial id; a trial that ended before its first epoch has none.
+    """
+    rows = [{**row, **histories.get(row["trial_id"], NOTHING).summary()} for row in trials]
+    frames = {
+        "trials": as_table("trials", rows),
+        "epochs": as_table(
+            "epochs", [{"trial_id": i, **e} for i, h in histories.items() for e in h.epochs]
+        ),
+    }
+    for name, frame in frames.items():
+        with replacing(path / f"{name}.parquet") as file:
+            frame.to_parquet(file, index=False, **WRITTEN)
+    with replacing(path / "steps.parquet") as file:
+        _write_steps(file, list(histories.items()))
+
+
+def load_study(path: str | Path) -> StudyResults:
+    """Read the tables of a study.
+
+    Where a running study is replacing them they are read again, until they fit together.
+
+    Raises:
+        UserError: `path` holds no study, an unfinished write, another format or damage.
+    """
+    path = Path(path)
+    study = StudyFile.read(path)
+    frames = {name: _load_table(path, name, study) for name in TABLES}
+    misfit, is_lost = _misfit(**frames)
+    for _ in range(MORE_READS):
+        if not misfit or not _just_written(path):
+            break
+        time.sleep(BETWEEN_READS_S)
+        frames = {name: _load_table(path, name, study) for name in TABLES}
+        misfit, is_lost = _misfit(**frames)
+    if misfit and not is_lost:
+        raise UserError(
+            f"{path}: the tables do not fit together ({misfit}); write them anew with: "
+            f"{resume_command(study.config, path)}"
+        )
+    return StudyResults(path, study, **frames)
+
+
+def _just_written(path: Path) -> bool:
+    newest = max((path / f"{name}.parquet").stat().st_mtime for name in TABLES)
+    return time.time() - newest < STILL_WRITING_S
+
+
+def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
+    file = path / f"{name}.parquet"
+    try:
+        frame = read_table(file, TABLES[name])
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
+            f"{resume_command(study.config, path)}"
+        ) from None
+    keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
+    _require_unique(file, frame, keys[name])
+    if name == "trials":
+        _require(file, frame, "status", frame["status"].isin(STATUSES))
+        _require(file, frame, "model", frame["model"].isin(MODELS))
+        # An older table does not say which images were evaluated.
+        frame["evaluated"] = frame["evaluated"].fillna(study.evaluated)
+        _require(file, frame, "evaluated", frame["evaluated"] == study.evaluated)
+    for column, (low, high) in RANGES.items():
+        if column in frame:
+            each = HYPERPARAMETERS.get(column)
+            may_be_unknown = "accuracy" in column or (each is not None and each.may_be_empty)
+            unknown = frame[column].isna() & may_be_unknown
+            _require(file, frame, column, frame[column].between(low, high) | unknown)
+    return frame
+
+
+def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> tuple[str, bool]:
+    """Where the tables tell different things, and whether it is only that steps were lost."""
+    for name, frame in (("epochs", epochs), ("steps", steps)):
+        if unknown := set(frame["trial_id"].unique()) - set(trials["trial_id"]):
+            return f"{name}.parquet has rows of the unknown trial {min(unknown)!a}", False
+    lost = ""
+    for name, frame, column in (("epochs", epochs, "epochs_run"), ("steps", steps, "steps_run")):
+        table = trials.set_index("trial_id")[column]
+        counts = frame["trial_id"].value_counts().reindex(table.index, fill_value=0)
+        for trial_id in table.index[table != counts]:
+            found = int(counts[trial_id])
+            words = f"{name}.parquet has {found} rows of {trial_id!a}, not {table[trial_id]}"
+            if name == "epochs" or found:
+                return words, False
+            lost = words
+    return lost, True
+
+
+def write_predictions(
+    path: Path, index: np.ndarray, labels: np.ndarray, log_p: dict[str, np.ndarray]
+) -> None:
+    """Write ``predictions.parquet``.
+
+    Args:
+        path: The comparison's folder.
+        index: Place of each evaluated image in its file, (n,).
+        labels: Of the images, (n,).
+        log_p: By trial id, each final model's log-probabilities, float16 (n, 10).
+    """
+    frames = [
+        pd.DataFrame(
+            {
+                "trial_id": trial_id,
+                "index": index,
+                "label": labels,
+                "predicted": values.argmax(1),
+                **dict(zip(LOG_P_COLUMNS, values.T, strict=True)),
+            }
+        )
+        for trial_id, values in log_p.items()
+    ]
+    frame = pd.concat(frames) if frames else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
+    with replacing(path / "predictions.parquet") as file:
+        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, **WRITTEN)
+
+
+def load_predictions(path: str | Path) -> pd.DataFrame:
+    """Read ``predictions.parquet`` of the comparison in `path`.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    file = Path(path) / "predictions.parquet"
+    try:
+        frame = read_table(file, PREDICTION_COLUMNS)
+        # After them: of a running comparison, the trials are then as new or newer.
+        trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
+    except FileNotFoundError:
+        raise UserError(f"{file}: missing; only a comparison keeps predictions") from None
+    _require(file, frame, "trial_id", frame["trial_id"].isin(trials["trial_id"]))
+    _require_unique(file, frame, ["trial_id", "index"])
+    for column in ("label", "predicted"):
+        _require(file, frame, column, frame[column].between(0, NUM_CLASSES - 1))
+    log_p = frame[list(LOG_P_COLUMNS)].to_numpy(np.float32)
+    sums_to_one = np.abs(np.exp(log_p).sum(axis=1) - 1) < 0.02
+    _require(file, frame, "log_p0", pd.Series(sums_to_one, frame.index))
+    groups = [g[["index", "label"]] for _, g in frame.groupby("trial_id", observed=True)]
+    if any(not np.array_equal(group, groups[0]) for group in groups):
+        raise UserError(f"{file}: damaged (the trials' images differ); restore it from a copy")
+    return frame
+
+
+def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """The table in `file`, opened once, with exactly `columns`.
+
+    Raises:
+        UserError: It is damaged.
+        FileNotFoundError: It is not there.
+    """
+    try:
+        with open_plain(file) as opened:
+            table = pq.read_table(opened, page_checksum_verification=True)
+        table.validate(full=True)
+        frame = table.to_pandas()
+    except (UserError, FileNotFoundError):
+        raise
+    except Exception as error:  # damage gives errors of any kind
+        if isinstance(error, OSError) and error.errno is not None:  # damage has none
+            raise StorageError(f"{file}: cannot be read ({one_line(error)})") from None
+        raise UserError(
+            f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
+            "have it written again with --resume"
+        ) from None
+    frame = frame.rename(columns=EARLIER_NAMES)
+    if "optimizer" in columns and "optimizer" in frame:
+        _fill_later_columns(frame)
+    for column, kind in columns.items():
+        if list(frame.columns).count(column) != 1:
+            raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
+        if len(frame) and (found := str(frame[column].dtype)) != kind:
+            raise UserError(f"{file}: column {column!r} is of {found}, not {kind}; restore it")
+    frame = frame[list(columns)].reset_index(drop=True)
+    return frame if len(frame) else frame.astype(columns)  # without rows a category has no type
+
+
+def _fill_later_columns(trials: pd.DataFrame) -> None:
+    """Bring a table of an earlier format to today's columns.
+
+    It lacks the hyperparameters that nobody could set then, and which images were evaluated. Of
+    a trial that never ran it holds in `FACTS` what was asked.
+    """
+    if "evaluated" not in trials:
+        trials["evaluated"] = pd.Series(pd.NA, trials.index, "string")
+        trials.loc[trials["epochs_run"] == 0, [name for name in FACTS if name in trials]] = pd.NA
+    for name, each in HYPERPARAMETERS.items():
+        if name not in trials and each.since > FORMAT_VERSIONS[0]:
+            defaults = [each.default_for(optimizer) for optimizer in trials["optimizer"]]
+            trials[name] = pd.Series(defaults, trials.index, each.column)
+
+
+def _require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+    for key in keys:
+        _require(file, frame, key, frame[key].notna())
+    if len(doubled := np.flatnonzero(frame.duplicated(keys))):
+        which = ", ".join(f"{key} {frame[key].iloc[doubled[0]]!s}" for key in keys)
+        raise UserError(f"{file}: damaged (twice: {ascii(which)[:90]}); restore it from a copy")
+
+
+def _require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> None:
+    if len(bad := np.flatnonzero(~good.fillna(False).to_numpy(bool))):
+        value = ascii(str(frame[column].iloc[bad[0]]))[:60]
+        raise UserError(f"{file}: damaged ({column} {value}); restore it from a copy")
+
+
+def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
+    """Write ``steps.parquet``, by far the longest table, in parts that fit in memory."""
+    schema = pa.Schema.from_pandas(as_table("steps", []), preserve_index=False)
+    with pq.ParquetWriter(file, schema, **WRITTEN) as writer:
+        for first in range(0, len(histories), TRIALS_A_PART):
+            frame = _step_table(histories[first : first + TRIALS_A_PART])
+            writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+def _step_table(histories: list[tuple[str, History]]) -> pd.DataFrame:
+    """Joined column by column, since a frame a trial costs milliseconds."""
+    parts = [history.step_columns() for _, history in histories]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    ids = pd.array([trial_id for trial_id, _ in histories], dtype="string")
+    return as_table("steps", {"trial_id": ids.repeat([len(p["step"]) for p in parts]), **columns})

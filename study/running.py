@@ -1,0 +1,150 @@
+"""What the commands that train have in common: options, a session, the words at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from study.cli import Parser, duration, number, place, place_or_uri
+from study.config.study import StudyConfig, require_name
+from study.console.errors import UserError, require_positive
+from study.console.text import command_line, format_duration
+from study.data.sources import default_data_dir
+from study.results.study_file import resume_command
+
+if TYPE_CHECKING:  # all of these take seconds to import
+    import pandas as pd
+
+    from study.results.storage import Storage
+    from study.search.session import Outcome, Session
+
+
+def add_running_options(parser: Parser) -> None:
+    """How a session runs: free to differ between the sessions of one study."""
+    add = parser.add_argument_group("running").add_argument
+    add("--resume", type=place_or_uri, metavar="DIR",
+        help="continue or extend what is in DIR, or at s3://…/NAME")  # fmt: skip
+    add("--name", help="folder of the results (default: says what and when)")
+    add("--results-dir", type=place, metavar="DIR", default=Path("results"),
+        help="where the folder lies (default results)")  # fmt: skip
+    add("--storage-path", metavar="S3",
+        help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
+        "clusters without a folder that all nodes mount")  # fmt: skip
+    add("--data-dir", type=place, metavar="DIR", default=default_data_dir(),
+        help="where the images lie or are put (default %(default)s)")  # fmt: skip
+    add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS") or None,
+        help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
+        "this machine)")  # fmt: skip
+    add("--gpus-per-trial", type=number, metavar="X",
+        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)")  # fmt: skip
+    add(
+        "--max-concurrent",
+        type=int,
+        metavar="N",
+        help="most trials at once (default: all that fit)",
+    )
+    add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run each failed trial again, as a new trial with the same seed",
+    )
+
+
+def folder_name(args: argparse.Namespace, default: str) -> str:
+    """``--name``, or `default` with the time.
+
+    Raises:
+        UserError: It is no plain file name.
+    """
+    name = f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
+    require_name("--name", name)
+    return name
+
+
+def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequence[str]) -> None:
+    """Raise `UserError` where one of `options` contradicts the study that is resumed."""
+    for name in options:
+        if (value := getattr(args, name)) not in (None, getattr(config, name)):
+            raise UserError(
+                f"--{name}: the study in {args.resume} was made with {getattr(config, name)!r}, "
+                f"not {value!r}; leave the option out, or start a new study without --resume"
+            )
+    if args.name not in (None, config.name):
+        raise UserError(
+            f"--name: the study in {args.resume} is named {config.name!r}; leave it out"
+        )
+
+
+def check_running_options(args: argparse.Namespace) -> None:
+    """Raise `UserError` for an impossible one; before anything is imported that takes seconds."""
+    if args.max_concurrent is not None:
+        require_positive("--max-concurrent", args.max_concurrent, integer=True)
+    if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
+        raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
+    if args.retry_failed and args.resume is None:
+        raise UserError("--retry-failed: needs --resume DIR: a new study has no failed trials")
+
+
+def runs_on_head(args: argparse.Namespace) -> bool:
+    """Whether the cluster is reached by Ray Client, through which no search is run from here."""
+    return bool(args.address) and args.address.startswith("ray://")
+
+
+def run_session(
+    args: argparse.Namespace, storage: Storage, config: StudyConfig
+) -> tuple[Session, Outcome]:
+    """Run a new study, or continue an earlier one, as the command line says; returns the end."""
+    from study.search.session import RunOptions, Session
+
+    options = RunOptions(
+        data_dir=args.data_dir,
+        address=args.address,
+        gpus_per_trial=args.gpus_per_trial,
+        max_concurrent=args.max_concurrent,
+        retry_failed=args.retry_failed,
+        time_budget_s=args.time_budget,
+    )
+    session = Session(storage, config, options)
+    return session, session.run(resume=args.resume is not None)
+
+
+def show_counts(session: Session, outcome: Outcome, trials: pd.DataFrame) -> None:
+    """Print how many trials ended, and how."""
+    counts = trials["status"].value_counts()
+    summary = ", ".join(f"{n} {status}" for status, n in counts.items())
+    session.console.print(
+        f"\n{outcome.ended} of {outcome.planned} trials ended ({summary}) in "
+        f"{format_duration(outcome.seconds)}"
+    )
+
+
+def show_next(session: Session, outcome: Outcome, larger: str) -> None:
+    """Print where the tables are and what to do next.
+
+    Args:
+        session: That has ended.
+        outcome: How it ended.
+        larger: The options that extend the study.
+    """
+    folder, console = session.storage.folder, session.console
+    resume = resume_command(session.config, folder, session.options.address)
+    files = ", ".join(sorted(path.name for path in folder.glob("*.parquet")))
+    console.print(f"Tables in {folder}: {files}", soft_wrap=True)
+    if outcome.stopped:
+        console.print(f"Ended early: {outcome.stopped}. Continue with:")
+        commands = [resume]
+    else:
+        console.print("Next:")
+        commands = [command_line("analysis.report", folder), f"{resume} {larger}"]
+    for command in commands:
+        console.print(f"  {command}", soft_wrap=True)
+    if outcome.counts["failed"]:
+        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
+        console.print(f"  {resume} --retry-failed", soft_wrap=True)
+    if outcome.all_failed:
+        console.print(f"All trials failed or diverged: exit status {outcome.exit_status}.")

@@ -1,0 +1,1 @@
+"""One session of a study: Optuna proposes, Ray Tune runs."""

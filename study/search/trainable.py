@@ -1,0 +1,117 @@
+"""The one adapter between Ray Tune and the training engine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from study.config.trial import TrialConfig
+from study.data.images import ImageData
+from study.results.history import STATE_FILE, History, in_half_precision
+from study.training.kernels import keep_freed_memory
+from study.training.models import BatchNormReLU, MaskDropout, count_parameters
+from study.training.trainer import Trainer
+
+
+class TrialTrainable(tune.Trainable):
+    """A trial for Ray Tune: one call of `step` is one epoch, each followed by a checkpoint.
+
+    Its config is a `TrialConfig` as a dict. The actor is reused for the next
+    trial; everything a trial owns is in its `Trainer`, which `setup` renews.
+    """
+
+    def setup(self, config: dict[str, Any], keep: bool = False, **data: Any) -> None:
+        """Build the trial.
+
+        Args:
+            config: A `TrialConfig`.
+            keep: Whether to keep what a comparison is analysed by: the final model's
+                predictions, and the gradient's noise after each epoch.
+            **data: The splits' arrays, shared through the object store.
+        """
+        self.keep = keep
+        # One thread a trial on a CPU: several trials at once beat one with several threads.
+        torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
+        keep_freed_memory()
+        self.__dict__.pop("trainer", None)  # the former trial's, and its memory
+        self.trainer = Trainer(
+            TrialConfig(**config),
+            ImageData(data["train_images"], data["train_labels"]),
+            ImageData(data["eval_images"], data["eval_labels"]),
+            measure_noise=keep,
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Turn this actor into the next trial."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Run one epoch; the result holds the epoch's record."""
+        record = self.trainer.run_epoch()
+        return {
+            **asdict(record),
+            "ended": time.time(),  # Ray's own timestamp is in whole seconds
+            "training_iteration": record.epoch,  # Ray's own count starts anew on resuming
+            "diverged": record.diverged,
+            "done": self.trainer.finished,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the trainer's state and the history so far."""
+        folder = Path(checkpoint_dir)
+        torch.save(self.trainer.state_dict(), folder / STATE_FILE)
+        with (folder / STATE_FILE).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        replace(self.history(), state_sha256=digest).save(folder)
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
+        """Continue from a folder written by `save_checkpoint`."""
+        assert isinstance(checkpoint, str)
+        path = Path(checkpoint) / STATE_FILE
+        self.trainer.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+
+    def history(self) -> History:
+        """What this trial has measured so far."""
+        trainer = self.trainer
+        cuda = trainer.device.type == "cuda"
+        modules = list(trainer.model.modules())
+        final = self.keep and trainer.finished and not trainer.epochs[-1].diverged
+        return History(
+            epochs=[asdict(record) for record in trainer.epochs],
+            step_losses=[losses.numpy() for losses in trainer.step_losses],
+            batch_sizes=trainer.batch_sizes(),
+            facts={
+                "num_params": count_parameters(trainer.model),
+                "precision": trainer.precision,
+                "train_examples": len(trainer.train_data),
+                "dropout": any(isinstance(m, MaskDropout) and m.p > 0 for m in modules),
+                "batch_norm": any(isinstance(m, BatchNormReLU) for m in modules),
+                "node": platform.node(),
+                "device": torch.cuda.get_device_name() if cuda else cpu_name(),
+            },
+            log_p=in_half_precision(trainer.log_probabilities().numpy()) if final else None,
+            config=asdict(trainer.config),
+        )
+
+
+def omp_threads(value: str) -> int:
+    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
+
+    OpenMP allows a list, one number for each level of nesting: ``4,2``.
+    """
+    first = value.partition(",")[0].strip()
+    return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
+
+
+def cpu_name() -> str:
+    """The processor's name, as well as torch knows it."""
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())

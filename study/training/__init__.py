@@ -1,0 +1,1 @@
+"""One training run in plain torch: the networks, their optimizers and kernels."""

@@ -1,0 +1,416 @@
+"""The training engine: pure torch, one trial on one device.
+
+A `Trainer` runs epoch by epoch. Everything that decides its future is in
+`Trainer.state_dict`, so a trial resumed after any epoch ends with the same
+bits as one that was never interrupted (on one CPU).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from study.config.datasets import DATASET_SPECS
+from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.data.images import ImageData, stratified_split
+from study.training.epoch import EpochRecord, renamed
+from study.training.kernels import library
+from study.training.kernels.adadelta import FusedAdadelta
+from study.training.models import MaskDropout, build_model, use_kernels
+from study.training.noise_scale import BIG_BATCH, squared_gradient_norms
+
+# Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
+EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """``fp32`` or ``bf16``; ``auto`` is bf16 where the hardware multiplies it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        capabilities = torch.cpu.get_capabilities()
+        fast = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
+    return "bf16" if fast else "fp32"
+
+
+def make_optimizer(
+    config: TrialConfig, parameters: Any, device: torch.device, *, compiled: bool
+) -> torch.optim.Optimizer:
+    """The trial's optimizer; what `config` does not set is torch's default.
+
+    On CUDA it can be captured in a graph: its learning rate is a tensor.
+
+    Args:
+        config: Names the optimizer and its hyperparameters.
+        parameters: What to update.
+        device: Where the parameters are.
+        compiled: Use `study.training.kernels` where they help.
+    """
+    cuda = device.type == "cuda"
+    rate: Any = torch.tensor(config.lr, device=device) if cuda else config.lr
+    momentum, decay = config.momentum or 0.0, config.weight_decay or 0.0
+    match config.optimizer:
+        case "adadelta" if compiled and not cuda and library("adadelta") is not None:
+            return FusedAdadelta(parameters, lr=config.lr)
+        case "adadelta":
+            return torch.optim.Adadelta(parameters, lr=rate, foreach=True, capturable=cuda)
+        case "sgd":
+            return torch.optim.SGD(
+                parameters,
+                lr=rate,
+                momentum=momentum,
+                nesterov=momentum > 0,
+                weight_decay=decay,
+                fused=True,
+            )
+        case "adamw":
+            return torch.optim.AdamW(
+                parameters,
+                lr=rate,
+                betas=(momentum, 0.999),
+                weight_decay=decay,
+                fused=True,
+                capturable=cuda,
+            )
+    raise ValueError(config.optimizer)
+
+
+class DeviceImages:
+    """A split on a device, as uint8, normalised batch by batch.
+
+    Args:
+        data: The split; its arrays may be read-only and are shared, not copied, on a CPU.
+        dataset: One of `study.config.datasets.DATASETS`, for the pixel statistics.
+        device: Where the images lie.
+    """
+
+    def __init__(self, data: ImageData, dataset: str, device: torch.device) -> None:
+        with warnings.catch_warnings():
+            # Arrays from Ray's object store are read-only; nothing here writes to them.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self.images = torch.from_numpy(data.images).to(device)
+            self.labels = torch.from_numpy(data.labels).long().to(device)
+        spec = DATASET_SPECS[dataset]
+        # (pixel / 255 - mean) / std, as one multiplication and one addition.
+        self.scale = 1 / (255 * spec.std)
+        self.shift = -spec.mean / spec.std
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Normalised images, float32 (n, 1, 28, 28) in channels-last order, and labels (n,)."""
+        images = self.images[index].float().mul_(self.scale).add_(self.shift)
+        # With one channel, only the strides tell channels-last from the usual order.
+        return images.unsqueeze(3).permute(0, 3, 1, 2), self.labels[index]
+
+
+class GraphedStep:
+    """A training step on CUDA that becomes one graph launch.
+
+    Launched one by one, a step's hundred kernels cost more than they compute. The
+    first runs for each batch size are plain, so that every library and the
+    optimizer's state are set up; then the step is captured, and replayed since.
+    As nothing of a capture may move, the step takes its examples, its learning
+    rate and its place for the loss from device memory.
+
+    Args:
+        step: Queues one step for a batch of the given size, without waiting.
+        generators: Random streams that the step draws from.
+        stream: Where it runs.
+    """
+
+    PLAIN_RUNS = 3
+
+    def __init__(
+        self,
+        step: Callable[[int], None],
+        generators: list[torch.Generator],
+        stream: torch.cuda.Stream,
+    ) -> None:
+        self.step = step
+        self.generators = generators
+        self.stream = stream
+        self.runs: Counter[int] = Counter()
+        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self.pool = torch.cuda.graph_pool_handle()  # the graphs never run at once: they share
+
+    def __call__(self, size: int) -> None:
+        """Queue a step for a batch of `size`."""
+        self.runs[size] += 1
+        if self.runs[size] <= self.PLAIN_RUNS:
+            self.step(size)
+            return
+        if size not in self.graphs:
+            graph = torch.cuda.CUDAGraph()
+            for generator in self.generators:
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(graph, self.pool, self.stream):
+                self.step(size)
+            self.graphs[size] = graph
+        self.graphs[size].replay()
+
+
+class Trainer:
+    """One trial.
+
+    Args:
+        config: What to train.
+        train: Training split.
+        validation: Validation split.
+        device: Where; `pick_device()` where omitted.
+        compiled: Use `study.training.kernels` where they are of use and a compiler is there.
+        measure_noise: After each epoch, measure the gradient's norm at two batch sizes.
+
+    Raises:
+        UserError: The batch size is larger than what there is to train on.
+    """
+
+    def __init__(
+        self,
+        config: TrialConfig,
+        train: ImageData,
+        validation: ImageData,
+        device: torch.device | None = None,
+        *,
+        compiled: bool = True,
+        measure_noise: bool = False,
+    ) -> None:
+        init_seed, order_seed, dropout_seed, noise_seed, subset_seed = (
+            int(child.generate_state(1, np.uint64)[0] >> 1)
+            for child in np.random.SeedSequence(config.seed).spawn(5)
+        )
+        if config.train_examples is not None and config.train_examples < len(train):
+            chosen, _ = stratified_split(train.labels, config.train_examples, subset_seed)
+            train = ImageData(train.images[chosen], train.labels[chosen])
+        if config.batch_size > len(train):
+            raise UserError(
+                f"batch_size: {config.batch_size} is larger than the training split of "
+                f"{len(train)} examples"
+            )
+        self.config = config
+        self.noise_seed = noise_seed if measure_noise else None
+        self.device = device or pick_device()
+        self.precision = resolve_precision(config.precision, self.device)
+        self.train_data = DeviceImages(train, config.dataset, self.device)
+        self.eval_data = DeviceImages(validation, config.dataset, self.device)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(init_seed)
+            self.model = build_model(
+                config.model,
+                config.width_mult,
+                dropout=config.dropout,
+                dropout_rate=config.dropout_rate,
+                batch_norm=config.batch_norm,
+            ).to(self.device)
+        self.order_rng = torch.Generator(self.device).manual_seed(order_seed)
+        self.dropout_rng = torch.Generator(self.device).manual_seed(dropout_seed)
+        for module in self.model.modules():
+            if isinstance(module, MaskDropout):
+                module.generator = self.dropout_rng
+
+        self.compiled = compiled and self.device.type == "cpu" and use_kernels(self.model)
+        self.optimizer = make_optimizer(
+            config, self.model.parameters(), self.device, compiled=compiled
+        )
+
+        # What a step reads and writes; it stays in place, for the graphs.
+        self.order = torch.empty(len(train), dtype=torch.int64, device=self.device)
+        self.within_batch = torch.arange(config.batch_size, device=self.device)
+        self.steps_done = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the epoch
+        self.losses = torch.empty(self.steps_per_epoch, device=self.device)
+        self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        self.run_step = (
+            GraphedStep(self._step, [self.dropout_rng], self.stream) if self.stream else self._step
+        )
+        self.epochs: list[EpochRecord] = []
+        self.step_losses: list[Tensor] = []  # one float32 tensor an epoch, on the CPU
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer updates in an epoch, the last partial batch included."""
+        return math.ceil(len(self.train_data) / self.config.batch_size)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every epoch is done or the loss has left the finite numbers."""
+        return bool(self.epochs) and self.epochs[-1].ends(self.config.epochs)
+
+    def run_epoch(self) -> EpochRecord:
+        """Train one epoch and evaluate."""
+        start = time.perf_counter()
+        lr = self._set_lr()
+        if self.stream:  # what set the trainer up, or loaded it, ran elsewhere
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):  # of no effect on a CPU
+            self._train_epoch()
+            trained = self._now()
+            sums = self._evaluate(self.eval_data)
+            evaluated = self._now()
+            # The epoch's only wait for the device.
+            *losses, eval_loss, eval_right = torch.cat([self.losses, sums]).tolist()
+        epoch = len(self.epochs) + 1
+        record = EpochRecord(
+            epoch=epoch,
+            step=epoch * self.steps_per_epoch,
+            examples_seen=epoch * len(self.train_data),
+            lr=lr,
+            train_loss=math.fsum(map(operator.mul, losses, self.batch_sizes()))
+            / len(self.train_data),
+            eval_loss=eval_loss / len(self.eval_data),
+            eval_accuracy=eval_right / len(self.eval_data),
+            seconds=time.perf_counter() - start,
+            eval_seconds=_seconds_between(trained, evaluated),
+            **self._gradient_noise(epoch),
+        )
+        self.epochs.append(record)
+        self.step_losses.append(torch.tensor(losses))
+        return record
+
+    def _set_lr(self) -> float:
+        """Give the optimizer the coming epoch's learning rate (StepLR)."""
+        lr = self.config.lr * self.config.gamma ** len(self.epochs)
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        return lr
+
+    def _now(self) -> float | torch.cuda.Event:
+        """The time; on CUDA, a mark in the stream of what is queued."""
+        if self.stream is None:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(self.stream)
+        return event
+
+    def batch_sizes(self) -> list[int]:
+        """Examples in each step of an epoch."""
+        size, total = self.config.batch_size, len(self.train_data)
+        return [min(size, total - start) for start in range(0, total, size)]
+
+    def _train_epoch(self) -> None:
+        """One pass in a fresh random order; leaves the loss of each step in `losses`."""
+        self.model.train()
+        torch.randperm(len(self.order), generator=self.order_rng, out=self.order)
+        self.steps_done.zero_()
+        for size in self.batch_sizes():
+            self.run_step(size)
+
+    def _step(self, size: int) -> None:
+        """One update, with the next `size` examples of `order`; waits for nothing."""
+        first = self.steps_done * self.config.batch_size
+        images, labels = self.train_data.batch(self.order[first + self.within_batch[:size]])
+        self.optimizer.zero_grad()
+        loss = F.cross_entropy(self._logits(images), labels)
+        loss.backward()
+        self.optimizer.step()
+        self.losses.index_copy_(0, self.steps_done, loss.detach().view(1))
+        self.steps_done += 1
+
+    def _logits(self, images: Tensor) -> Tensor:
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=False
+        ):
+            return self.model(images).float()
+
+    @torch.inference_mode()
+    def _evaluate(self, data: DeviceImages) -> Tensor:
+        """Sum of the cross-entropies (nats) and number right on a split, float64 (2,)."""
+        self.model.eval()
+        chunk = EVAL_CHUNK[self.device.type]
+        sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for start in range(0, len(data), chunk):
+            images, labels = data.batch(slice(start, start + chunk))
+            logits = self._logits(images)
+            sums[0] += F.cross_entropy(logits, labels, reduction="sum")
+            sums[1] += (logits.argmax(1) == labels).sum()
+        return sums
+
+    @torch.inference_mode()
+    def log_probabilities(self) -> Tensor:
+        """Of each class for each validation image, float32 (n, 10) on the CPU."""
+        self.model.eval()
+        chunk = EVAL_CHUNK[self.device.type]
+        logits = [
+            self._logits(self.eval_data.batch(slice(start, start + chunk))[0])
+            for start in range(0, len(self.eval_data), chunk)
+        ]
+        return torch.cat(logits).log_softmax(1).cpu()
+
+    def _gradient_noise(self, epoch: int) -> dict[str, float]:
+        if self.noise_seed is None or len(self.train_data) < BIG_BATCH:
+            return {}
+        rng = np.random.default_rng([self.noise_seed, epoch])
+        chosen = rng.choice(len(self.train_data), BIG_BATCH, replace=False)
+        batch = self.train_data.batch(torch.from_numpy(chosen).to(self.device))
+        small, big = squared_gradient_norms(self.model, *batch)
+        return {"grad_sq_small": small, "grad_sq_big": big}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a later process needs to go on; loads with ``weights_only=True``."""
+        return {
+            "config": asdict(self.config),
+            "precision": self.precision,
+            "device": self.device.type,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order_rng": self.order_rng.get_state(),
+            "dropout_rng": self.dropout_rng.get_state(),
+            "epochs": [asdict(record) for record in self.epochs],
+            "step_losses": self.step_losses,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue a fresh trainer from `state`.
+
+        On another kind of device than the state's the random streams begin anew.
+
+        Raises:
+            ValueError: The state belongs to another configuration.
+        """
+        if TrialConfig(**state["config"]) != self.config:
+            raise ValueError(f"checkpoint of {state['config']}, not of {asdict(self.config)}")
+        self.precision = state["precision"]  # as it began, whatever this machine prefers
+        self.model.load_state_dict(state["model"])
+        groups = self.optimizer.state_dict()["param_groups"]  # this device's own settings
+        self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
+        if state.get("device", "cpu") == self.device.type:
+            self.order_rng.set_state(state["order_rng"].cpu())
+            self.dropout_rng.set_state(state["dropout_rng"].cpu())
+        self.epochs = [EpochRecord(**renamed(record)) for record in state["epochs"]]
+        self.step_losses = list(state["step_losses"])
+
+
+def _seconds_between(start: float | torch.cuda.Event, end: float | torch.cuda.Event) -> float:
+    if isinstance(start, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+        return start.elapsed_time(end) / 1000
+    assert isinstance(start, float)
+    assert isinstance(end, float)
+    return end - start
+
+
+def learning_state(model: nn.Module) -> bytes:
+    """The model's parameters and buffers as bytes, for comparing two runs exactly."""
+    return b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
