@@ -13,7 +13,7 @@ from study.config.questions import QUESTIONS
 from tests.compared import write_comparison
 from tests.test_hostile_page import hostile_folders
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
 
 @pytest.fixture(scope="module")

@@ -103,6 +103,7 @@ def fill(disk):
     return filler
 
 
+@pytest.mark.root
 def test_a_full_disk_stops_the_study_and_room_lets_it_go_on(tmp_path, small_disk, uninterrupted):
     folder = small_disk / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")

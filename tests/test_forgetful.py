@@ -14,7 +14,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from tests.forgetful import mounted
 
-pytestmark = pytest.mark.slow  # needs root and FUSE, as the power cuts do
+pytestmark = [pytest.mark.slow, pytest.mark.root]  # and FUSE
 
 
 @pytest.fixture(scope="module")

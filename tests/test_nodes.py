@@ -19,7 +19,7 @@ from tests.studies import (
     wait_until,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.root]
 FIXED = [*studies.FIXED, "--epochs", "4", "--num-samples", "4"]
 GPU = ["--num-cpus=1", "--num-gpus=1"]  # logical: trials are placed by it and train on the CPU
 # Ends when the head holds one of the three nodes for dead.

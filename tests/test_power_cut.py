@@ -25,7 +25,7 @@ from tests.studies import (
     start,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.root]  # and FUSE
 FIXED = [*studies.FIXED, "--epochs", "3"]
 TRIALS = 6
 NEW = [*FIXED, "--num-samples", str(TRIALS), "--name", "n"]
