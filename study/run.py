@@ -194,7 +194,8 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
     labels = [each.label for each in searched]
     for column in ("trial", "status", "accuracy", "loss", *labels, "epochs"):
         table.add_column(column, no_wrap=True)
-    for row in rank_trials(trials).head(5).to_dict("records"):
+    measured = trials[trials["last_eval_accuracy"].notna()]
+    for row in rank_trials(measured).head(5).to_dict("records"):
         table.add_row(
             row["trial_id"],
             row["status"],
@@ -203,8 +204,9 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
             *("" if pd.isna(row[each.name]) else format_value(row[each.name]) for each in searched),
             str(row["epochs_run"]),
         )
-    session.console.print("Best trials, by validation accuracy after the last epoch:")
-    session.console.print(table)
+    if len(measured):
+        session.console.print("Best trials, by validation accuracy after the last epoch:")
+        session.console.print(table)
     show_next(session, outcome, f"--num-samples {2 * config.num_samples}")
 
 

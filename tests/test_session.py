@@ -164,6 +164,8 @@ def test_a_signal_before_the_first_trial_stops_as_cleanly(monkeypatch, capsys):
         assert run.main([*SEARCH]) == 0
     out = capsys.readouterr().out
     _, arguments = the_command_after("Ended early: stopped by SIGTERM.", out)
+    assert "Best trials" not in out
+    assert "nan" not in out
     assert run.main(arguments) == 0
     assert len(load_study("results/a").trials) == 8
 
