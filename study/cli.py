@@ -59,7 +59,7 @@ def duration(text: str) -> float:
     """``90s``, ``10m``, ``2h`` or plain seconds, as argparse type; returns seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or not 0 < float(match[1]) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 90s, 10m or 2h")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 10m or 2h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 

@@ -39,11 +39,11 @@ EPILOG = """examples:
   python -m study.compare regularization --arms "cnn-*" --replicates 5
       the CNN with and without dropout and batch norm
   python -m study.compare models --protocol paper
-      as the report did: train on all 60 000 images, evaluate on the test images
+      as the paper did: train on all 60,000 images, evaluate on the test images
   python -m study.compare mine.toml
-      an own comparison; the file:
+      your own comparison, from a file like this:
           title = "Does the optimizer matter?"
-          [defaults]              # of every arm; what is left out is the report's
+          [defaults]              # of every arm; the rest is the paper's
           batch_size = 64
           [arms.adadelta]
           [arms.sgd]

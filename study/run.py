@@ -64,7 +64,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="python -m study.run",
         description="Search batch size, learning rate, gamma (its factor after each epoch) and "
-        "width of one of the report's two networks, with Optuna and Ray Tune. Selects by "
+        "width of one of the paper's two networks, with Optuna and Ray Tune. Selects by "
         "validation accuracy; the test set stays sealed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -28,14 +28,15 @@ def add_running_options(parser: Parser) -> None:
     add = parser.add_argument_group("running").add_argument
     add("--resume", type=place_or_uri, metavar="DIR",
         help="continue or extend what is in DIR, or at s3://…/NAME")  # fmt: skip
-    add("--name", help="folder of the results (default: says what and when)")
+    add("--name", help="name of the results folder (default: what it is and the time)")
     add("--results-dir", type=place, metavar="DIR", default=Path("results"),
-        help="where the folder lies (default results)")  # fmt: skip
+        help="parent of that folder (default results)")  # fmt: skip
     add("--storage-path", metavar="S3",
         help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
         "clusters without a folder that all nodes mount")  # fmt: skip
     add("--data-dir", type=place, metavar="DIR", default=default_data_dir(),
-        help="where the images lie or are put (default %(default)s)")  # fmt: skip
+        help="folder of the images; missing ones are downloaded there (default "
+        "%(default)s)")  # fmt: skip
     add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS") or None,
         help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
         "this machine)")  # fmt: skip
@@ -45,7 +46,7 @@ def add_running_options(parser: Parser) -> None:
         "--max-concurrent",
         type=int,
         metavar="N",
-        help="most trials at once (default: all that fit)",
+        help="maximum number of trials at once (default: all that fit)",
     )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
     add(

@@ -164,11 +164,11 @@ def render(status: StudyStatus, now: float) -> Group:
     """The status as it is shown."""
     host, silent = status.session.host, format_duration(max(0.0, now - status.last_sign))
     if status.finished:
-        state = f"finished; last sign of life {silent} ago"
+        state = f"finished; last update {silent} ago"
     elif status.alive:
         state = f"running on {host} for {format_duration(now - status.session.started_at)}"
     elif status.alive is None:
-        state = f"last sign of life {silent} ago, from {host}; if it is dead: {status.resume}"
+        state = f"last update {silent} ago, from {host}; if its driver has died: {status.resume}"
     else:
         state = f"not running: stopped or killed {silent} ago; continue with: {status.resume}"
     counts = ", ".join(f"{n} {name}" for name, n in status.counts.most_common())
@@ -229,7 +229,7 @@ def make_parser() -> Parser:
         metavar="DIR",
         help="a folder like results/NAME, or s3://…/NAME",
     )
-    parser.add_argument("--watch", action="store_true", help="show it anew until the study ends")
+    parser.add_argument("--watch", action="store_true", help="refresh until the study ends")
     return parser
 
 

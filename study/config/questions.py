@@ -140,6 +140,6 @@ def find_comparison(name: str) -> Comparison:
     if name.endswith(".toml"):
         return load_comparison(Path(name))
     raise UserError(
-        f"{shown(name)} is no comparison{hint(name, QUESTIONS)}; choose one of "
+        f"unknown comparison {shown(name)}{hint(name, QUESTIONS)}; choose one of "
         f"{', '.join(QUESTIONS)}, or a file like mine.toml"
     )

@@ -69,7 +69,7 @@ def way_out(error: BaseException | None, folder: Path) -> UserError | None:
             place = folder if error.filename is None else escape(str(error.filename), keep="")
             cure = "make room" if error.errno in FULL else "fix that"
             return StorageError(
-                f"{place}: {one_line(error.strerror or error)}; what was done is kept: {cure}, "
+                f"{place}: {one_line(error.strerror or error)}; finished work is kept: {cure}, "
                 f"then continue with --resume {shlex.quote(str(folder))}"
             )
         error = error.__cause__ or error.__context__

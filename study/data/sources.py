@@ -84,8 +84,8 @@ def _fetch_missing(dataset: str, data_dir: Path) -> None:
     package = spec.debian_package
     hint = f"\nOn Debian: apt-get install {package}" if package else ""
     raise UserError(
-        f"--data-dir: {dataset} could not be had; put these uncompressed IDX files in place:\n"
-        f"{lines}\nTried:\n{tried}{hint}"
+        f"--data-dir: {dataset} could not be obtained; place these uncompressed IDX files "
+        f"yourself:\n{lines}\nTried:\n{tried}{hint}"
     )
 
 

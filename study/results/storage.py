@@ -243,7 +243,7 @@ class Storage:
         newer_here = ours.startswith(theirs) and (self.folder / "study.json").exists()
         if not newer_here and not theirs.startswith(ours):
             raise UserError(
-                f"{self.folder}: has gone another way than {self.uri}; move the folder away and "
+                f"{self.folder}: has diverged from {self.uri}; move the folder away and "
                 f"continue with --resume {self.uri}"
             )
         make_folder(self.folder / HISTORIES)

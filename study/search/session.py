@@ -225,7 +225,7 @@ class Session:
         again = resume_command(self.config, storage.uri or storage.folder, options.address)
         console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
         if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
-            console.print(f"{problem}. Trials train at about half the speed they could.")
+            console.print(f"{problem}. Until then trials train at about half speed.")
         return study
 
     def _load_images(self) -> tuple[images.ImageData, images.ImageData]:
@@ -237,7 +237,7 @@ class Session:
             dataset,
             data_dir,
             record=self.storage.folder / "test_set_openings.jsonl",
-            reason=f"{self.config.name}: the report's protocol; nothing is selected",
+            reason=f"{self.config.name}: the paper's protocol; nothing is selected",
         )
 
     def _progress(self, study: optuna.Study, planned: int) -> StudyProgress:
@@ -254,7 +254,9 @@ class Session:
 
     def _on_signal(self, number: signal.Signals) -> None:
         self.stop.ask(f"stopped by {number.name}")
-        self.console.print("Stopping; the trials' last epochs are kept. Once more ends it at once.")
+        self.console.print(
+            "Stopping; finished epochs are kept. Press Ctrl-C again to quit at once."
+        )
 
 
 @contextmanager
