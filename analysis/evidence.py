@@ -145,7 +145,7 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
     for folder in folders:
         results = load_study(folder)
         if results.trials.empty:
-            raise UserError(f"{folder}: no trial has begun yet; wait, or continue it")
+            raise UserError(f"{folder}: no trial has begun yet; wait for one, or resume the study")
         if folder.resolve() in seen:
             raise UserError(f"{folder}: is given twice; give it once")
         seen.add(folder.resolve())
@@ -173,17 +173,19 @@ def _check_arms(compared: Compared) -> None:
     if not known.all():
         trial = trials.loc[~known, "trial_id"].iloc[0]
         raise UserError(
-            f"{file}: {trial!a} is of no arm that study.json has; restore it from a copy"
+            f"{file}: {trial!a} belongs to no arm in study.json; restore the file from a copy"
         )
     if (doubled := trials.duplicated(["arm", "replicate"])).any():
         trial = trials.loc[doubled, "trial_id"].iloc[0]
-        raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
+        raise UserError(
+            f"{file}: {trial!a} repeats a replicate of its arm; restore the file from a copy"
+        )
     for trial in trials.to_dict("records"):
         planned = compared.config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):
             if differs(trial[name], expected := getattr(planned, name)):
                 found = escape(str(trial[name]), keep="")
                 raise UserError(
-                    f"{file}: {trial['trial_id']!a} has {name} {found}, not {expected} as "
-                    "its arm in study.json; one of the two is of another study"
+                    f"{file}: {trial['trial_id']!a} has {name} {found}, but its arm in "
+                    f"study.json has {expected}; one of the two files is from another study"
                 )

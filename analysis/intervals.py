@@ -88,7 +88,7 @@ def prediction_interval(values: Values) -> Estimate:
     mean, n = float(x.mean()), len(x)
     sd = x.std(ddof=1) if n > 1 else np.nan
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * np.sqrt(1 + 1 / n) if n > 1 else np.nan
-    return Estimate(mean, mean - half, mean + half, n, "95 % prediction interval of one run")
+    return Estimate(mean, mean - half, mean + half, n, "95 % prediction interval for one run")
 
 
 def bootstrap(
@@ -102,7 +102,7 @@ def bootstrap(
         rng: Draws them.
     """
     draws = statistic(rng.integers(0, n, (RESAMPLES, n)))
-    assert draws.shape == (RESAMPLES,), "one value a draw"
+    assert draws.shape == (RESAMPLES,), "one value per draw"
     tail = 100 * (1 - LEVEL) / 2
     # No interpolation: a draw may be infinite.
     low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")

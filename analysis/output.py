@@ -13,7 +13,7 @@ GENERATOR = '<meta name="generator" content="mnist-study">'
 MARKS = (GENERATOR, '<h2 id="made-title">How it was made</h2>')
 FILES = ("report.html", "report.md", "ledger.csv", "test_set_openings.jsonl")
 FOLDERS = ("figures", "tables")
-UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>An unfinished report</title>Write it again.\n"
+UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>Unfinished page</title>Run the command again.\n"
 
 
 def prepare(folder: Path, *, follow: bool) -> None:
@@ -31,15 +31,17 @@ def prepare(folder: Path, *, follow: bool) -> None:
     inside = [path for name in FOLDERS for path in (folder / name).glob("*")]
     for path in [*ours, *inside, *([] if follow else [folder])]:
         if path.is_symlink():
-            raise UserError(f"{path}: is a link to another place; remove it or choose --output")
+            raise UserError(
+                f"{path}: is a link to another place; remove it or choose another --output"
+            )
     if not _is_report(folder / "report.html"):
         for path in ours:
             if os.path.lexists(path):
-                raise UserError(f"{path}: not of an earlier report; choose another --output")
+                raise UserError(f"{path}: not written by this command; choose another --output")
     for path in ours:
         fits = path.is_dir() if path.name in FOLDERS else path.is_file()
         if path.exists() and not fits:
-            raise UserError(f"{path}: not of an earlier report; choose another --output")
+            raise UserError(f"{path}: not written by this command; choose another --output")
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not (folder / "report.html").exists():

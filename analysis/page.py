@@ -47,8 +47,8 @@ def lead(evidence: Evidence) -> str:
     means = frames.by_arm(compared).set_index("arm")["accuracy"]
     epochs = compared.config.epochs
     ends = (
-        f"After {epochs} epochs batch 64 reaches {means[a]:.2%} of the {compared.images} images "
-        f"and batch 512 {means[b]:.2%}"
+        f"After {epochs} epochs batch 64 reaches {means[a]:.2%} accuracy on the {compared.images} "
+        f"images and batch 512 reaches {means[b]:.2%}"
     )
     difference = show(e, POINTS)
     return f"{ends}: {_in_words(e)} ({difference}, 95 % t interval, n = {e.n} seeds)."
@@ -61,7 +61,7 @@ def _in_words(e: Estimate) -> str:
         return "the smaller batch is better"
     if e.high < 0:
         return "the larger batch is better"
-    return "no difference can be shown"
+    return "the two are not distinguishable"
 
 
 def gaps(evidence: Evidence) -> dict[str, str]:

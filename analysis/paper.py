@@ -102,7 +102,7 @@ STATEMENTS = {
         "II.B, Fig. 4",
         "in Fig. 4(a)-(d), all the confidences are more than 0.9 … In Fig. 4(a)-(d), all "
         "the confidences are just about 0.5",
-        "above 0.9 and about 0.5, both of Fig. 4 (a)-(d)",
+        "above 0.9 and about 0.5, both for Fig. 4 (a)-(d)",
     ),
     "C12": Statement(
         "II.B",
@@ -113,7 +113,7 @@ STATEMENTS = {
     "C13": Statement(
         "II.B, Fig. 5",
         "the confidences are all more than 99% and even is 100%",
-        "most above 99 %, even 100 %",
+        "most above 99 %, some even 100 %",
     ),
     "C14": Statement(
         "II.B",

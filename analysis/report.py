@@ -45,12 +45,12 @@ from study.files import replacing
 
 EPILOG = """examples:
   python -m analysis.report results/NAME
-      one search or comparison: writes results/NAME/report/report.html
+      one search or comparison; writes results/NAME/report/report.html
   python -m analysis.report results/batch-size results/models --output report
-      several in one page, with the ledger of the report's claims
+      several on one page, with a verdict on each of the paper's claims
 
-Beside report.html, which needs nothing else: report.md, ledger.csv, and each figure as PNG,
-SVG and CSV. Works while a study runs, too: with what its tables hold so far.
+report.html needs no other file. Beside it are report.md, ledger.csv, and each figure as PNG,
+SVG and CSV. The command also works on a running study, with the tables written so far.
 """
 
 
@@ -86,7 +86,7 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
         else:
             data = load_splits(dataset, data_dir, compared.num_train)[1]
     except UserError as error:
-        Terminal(stderr=True).print(f"No pictures of examples: {error}", soft_wrap=True)
+        Terminal(stderr=True).print(f"No example pictures: {error}", soft_wrap=True)
         return {}
     index = range(len(data)) if data.index is None else data.index.tolist()
     return dict(zip(index, data.images, strict=True))
@@ -180,20 +180,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(
         prog="python -m analysis.report",
-        description="Write a page about searches and comparisons: figures, tables, and whether "
-        "each claim of the report that the study is built on holds.",
+        description="Write a page about searches and comparisons: figures, tables, and a verdict "
+        "on each claim of the paper that the study is built on.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("results", type=place, nargs="+", help="folders like results/NAME")
+    parser.add_argument(
+        "results", type=place, nargs="+", help="results folders, such as results/NAME"
+    )
     parser.add_argument(
         "--output", type=place, metavar="DIR",
-        help="where to write (default: NAME/report for one folder, else report)",
+        help="folder of the page (default: results/NAME/report for one folder, else report)",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir", type=place, metavar="DIR", default=default_data_dir(),
-        help="where the images lie, for pictures of examples (default %(default)s)",
+        help="folder of the images, for example pictures (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     return guarded(lambda: _run(args))
@@ -217,7 +219,9 @@ def _run(args: argparse.Namespace) -> int:
             ) from None
     console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
-        console.print(f"Not in it: {title}. Fill the gap with: {command}", soft_wrap=True)
+        console.print(
+            f"Missing from the page: {title}. Fill the gap with: {command}", soft_wrap=True
+        )
     return 0
 
 

@@ -75,7 +75,7 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.annotate(label, (middle, sigma / middle**0.5), xytext=(6, 4),
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="batch size",
-           ylabel="sd of a step's loss in the last epoch")  # fmt: skip
+           ylabel="sd of the step loss in the last epoch")  # fmt: skip
     log_ticks(ax, plain)
     plain_ticks(ax, sorted(styles))
     return ax
@@ -96,7 +96,7 @@ def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
         )
         ax.plot(own["epoch"], own["noise_scale"], lw=2, ms=5, label=f"batch {arm}", **style)
     ax.axhline(critical, color=GREY, ls="--")
-    ax.annotate(f"the report: {critical:,.0f}", (1, critical), xytext=(2, 4),
+    ax.annotate(f"the paper: {critical:,.0f}", (1, critical), xytext=(2, 4),
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(yscale="log", xlabel="epoch", ylabel="simple noise scale (images)")
     log_ticks(ax, count)
@@ -118,7 +118,7 @@ def plot_throughput(rows: pd.DataFrame, *, ax: Axes) -> Axes:
         ax.plot(
             beside(size, len(own), 0.06), own["images_per_second"], ls="", ms=6, alpha=0.8, **style
         )
-    ax.set(xscale="log", xlabel="batch size", ylabel="training images a second")
+    ax.set(xscale="log", xlabel="batch size", ylabel="training images per second")
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(FuncFormatter(count))
     plain_ticks(ax, sorted(styles))

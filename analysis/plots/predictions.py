@@ -30,7 +30,12 @@ def plot_reliability(table: pd.DataFrame, *, ax: Axes) -> Axes:
     share = FuncFormatter(lambda x, _: f"{100 * x:.0f} %")
     ax.xaxis.set_major_formatter(share)
     ax.yaxis.set_major_formatter(share)
-    ax.set(xlim=(0, 1.03), ylim=(-0.06, 1.03), xlabel="confidence", ylabel="share that is right")
+    ax.set(
+        xlim=(0, 1.03),
+        ylim=(-0.06, 1.03),
+        xlabel="confidence",
+        ylabel="share of correct predictions",
+    )
     return ax
 
 
@@ -43,12 +48,12 @@ def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
     """
     palette = sns.color_palette("colorblind")
     for right, name, colour, style in (
-        (True, "right", palette[0], "-"), (False, "wrong", palette[3], "--"),
+        (True, "correct", palette[0], "-"), (False, "wrong", palette[3], "--"),
     ):  # fmt: skip
         own = rows[rows["right"] == right]
         ax.fill_between(own["log_odds"], own["density"], step="mid", color=colour, alpha=0.2, lw=0)
         ax.step(own["log_odds"], own["density"], where="mid", color=colour, ls=style, label=name)
-    ax.set(xlabel="confidence (on a log-odds axis)", ylabel="share of the predictions")
+    ax.set(xlabel="confidence (log-odds axis)", ylabel="share of predictions")
     places = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
     ax.set_xticks([float(np.log(p / (1 - p))) for p in places],
                   [f"{100 * p:g} %" for p in places], rotation=30, ha="right")  # fmt: skip

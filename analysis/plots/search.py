@@ -22,7 +22,7 @@ STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged"
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 
 
-NO_DATA = "no trial has measured this yet"
+NO_DATA = "no trial has a value yet"
 
 
 def plot_loss_by_step(frame: pd.DataFrame, *, ax: Axes) -> Axes:

@@ -31,8 +31,8 @@ def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhib
     return Exhibit(
         name,
         title,
-        f"Accuracy on the {compared.images} images{arms}. Thin: single seeds; thick: mean, with "
-        f"its {RESULT} as band ({replicates(compared)}). The axis is logarithmic in the error.",
+        f"Accuracy on the {compared.images} images{arms}. Thin lines: single seeds. Thick line: "
+        f"mean. Band: its {RESULT} ({replicates(compared)}). The axis is logarithmic in the error.",
         frame,
         single(plots.plot_accuracy_by_arm, frame),
     )
@@ -45,8 +45,8 @@ def to_target(compared: Compared, name: str) -> Exhibit:
     return Exhibit(
         name,
         f"What it takes to reach {frames.TARGET:.0%}",
-        f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
-        f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
+        "Steps, images and seconds until the end of the first epoch with this accuracy. One point "
+        f"per seed ({replicates(compared)}). Bar: median. {missed} of {len(reached)} runs never "
         "reached it.",
         reached,
         panels(plots.plot_to_target, reached, 3),

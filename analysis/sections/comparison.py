@@ -46,7 +46,7 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
     by_arm = frames.by_arm(compared)
     text = [compared.config.title]
     if lost := int(by_arm["lost"].sum()):
-        text.append(f"Of {len(compared.results.trials)} trials {lost} did not complete.")
+        text.append(f"{lost} of {len(compared.results.trials)} trials did not complete.")
     name = places.by_arm(question).name if question else f"{prefix}by_arm"
     tables = [
         _arms(compared, name.replace("by_arm", "arms")),
@@ -60,7 +60,7 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
 def _reported(compared: Compared, question: Question | None) -> str:
     if question is None or compared.images != "test":
         return ""
-    return f" The report: {REPORTED[question.name]}." if question.name in REPORTED else ""
+    return f" The paper reports: {REPORTED[question.name]}." if question.name in REPORTED else ""
 
 
 def _arms(compared: Compared, name: str) -> Table:
@@ -73,8 +73,9 @@ def _arms(compared: Compared, name: str) -> Table:
     rest = ", ".join(f"{c} {value}" for c, value in same.items() if value != UNKNOWN)
     return Table(
         name,
-        f"The arms: the settings in which they differ ({UNKNOWN}: the network's own, or none), and "
-        f"their trials by status. Of all: {config.dataset}, epochs {config.epochs}, {rest}.",
+        "The settings in which the arms differ, and the arms' trials by status. A dash "
+        f"({UNKNOWN}) means the network's own setting, or none. All arms share: {config.dataset}, "
+        f"epochs {config.epochs}, {rest}.",
         settings.join(counts).reset_index(),
         words[differ].join(counts.astype(str)).reset_index(),
     )
@@ -91,7 +92,7 @@ def _setting(value: Any) -> str:
 def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -> Table:
     """What each arm reached."""
     caption = (
-        f"After {compared.config.epochs} epochs, on the {compared.num_images:,} "
+        f"Results after {compared.config.epochs} epochs on the {compared.num_images:,} "
         f"{compared.images} images: means with {RESULT}.{reported}"
     )
     shown = pd.DataFrame(
@@ -99,7 +100,7 @@ def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -
             "arm": table["arm"],
             "n": table["n"].astype(str),
             "accuracy": _with_interval(table, "accuracy", "{:.2%}"),
-            "between seeds (sd)": known(table["accuracy_sd"], "{:.3%}".format),
+            "sd between seeds": known(table["accuracy_sd"], "{:.3%}".format),
             "loss (nats)": _with_interval(table, "loss", "{:.4f}"),
             "seconds": _with_interval(table, "seconds", "{:.0f}"),
         }
@@ -134,9 +135,9 @@ def differences(evidence: Evidence) -> Exhibit | None:
     return Exhibit(
         places.DIFFERENCES.name,
         "Every arm against its baseline, paired by seed",
-        f"Difference of final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
-        "points, which was set in advance to count as equal. The axis is logarithmic away from "
-        "zero.",
+        f"Difference in final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
+        "points. It was set in advance that this counts as equal. The axis is logarithmic away "
+        "from zero.",
         frame,
         single(plots.plot_differences, frame, frames.MARGIN),
         (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),

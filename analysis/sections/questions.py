@@ -22,8 +22,10 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
     """The learning rate's decay."""
-    arms = " at a decaying (gamma 0.7) and at a constant learning rate"
-    yield by_epoch(compared, "stable_epoch", "What settles is the learning rate", arms)
+    arms = " with a decaying (gamma 0.7) and with a constant learning rate"
+    yield by_epoch(
+        compared, "stable_epoch", "The accuracy settles because the learning rate decays", arms
+    )
 
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
@@ -44,9 +46,9 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
         yield Exhibit(
             places.regularization(model).name,
             f"Dropout and batch norm in the {names.get(model, model)}",
-            f"Final accuracy on the {compared.images} images; thin: single seeds "
-            f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
-            f"{words or 'not all four cells were run'}.",
+            f"Final accuracy on the {compared.images} images. Thin lines: single seeds "
+            f"({replicates(compared)}). Thick lines: means. Effects in percentage points, with "
+            f"{RESULT}: {words or 'unknown, because not all four cells were run'}.",
             rows,
             single(plots.plot_regularization, rows),
             (5.5, 4.2),
@@ -62,9 +64,9 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     yield Exhibit(
         places.LEARNING_CURVE.name,
         "Error against the number of training images",
-        f"Final error on the {compared.images} images after {compared.config.epochs} epochs; a "
-        f"point a seed ({replicates(compared)}), each with a training subset of its own. "
-        "Fewer images are fewer steps as well. Dashed: a power law.",
+        f"Final error on the {compared.images} images after {compared.config.epochs} epochs. One "
+        f"point per seed ({replicates(compared)}). Each seed has its own training subset. "
+        "Fewer images also mean fewer steps. Dashed: a power law.",
         rows,
         single(plots.plot_learning_curve, rows),
         (6.0, 4.2),

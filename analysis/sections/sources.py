@@ -31,8 +31,8 @@ def _source(results: StudyResults) -> dict[str, Any]:
         "results": folder_name(results),
         "trials": len(trials),
         "made by": of_all(lambda session: f"python {session.command}"),
-        "data": f"{study.config.dataset}: {study.num_train:,} trained, "
-        f"{study.num_evaluated:,} {study.evaluated} evaluated",
+        "data": f"{study.config.dataset}: trained on {study.num_train:,} images, evaluated on "
+        f"{study.num_evaluated:,} {study.evaluated} images",
         "device": ", ".join(sorted(trials["device"].dropna().unique())),
         "precision": ", ".join(sorted(trials["precision"].dropna().unique())),
         "seed": study.config.seed,
@@ -49,4 +49,4 @@ def _versions(session: SessionRecord) -> str:
 
 def _commit(session: SessionRecord) -> str:
     git = session.git
-    return f"{git['commit'][:10]}{' (changed)' if git['dirty'] else ''}" if git else ""
+    return f"{git['commit'][:10]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else ""
