@@ -1,4 +1,4 @@
-"""The two networks layer by layer: shapes, parameters, multiply-adds; Table I beside them."""
+"""The two networks layer by layer: shapes, parameters and multiply-adds. Also Table I."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-# Table I as printed, and what Appendix C's code does.
+# Table I as printed, and what the code of Appendix C does.
 TABLE_I = [
     ("conv1", "3 x 3, 8, stride 1", "the same; no padding, so 28 x 28 becomes 26 x 26"),
     ("conv2_x", "2 x 2 max pool, stride 1; two blocks of 16", "stride 2: 26 x 26 becomes 13 x 13. "
@@ -28,10 +28,10 @@ def layers(model: str) -> pd.DataFrame:
         model: One of `study.config.trial.MODELS`.
 
     Returns:
-        A row a layer: ``layer``, ``kind``, ``output`` (channels x height x width),
-        ``parameters`` and ``multiply_adds`` for one image.
+        One row per layer: ``layer``, ``kind``, ``output`` (channels x height x width),
+        ``parameters``, and ``multiply_adds`` for one image.
     """
-    # Here: nothing of the analysis needs torch to be read.
+    # Imported here, so that reading results does not need torch.
     import torch
     from torch import nn
 
@@ -70,12 +70,12 @@ def layers(model: str) -> pd.DataFrame:
 
 
 def shortcut_parameters() -> tuple[int, int]:
-    """Parameters of the ResNet's 1 x 1 convolutions on shortcuts, and their number."""
+    """Number of parameters in the ResNet's 1 x 1 shortcut convolutions, and of convolutions."""
     table = layers("resnet18")
     shortcuts = table[table["kind"] == "1 x 1 convolution"]
     return int(shortcuts["parameters"].sum()), len(shortcuts)
 
 
 def times_the_cnn(column: str) -> float:
-    """How many times the CNN's ``parameters`` or ``multiply_adds`` the ResNet has."""
+    """The ResNet's ``parameters`` or ``multiply_adds``, divided by the CNN's."""
     return float(layers("resnet18")[column].sum() / layers("cnn")[column].sum())

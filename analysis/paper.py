@@ -1,8 +1,8 @@
-"""The report's numbers and words, each with its place in the text.
+"""The paper's numbers and words, each with its place in the text.
 
 Y. Xiao, "Handwritten digits (MNIST) recognition", INT305 Assignment 2, Xi'an
-Jiaotong-Liverpool University. Times are in seconds, accuracies fractions of the 10 000
-test images, losses nats per example.
+Jiaotong-Liverpool University. Times are in seconds, accuracies are fractions of the 10 000
+test images, and losses are in nats per example.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ NUM_TEST_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim of the report.
+    """A claim of the paper.
 
     Attributes:
-        place: Where it stands.
-        quote: Its words.
-        reported: Its number or statement, short.
+        place: Where it is in the paper.
+        quote: Its words, as printed.
+        reported: Its number or statement, in short.
     """
 
     place: str

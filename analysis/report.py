@@ -1,12 +1,12 @@
-"""The report page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
+"""Write the page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
 
 from __future__ import annotations
 
 import os
 
 if __name__ == "__main__":
-    # Before NumPy is loaded. The page's fits are many and tiny: OpenBLAS's threads would spend
-    # a third of the processor's time waiting for the next one.
+    # This must come before NumPy is loaded. The page needs many tiny fits. OpenBLAS's threads
+    # would spend a third of the processor time waiting for the next one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -56,12 +56,12 @@ SVG and CSV. The command also works on a running study, with the tables written 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as it stands in the page.
+    """A figure as the page shows it.
 
     Attributes:
-        exhibit: What it is.
-        svg: How it looks.
-        csv: Its numbers.
+        exhibit: The figure.
+        svg: Its drawing.
+        csv: Its numbers, as a link.
     """
 
     exhibit: Exhibit
@@ -70,10 +70,10 @@ class Shown:
 
 
 def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, np.ndarray]:
-    """The images that the batch-size comparison evaluated, by their place in the file.
+    """The images that the batch-size comparison evaluated, by their index in the file.
 
-    Opening the test images is recorded. Empty where there is no such comparison, or where the
-    files can be had from nowhere: the page then goes without pictures of examples.
+    Opening the test images is recorded. The result is empty if there is no such comparison, or if
+    no source provides the files. The page then has no example pictures.
     """
     compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
@@ -95,13 +95,13 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
 def write_report(
     evidence: Evidence, folder: Path, data_dir: Path, begin: Callable[[str], None]
 ) -> Path:
-    """Write the page, its figures and its numbers into `folder`, a prepared one.
+    """Write the page, its figures and its numbers into a prepared folder.
 
     Args:
-        evidence: What it is made from.
-        folder: Where it goes.
-        data_dir: Where the images lie.
-        begin: Is told what is done next.
+        evidence: What the page is made from.
+        folder: The prepared folder.
+        data_dir: The folder of the images.
+        begin: Called before each step, with its number and description.
 
     Returns:
         The page, ``report.html``.
@@ -151,13 +151,13 @@ def write_report(
 
 
 def data_link(frame: pd.DataFrame) -> str:
-    """A table as a link that needs no file."""
+    """A table as a link that contains it, so that no file is needed."""
     content = frame.to_csv(index=False).encode()
     return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
 
 
 def render(name: str, context: Mapping[str, object]) -> str:
-    """The template `name` filled in."""
+    """The template `name`, filled in."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis", "templates"),
         autoescape=name.endswith(".html"),
@@ -171,7 +171,7 @@ def render(name: str, context: Mapping[str, object]) -> str:
 
 
 def markdown(text: object) -> str:
-    """`text` as it is in a line or a cell of Markdown: no markup, no HTML."""
+    """`text` as literal text in a line or cell of Markdown: no markup, no HTML."""
     plain = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
@@ -186,9 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "results", type=place, nargs="+", help="results folders, such as results/NAME"
-    )
+    parser.add_argument("results", type=place, nargs="+", help="folders such as results/NAME")
     parser.add_argument(
         "--output", type=place, metavar="DIR",
         help="folder of the page (default: results/NAME/report for one folder, else report)",

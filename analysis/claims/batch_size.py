@@ -1,4 +1,4 @@
-"""C1 to C8, of the batch size (the paper's II.A)."""
+"""C1 to C8: the batch size (the paper's section II.A)."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from analysis.verdicts import (
     used,
 )
 
-SAME_TREND = 0.9  # rank correlation from which two curves count as of one trend
+SAME_TREND = 0.9  # a rank correlation above this counts as the same trend
 
 
 def c1(evidence: Evidence) -> Finding:
-    """Which batch sizes were compared."""
+    """The batch sizes that were compared."""
     agree = paper.BATCH_SIZES_IN_ABSTRACT == paper.BATCH_SIZES_IN_BODY
     verdict = REPRODUCED if agree else CONTRADICTED
     compared, (a, b) = needed(batch_arms(evidence, 64, 32))
@@ -57,7 +57,7 @@ def c1(evidence: Evidence) -> Finding:
 
 
 def c2(evidence: Evidence) -> Finding:
-    """Which accuracy the CNN reached."""
+    """The accuracy that the CNN reached."""
     compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
     e = prediction_interval(compared.of_arm(arm)["last_eval_accuracy"])
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
@@ -167,7 +167,7 @@ def c7(evidence: Evidence) -> Finding:
 
 
 def _critical_words(compared: Compared) -> str:
-    """What the steps until the target say of the critical batch size."""
+    """The critical batch size that follows from the steps until the target."""
     e = compared.critical_batch_size
     if e is None:
         return ""
@@ -178,7 +178,7 @@ def _critical_words(compared: Compared) -> str:
 
 
 def c8(evidence: Evidence) -> Finding:
-    """Filtered, the small batch's curve has the large one's trend."""
+    """After filtering, the small batch's curve has the same trend as the large batch's."""
     compared, (a, b) = needed(batch_arms(evidence, 32, 512))
     curves = compared.loss_curves
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}

@@ -1,4 +1,4 @@
-"""C9 to C15, of the final CNN and what would improve it (the paper's II.B)."""
+"""C9 to C15: the final CNN and what would improve it (the paper's section II.B)."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def c10(evidence: Evidence) -> Finding:
 
 
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
-    """The report's CNN, and what its final models predicted."""
+    """The paper's CNN, and what its final models predicted."""
     found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
         return None
@@ -99,7 +99,7 @@ def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
 
 
 def c11(evidence: Evidence) -> Finding:
-    """Errors with confidences above 0.9, and about 0.5."""
+    """Errors have confidences above 0.9, and about 0.5."""
     compared, arm, rows = needed(_predicted(evidence))
     errors = rows[~rows["right"]]
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
@@ -115,7 +115,7 @@ def c11(evidence: Evidence) -> Finding:
 
 
 def c12(evidence: Evidence) -> Finding:
-    """Confidences of errors show underfitting."""
+    """The confidences of errors show underfitting."""
     low, high = paper.ERROR_CONFIDENCES
     compared, arm, rows = needed(_predicted(evidence))
     errors = rows[~rows["right"]]

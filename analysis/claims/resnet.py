@@ -1,4 +1,4 @@
-"""C16 to C21, of dropout and the modified ResNet18 (the paper's III)."""
+"""C16 to C21: dropout and the modified ResNet18 (the paper's section III)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from study.config.questions import MODELS, REGULARIZATION
 
 
 def c16(evidence: Evidence) -> Finding:
-    """Dropout helps; "our network" uses batch norm."""
+    """Dropout helps. "Our network" uses batch norm."""
     compared = evidence.get(REGULARIZATION)
     a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
     b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
@@ -112,7 +112,7 @@ def c20(evidence: Evidence) -> Finding:
 
 
 def c21(evidence: Evidence) -> Finding:
-    """The last sentence."""
+    """The paper's last sentence."""
     return Finding(
         NOT_TESTABLE, "",
         "The sentence breaks off, so it is unknown whether it means a small or a large advantage. "

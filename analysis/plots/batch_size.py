@@ -1,4 +1,4 @@
-"""Draws what the batch size does."""
+"""Draws the effects of the batch size."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
     """Training loss against steps, images seen and seconds, one panel each.
 
     Faint dots: losses of single steps of the first replicate. Line: the mean over replicates of
-    the smoothed curves; band: from the lowest to the highest replicate. Both break at the end of
-    the first epoch, which is smoothed by itself.
+    the smoothed curves. Band: from the lowest to the highest replicate. Line and band break at the
+    end of the first epoch, which is smoothed on its own.
 
     Args:
         curves: From `analysis.comparison_frames.loss_curves`.
-        axes: Three.
+        axes: Three axes.
     """
     units = {"step": "steps", "examples": "images seen", "seconds": "seconds"}
     styles = arm_styles(curves["arm"])
@@ -57,7 +57,7 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
 
 
 def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Scatter of the steps' losses against batch size, with the line sigma / sqrt(B).
+    """Scatter of the step losses against batch size, with the line sigma / sqrt(B).
 
     Args:
         noise: From `analysis.comparison_frames.loss_noise`.
@@ -82,11 +82,11 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
 
 
 def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
-    """The gradient's noise scale after each epoch, and the report's critical batch size.
+    """The gradient's noise scale after each epoch, and the paper's critical batch size.
 
     Args:
         scale: From `analysis.noise.noise_scale_by_epoch`.
-        critical: The report's number.
+        critical: The paper's number.
         ax: Where to draw.
     """
     for arm, style in arm_styles(scale["arm"]).items():
@@ -106,7 +106,7 @@ def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
 
 
 def plot_throughput(rows: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Training images a second by batch size; every replicate a dot.
+    """Training images per second by batch size, one dot per replicate.
 
     Args:
         rows: From `analysis.comparison_frames.throughput`.

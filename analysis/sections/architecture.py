@@ -10,7 +10,7 @@ from analysis.parts import Section, Table
 
 
 def make_section() -> Section:
-    """The networks of the paper."""
+    """The section of the paper's two networks."""
     tables = []
     for model, name in (("cnn", "The CNN"), ("resnet18", "The modified ResNet18")):
         table = layers(model)

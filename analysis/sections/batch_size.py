@@ -1,4 +1,4 @@
-"""The figures of the batch size."""
+"""The figures of the batch-size comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.sections.common import RESULT, WIDE, by_epoch, replicates, to_targ
 
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
-    """The report's Fig. 2 with seeds: the headline; None where no step's loss was kept."""
+    """The paper's Fig. 2 with several seeds: the headline. None if no step losses were kept."""
     curves = compared.loss_curves
     if curves.empty:
         return None

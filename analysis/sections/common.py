@@ -1,4 +1,4 @@
-"""Figures and words that the sections of several comparisons share."""
+"""Figures and words that several comparisons' sections share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULT = "95 % t interval over seeds"
 
 
 def replicates(compared: Compared) -> str:
-    """E.g. ``n = 10 seeds``; where the arms differ, the fewest and the most."""
+    """E.g. ``n = 10 seeds``. If the arms differ: the fewest and the most."""
     counts = compared.trials.groupby("arm").size()
     low, high = counts.min(), counts.max()
     return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
@@ -22,10 +22,10 @@ def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhib
     """Accuracy after each epoch.
 
     Args:
-        compared: With a complete trial.
-        name: Of the figure.
+        compared: A comparison with a complete trial.
+        name: The figure's name.
         title: Its heading.
-        arms: Which arms they are, if their names do not say it.
+        arms: What the arms are, if their names do not say it.
     """
     frame = compared.accuracy_by_epoch
     return Exhibit(

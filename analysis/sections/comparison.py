@@ -1,4 +1,4 @@
-"""A comparison: its arms, and what each reached."""
+"""The section of a comparison: its arms, and what each of them reached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from study.console.text import format_value
 HIGHEST = 60.0  # inches
 
 
-# By question, what the paper says of its arms on the test images.
+# What the paper reports for each question's arms, on the test images.
 REPORTED = {
     BATCH_SIZE.name: f"{paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
     f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32",
@@ -33,10 +33,10 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
     """The section of a comparison.
 
     Args:
-        compared: With a complete trial.
-        question: Which it answers for the paper; None if it answers none.
-        prefix: Of the names of its figures and tables; empty if it answers one, as the claims
-            know them by the names in `analysis.places`.
+        compared: A comparison with a complete trial.
+        question: The question it answers for the paper; None if it answers none.
+        prefix: Prefix of the names of its figures and tables. Empty if it answers a question,
+            because the claims know them by the names in `analysis.places`.
     """
     asked = question_of(compared.config)
     if asked and asked.name in OF_QUESTION:
@@ -64,7 +64,7 @@ def _reported(compared: Compared, question: Question | None) -> str:
 
 
 def _arms(compared: Compared, name: str) -> Table:
-    """What tells the arms apart, and how many of their trials ended how."""
+    """The settings in which the arms differ, and the number of their trials by status."""
     config, counts = compared.config, frames.statuses(compared)
     settings = frames.arm_settings(compared).set_index("arm")
     words = settings.map(_setting)
@@ -119,7 +119,7 @@ def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]
 
 
 def differences(evidence: Evidence) -> Exhibit | None:
-    """Every comparison's arms against its baseline."""
+    """The arms of all comparisons, each against its baseline."""
     found = []
     for kind, compared in evidence.comparisons.items():
         if compared.trials.empty:

@@ -15,26 +15,22 @@ from analysis.parts import Exhibit, Section, Table, single
 from analysis.plots import predictions as plots
 from analysis.sections.common import RESULT
 
-GALLERY = 8  # images in a row
+GALLERY = 8  # images per row
 
 
 def make_section(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Section | None:
     """The section, if the predictions of the paper's configuration were kept.
 
     Args:
-        evidence: What there is.
-        images: The evaluated images by index; empty if they are not at hand.
+        evidence: All results.
+        images: The evaluated images by index; empty if they are not available.
     """
     found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None or found[0].predictions_of(found[1][0]).empty:
         return None
     compared, (arm,) = found
     made = list(of_predictions(compared, arm, images))
-    text = (
-        []
-        if images
-        else ["Example pictures are missing: no image files were found. See --data-dir."]
-    )
+    text = [] if images else ["Example pictures are missing: no image files in --data-dir."]
     tables = []
     if small := arm_of(compared, batch_size=64):
         tables.append(_mcnemar(compared, small, arm))
@@ -44,12 +40,12 @@ def make_section(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Sectio
 def of_predictions(
     compared: Compared, arm: str, images: Mapping[int, np.ndarray]
 ) -> Iterator[Exhibit]:
-    """What the final models of an arm predicted.
+    """Figures of what an arm's final models predicted.
 
     Args:
-        compared: With its predictions.
-        arm: Which.
-        images: The evaluated images by index, uint8 (28, 28); empty where they are not at hand.
+        compared: A comparison with predictions.
+        arm: Its arm.
+        images: The evaluated images by index, uint8 (28, 28); empty if they are not available.
     """
     kept = compared.predictions_of(arm)
     rows = predicted.confidences(kept)

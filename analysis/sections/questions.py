@@ -29,8 +29,8 @@ def of_schedule(compared: Compared) -> Iterator[Exhibit]:
 
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
-    """Dropout times batch norm, a figure a network."""
-    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # of the paper; another goes by its own
+    """Dropout times batch norm: one figure per network."""
+    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # the paper's; another keeps its own name
     for model in compared.trials["model"].unique():
         rows = (
             compared.trials[compared.trials["model"] == model]
@@ -60,7 +60,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     rows = compared.trials[["train_examples", "replicate"]].assign(
         error=1 - compared.trials["last_eval_accuracy"]
     )
-    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
+    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # a trial may have lost it
     yield Exhibit(
         places.LEARNING_CURVE.name,
         "Error against the number of training images",
@@ -74,7 +74,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def of_any(compared: Compared) -> Iterator[Exhibit]:
-    """Of a comparison that has none of its own."""
+    """The figure of a comparison that has none of its own."""
     yield by_epoch(compared, "by_epoch", f"Accuracy on the {compared.images} images by epoch")
 
 

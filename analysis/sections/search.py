@@ -1,4 +1,4 @@
-"""A search: what was tried, and the best of it."""
+"""The section of a search: what was tried, and the best trials."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from study.console.text import format_value
 from study.results.tables import StudyResults, rank_trials
 
 BEST_SHOWN = 10
-IN_WORDS = ("lr", "gamma", "width_mult")  # of each best trial, besides what its search varied
+IN_WORDS = ("lr", "gamma", "width_mult")  # always named, besides what the search varied
 
 
 def make_section(study: StudyResults, prefix: str) -> Section:
-    """The section of a search; the names of its figures and tables begin with `prefix`."""
+    """The section of a search. The names of its figures and tables begin with `prefix`."""
     config, trials = search_frames.config_of(study), study.trials
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
     optimizers = sorted(trials["optimizer"].unique())
@@ -121,7 +121,7 @@ def of_search(study: StudyResults) -> list[Exhibit]:
 
 
 def _hyperparameters(study: StudyResults, rows: pd.DataFrame) -> dict[str, list[str]]:
-    """What the search varied besides the batch size, by header, as text."""
+    """What the search varied besides the batch size: its values as text, by header."""
     return {
         HYPERPARAMETERS[name].label: known(rows[name], format_value)
         for name in search_frames.searched(study)

@@ -14,7 +14,7 @@ from study.results.tables import StudyResults
 
 
 def sources(evidence: Evidence) -> Table:
-    """Where every number comes from: a row a results folder."""
+    """Where every number comes from: one row per results folder."""
     loaded = [*evidence.searches, *(c.results for c in evidence.comparisons.values())]
     frame = pd.DataFrame([_source(results) for results in loaded])
     return Table("sources", "The results behind this page.", frame, frame.astype(str))
@@ -24,7 +24,7 @@ def _source(results: StudyResults) -> dict[str, Any]:
     trials, study = results.trials, results.study
 
     def of_all(fact: Callable[[SessionRecord], str]) -> str:
-        """What was so in each session; once, if it never changed."""
+        """A fact of each session, named only once if it never changed."""
         return "; then ".join(filter(None, dict.fromkeys(map(fact, study.sessions))))
 
     return {
