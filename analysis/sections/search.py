@@ -83,8 +83,8 @@ def of_search(study: StudyResults) -> list[Exhibit]:
         exhibit(
             "trial_map",
             "All trials",
-            f"All {len(trials)} trials by learning rate and batch size. The lane within a batch "
-            "size is the width. The colour is the validation error after the trial's last epoch. "
+            f"All {len(trials)} trials by learning rate and batch size. Each batch size has one "
+            "lane per width. The colour is the validation error after the trial's last epoch. "
             "A pruned trial ran for fewer epochs than a complete one, so its error is that of an "
             f"earlier epoch. Red: no finite result.{not_shown}",
             search_frames.trial_map(trials),
