@@ -1,4 +1,4 @@
-"""Analysis of a study's tables: frames to compute, figures to draw, a report to read.
+"""Analyses a study's tables: computes frames, draws figures and writes a page.
 
-Nothing here imports torch, ray or optuna: results can be read on any machine.
+Importing a module loads neither torch, ray nor optuna, so any machine can read results.
 """

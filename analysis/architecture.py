@@ -1,4 +1,4 @@
-"""The two networks layer by layer: shapes, parameters, multiply-adds; Table I beside them."""
+"""The two networks layer by layer: shapes, parameters and multiply-adds. Also Table I."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 
 import pandas as pd
 
-# Table I as printed, and what Appendix C's code does.
+# Table I as printed, and what the code of Appendix C does.
 TABLE_I = [
-    ("conv1", "3 x 3, 8, stride 1", "the same, without padding: 28 x 28 becomes 26 x 26"),
-    ("conv2_x", "2 x 2 max pool, stride 1; two blocks of 16", "stride 2: 26 x 26 becomes 13 x 13; "
-     "with stride 1 the classifier would need 18 432 features, the code has 4 608"),
-    ("conv3_x", "two blocks of 32", "at 13 x 13: no block reduces the image"),
+    ("conv1", "3 x 3, 8, stride 1", "the same; no padding, so 28 x 28 becomes 26 x 26"),
+    ("conv2_x", "2 x 2 max pool, stride 1; two blocks of 16", "stride 2: 26 x 26 becomes 13 x 13. "
+     "With stride 1 the classifier would need 18 432 features. The code has 4 608."),
+    ("conv3_x", "two blocks of 32", "at 13 x 13; no block shrinks the image"),
     ("conv4_x", "two blocks of 64", "at 13 x 13"),
     ("conv5_x", "two blocks of 128", "at 13 x 13"),
-    ("", "average pool, 10-d fc, softmax", "2 x 2 average pool, not a global one; the softmax is "
-     "in the loss"),
+    ("", "average pool, 10-d fc, softmax", "2 x 2 average pool, not a global one. The softmax is "
+     "part of the loss."),
 ]  # fmt: skip
 
 
@@ -28,10 +28,10 @@ def layers(model: str) -> pd.DataFrame:
         model: One of `study.config.trial.MODELS`.
 
     Returns:
-        A row a layer: ``layer``, ``kind``, ``output`` (channels x height x width),
-        ``parameters`` and ``multiply_adds`` for one image.
+        One row per layer: ``layer``, ``kind``, ``output`` (channels x height x width),
+        ``parameters``, and ``multiply_adds`` for one image.
     """
-    # Here: nothing of the analysis needs torch to be read.
+    # Imported here, so that reading results does not need torch.
     import torch
     from torch import nn
 
@@ -70,12 +70,12 @@ def layers(model: str) -> pd.DataFrame:
 
 
 def shortcut_parameters() -> tuple[int, int]:
-    """Parameters of the ResNet's 1 x 1 convolutions on shortcuts, and their number."""
+    """Number of parameters in the ResNet's 1 x 1 shortcut convolutions, and of convolutions."""
     table = layers("resnet18")
     shortcuts = table[table["kind"] == "1 x 1 convolution"]
     return int(shortcuts["parameters"].sum()), len(shortcuts)
 
 
 def times_the_cnn(column: str) -> float:
-    """How many times the CNN's ``parameters`` or ``multiply_adds`` the ResNet has."""
+    """The ResNet's ``parameters`` or ``multiply_adds``, divided by the CNN's."""
     return float(layers("resnet18")[column].sum() / layers("cnn")[column].sum())

@@ -1,4 +1,4 @@
-"""The tables of one comparison, as everything that is computed from them takes them."""
+"""The tables of one comparison: the input of everything that is computed from it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class ComparedTables:
     """A loaded comparison's tables.
 
     Attributes:
-        results: Its tables.
-        predictions: Of its final models; empty where they were not kept.
+        results: The tables.
+        predictions: The final models' predictions; empty if they were not kept.
     """
 
     results: StudyResults
@@ -28,7 +28,7 @@ class ComparedTables:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """The complete trials with a result, in the order of the arms, then of the replicates."""
+        """The complete trials with a finite result, ordered by arm, then by replicate."""
         trials = self.results.trials
         measured = np.isfinite(trials["last_eval_accuracy"])
         complete = trials[(trials["status"] == "complete") & measured]
@@ -48,17 +48,17 @@ class ComparedTables:
 
     @property
     def images(self) -> str:
-        """What is evaluated: ``test`` or ``validation``."""
+        """Which images are evaluated: ``test`` or ``validation``."""
         return self.results.study.evaluated
 
     @property
     def num_images(self) -> int:
-        """How many images are evaluated."""
+        """Number of evaluated images."""
         return self.results.study.num_evaluated
 
     @property
     def num_train(self) -> int:
-        """Images that are trained on where an arm does not take fewer."""
+        """Number of training images, unless an arm takes fewer."""
         return self.results.study.num_train
 
     def of_arm(self, arm: str) -> pd.DataFrame:
@@ -66,7 +66,7 @@ class ComparedTables:
         return self.trials[self.trials["arm"] == arm]
 
     def predictions_of(self, arm: str) -> pd.DataFrame:
-        """The predictions of an arm's final models; empty where none were kept."""
+        """The predictions of an arm's final models; empty if none were kept."""
         if self.predictions.empty:
             return self.predictions
         return self.predictions[self.predictions["trial_id"].isin(self.of_arm(arm)["trial_id"])]

@@ -1,6 +1,6 @@
-"""Comparisons, from tables to tables: arms, replicates, and their differences by seed.
+"""Frames of comparisons: arms, replicates, and their differences by seed.
 
-Accuracies are fractions, differences of accuracies percentage points.
+Accuracies are fractions. Differences of accuracies are in percentage points.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from analysis.smoothing import loss_level
 from study.config.comparison import ARM_SETTINGS
 from study.results.tables import STATUSES
 
-MARGIN = 0.1  # percentage points within which accuracies count as equal; set in advance
-TARGET = 0.98  # accuracy whose first reaching is timed; both networks reach it
-CURVE_POINTS = 160  # of a loss curve, equally far apart on a logarithmic axis
+MARGIN = 0.1  # accuracies within so many percentage points count as equal; set in advance
+TARGET = 0.98  # accuracy until which the time is measured; both networks reach it
+CURVE_POINTS = 160  # points per loss curve, evenly spaced on a logarithmic axis
 
 
 def by_arm(compared: ComparedTables) -> pd.DataFrame:
     """What each arm reached.
 
     Returns:
-        A row an arm: ``n`` complete trials and ``lost`` others; of ``accuracy``, ``loss`` and
-        ``seconds`` the mean, ``*_low`` and ``*_high`` (95 % t interval over seeds), and
+        One row per arm: ``n`` complete trials and ``lost`` others. For ``accuracy``, ``loss`` and
+        ``seconds``: the mean, ``*_low`` and ``*_high`` (95 % t interval over seeds). Also
         ``accuracy_sd``.
     """
     trials = compared.results.trials
@@ -52,8 +52,8 @@ def arm_settings(compared: ComparedTables) -> pd.DataFrame:
     """How each arm is configured.
 
     Returns:
-        A row an arm: ``arm`` and each of `study.config.comparison.ARM_SETTINGS`; None where the
-        network's own is taken, or where the optimizer has none.
+        One row per arm: ``arm`` and each of `study.config.comparison.ARM_SETTINGS`. None if the
+        network's own setting is used, or if the optimizer has no such setting.
     """
     make = compared.config.trial_config
     trials = {arm: make({"arm": arm, "replicate": 1}, 0) for arm in compared.arms}
@@ -62,7 +62,7 @@ def arm_settings(compared: ComparedTables) -> pd.DataFrame:
 
 
 def statuses(compared: ComparedTables) -> pd.DataFrame:
-    """How many trials of each arm ended how: a column a status that occurs, ``arm`` as index."""
+    """Number of trials by arm (the index) and by status: one column per status that occurs."""
     trials = compared.results.trials
     counts = pd.crosstab(trials["arm"], trials["status"])
     shown = [status for status in STATUSES if status == "complete" or status in counts]
@@ -72,14 +72,14 @@ def statuses(compared: ComparedTables) -> pd.DataFrame:
 def pairs(
     compared: ComparedTables, a: str, b: str, column: str = "last_eval_accuracy"
 ) -> pd.DataFrame:
-    """A value of two arms by replicate: columns ``a`` and ``b``."""
+    """One value of two arms, paired by replicate: columns ``a`` and ``b``."""
     left, right = (compared.of_arm(arm).set_index("replicate") for arm in (a, b))
     both = left.merge(right, on="replicate", suffixes=("_a", "_b"))
     return pd.DataFrame({"a": both[f"{column}_a"], "b": both[f"{column}_b"]})
 
 
 def points(compared: ComparedTables, a: str, b: str) -> Estimate:
-    """Mean difference of final accuracy, a minus b, paired by seed, in percentage points."""
+    """Mean difference in final accuracy, a minus b, paired by seed, in percentage points."""
     both = pairs(compared, a, b)
     return mean_interval(100 * (both["a"] - both["b"]))
 
@@ -88,7 +88,7 @@ def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
     """Final accuracy of each arm minus the baseline's, paired by seed.
 
     Returns:
-        A row an arm other than `baseline`: ``n`` pairs, ``difference`` (percentage points) with
+        One row per arm other than `baseline`: ``n`` pairs, ``difference`` (percentage points) with
         ``low`` and ``high`` (95 % t interval), ``equivalence_p`` (TOST, ``±MARGIN``) and
         ``probability_above``: P(a run of the arm is better than one of the baseline).
     """
@@ -120,8 +120,8 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
     """Accuracy after each epoch.
 
     Returns:
-        A row an arm, replicate and epoch: ``accuracy``, and of the arm's replicates in that
-        epoch ``mean``, ``low`` and ``high`` (95 % t interval over seeds).
+        One row per arm, replicate and epoch: ``accuracy``. Over the arm's replicates in that
+        epoch: ``mean``, ``low`` and ``high`` (95 % t interval over seeds).
     """
     rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "eval_accuracy"]]
     rows = rows.rename(columns={"eval_accuracy": "accuracy"})
@@ -143,10 +143,10 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
     """Each trial's training loss along its steps, raw and smoothed.
 
     Returns:
-        A row a trial and point of a grid that is even on a logarithmic axis: arm, replicate,
-        batch_size, ``step``, ``epoch``, ``examples``, ``seconds`` of training and evaluation
-        until then, ``loss`` of that very step, ``smoothed`` (`analysis.smoothing`: the first
-        epoch by itself), and the trial's ``level_sd`` and ``noise_sd``.
+        One row per trial and point of a grid that is even on a logarithmic axis: arm, replicate,
+        batch_size, ``step``, ``epoch``, ``examples``, ``seconds`` (training and evaluation until
+        then), ``loss`` of this one step, ``smoothed`` (see `analysis.smoothing`; the first epoch
+        is smoothed on its own), and the trial's ``level_sd`` and ``noise_sd``.
     """
     frames = []
     epochs = compared.results.epochs.set_index("trial_id")
@@ -185,11 +185,11 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
 
 
 def loss_noise(compared: ComparedTables) -> pd.DataFrame:
-    """How much a step's loss scatters in the last epoch, where its level hardly moves.
+    """How much the step losses scatter in the last epoch, in which their level hardly moves.
 
     Returns:
-        A row a trial: arm, replicate, batch_size, ``sd`` of the full batches' losses around
-        their own straight line over the epoch, and ``level``, their mean.
+        One row per trial: arm, replicate, batch_size, ``sd`` of the full batches' losses around a
+        straight line fitted to them, and ``level``, their mean.
     """
     steps = compared.results.steps.merge(
         compared.trials[["trial_id", "arm", "replicate", "batch_size", "epochs_run"]], on="trial_id"
@@ -219,7 +219,7 @@ def loss_noise(compared: ComparedTables) -> pd.DataFrame:
 
 
 def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
-    """Per replicate the slope of log sd against log batch size; -1/2 for sigma / sqrt(B)."""
+    """Each replicate's slope of log sd against log batch size: -1/2 if sd is sigma / sqrt(B)."""
     wide = noise.pivot_table(index="replicate", columns="batch_size", values="sd").dropna()
     x = np.log(wide.columns.to_numpy(float))
     if wide.empty or len(x) < 2:
@@ -229,11 +229,11 @@ def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
-    """When each trial first reached an accuracy, to the end of an epoch.
+    """When each trial first reached an accuracy, in whole epochs.
 
     Returns:
-        A row a trial: arm, replicate, batch_size, ``epoch``, ``step``, ``examples`` and
-        ``seconds`` until then; not-a-number where it never did.
+        One row per trial: arm, replicate, batch_size, ``epoch``, ``step``, ``examples`` and
+        ``seconds`` until then. NaN if it never did.
     """
     epochs = compared.epochs()
     epochs["seconds"] = epochs.groupby("trial_id")["seconds"].cumsum()
@@ -247,7 +247,7 @@ def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
 
 
 def throughput(compared: ComparedTables) -> pd.DataFrame:
-    """Training images a second, evaluation left out; a row a trial."""
+    """Training images per second, without the time of evaluation: one row per trial."""
     epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
     epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
     groups = epochs.groupby(["arm", "replicate", "batch_size"], sort=False)
@@ -259,9 +259,9 @@ def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     """Effects of dropout and of batch norm on a network's final accuracy, paired by seed.
 
     Returns:
-        A row an effect (dropout, batch norm, interaction), in percentage points: the mean over
-        the other's two settings, and how much the one's effect changes with the other; ``low``,
-        ``high`` (95 % t interval) and ``n``.
+        One row per effect (dropout, batch norm, interaction), in percentage points. An effect is
+        the mean over the other's two settings. The interaction is how much one effect changes
+        with the other. Also ``low``, ``high`` (95 % t interval) and ``n``.
     """
     trials = compared.trials[compared.trials["model"] == model]
     wide = trials.pivot_table(index="replicate", columns=["dropout", "batch_norm"],

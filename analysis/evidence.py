@@ -1,4 +1,4 @@
-"""Which results there are, and which question each answers."""
+"""Loads results and finds the question that each one answers."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from study.results.tables import StudyResults, differs, load_predictions, load_s
 
 
 class Compared(ComparedTables):
-    """A loaded comparison, and what is computed from it: once, at its first use.
+    """A loaded comparison and what is computed from it: each thing once, at its first use.
 
-    So a figure and a claim that speak of the same thing show the same numbers.
+    So a figure and a claim about the same thing show the same numbers.
     """
 
     @cached_property
@@ -46,7 +46,7 @@ class Compared(ComparedTables):
 
     @cached_property
     def to_target(self) -> pd.DataFrame:
-        """See `comparison_frames.to_target`; of `comparison_frames.TARGET`."""
+        """See `comparison_frames.to_target`, here until `comparison_frames.TARGET`."""
         return frames.to_target(self, frames.TARGET)
 
     @cached_property
@@ -56,23 +56,23 @@ class Compared(ComparedTables):
 
     @cached_property
     def critical_batch_size(self) -> Estimate | None:
-        """See `noise.critical_batch_size`; of `to_target`."""
+        """See `noise.critical_batch_size`, here from `to_target`."""
         return noise.critical_batch_size(self.to_target, np.random.default_rng(SEED))
 
     @cached_property
     def calibration(self) -> pd.DataFrame:
-        """See `predicted.calibration`; with each trial's ``arm``."""
+        """See `predicted.calibration`, here with each trial's ``arm``."""
         table = predicted.calibration(self.predictions)
         return self.trials[["trial_id", "arm"]].merge(table, on="trial_id")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All results that a report is made from.
+    """All results that a page is made from.
 
     Attributes:
-        searches: Loaded searches.
-        comparisons: By kind (`kind_of`).
+        searches: The loaded searches.
+        comparisons: The loaded comparisons, by kind (see `kind_of`).
     """
 
     searches: list[StudyResults]
@@ -90,19 +90,19 @@ class Evidence:
 
 
 def question_of(config: ComparisonConfig) -> Question | None:
-    """Which of `QUESTIONS` a comparison's configuration asks, of whatever images.
+    """Which of `QUESTIONS` a comparison's configuration asks, on any images.
 
-    Arms that depart from the paper's configuration in more than a question varies do not ask
-    it, whatever the comparison is called. The first that fits: one of the networks alone is of
-    `MODELS`, not of what a network has.
+    If the arms depart from the paper's configuration in more than a question varies, they do not
+    ask it, whatever the comparison is called. The first question that fits is taken: one of the
+    networks alone belongs to `MODELS`, not to a question about what a network has.
     """
     return next((q for q in QUESTIONS.values() if q.is_asked_by(config.arms)), None)
 
 
 def kind_of(config: ComparisonConfig) -> str:
-    """The question that a comparison answers for the paper; else a name that no question has.
+    """The question that a comparison answers for the paper, else a name that no question has.
 
-    The paper's claims are about its own images: another data set's results do not judge them.
+    The paper's claims are about its own images. Results on another data set do not judge them.
     """
     question, name = question_of(config), config.name
     if question and config.dataset == paper.DATASET:
@@ -111,7 +111,7 @@ def kind_of(config: ComparisonConfig) -> str:
 
 
 def arm_of(compared: Compared | None, **settings: object) -> str:
-    """The arm with these hyperparameters that has complete trials; empty where there is none."""
+    """The arm with these hyperparameters that has complete trials; empty if there is none."""
     if compared is None:
         return ""
     trials = compared.trials
@@ -121,7 +121,7 @@ def arm_of(compared: Compared | None, **settings: object) -> str:
 
 
 def batch_arms(evidence: Evidence, *sizes: int) -> tuple[Compared, list[str]] | None:
-    """The comparison of batch sizes and its arms of `sizes`, where all are there."""
+    """The comparison of batch sizes and its arms of `sizes`; None if one of them is missing."""
     compared = evidence.get(BATCH_SIZE)
     names = [arm_of(compared, batch_size=size) for size in sizes]
     return (compared, names) if compared is not None and all(names) else None
@@ -134,10 +134,10 @@ def folder_name(results: StudyResults) -> str:
 
 
 def load_evidence(folders: Iterable[Path]) -> Evidence:
-    """Load results folders, searches and comparisons alike.
+    """Load results folders, both of searches and of comparisons.
 
     Raises:
-        UserError: One is not readable, or two answer the same question.
+        UserError: A folder is not readable, or two folders answer the same question.
     """
     searches: list[StudyResults] = []
     comparisons: dict[str, Compared] = {}
@@ -145,7 +145,7 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
     for folder in folders:
         results = load_study(folder)
         if results.trials.empty:
-            raise UserError(f"{folder}: no trial has begun yet; wait, or continue it")
+            raise UserError(f"{folder}: no trial has begun yet; wait for one, or resume the study")
         if folder.resolve() in seen:
             raise UserError(f"{folder}: is given twice; give it once")
         seen.add(folder.resolve())
@@ -167,23 +167,25 @@ def load_evidence(folders: Iterable[Path]) -> Evidence:
 
 
 def _check_arms(compared: Compared) -> None:
-    """Raise `UserError` unless each trial is another replicate of an arm of the comparison."""
+    """Raise `UserError` unless each trial is a replicate of a known arm, with its settings."""
     trials, file = compared.results.trials, compared.results.path / "trials.parquet"
     known = trials["arm"].isin(compared.arms) & trials["replicate"].notna()
     if not known.all():
         trial = trials.loc[~known, "trial_id"].iloc[0]
         raise UserError(
-            f"{file}: {trial!a} is of no arm that study.json has; restore it from a copy"
+            f"{file}: {trial!a} belongs to no arm in study.json; restore the file from a copy"
         )
     if (doubled := trials.duplicated(["arm", "replicate"])).any():
         trial = trials.loc[doubled, "trial_id"].iloc[0]
-        raise UserError(f"{file}: {trial!a} repeats a replicate of its arm; restore it from a copy")
+        raise UserError(
+            f"{file}: {trial!a} repeats a replicate of its arm; restore the file from a copy"
+        )
     for trial in trials.to_dict("records"):
         planned = compared.config.trial_config({"arm": trial["arm"], "replicate": 1}, 0)
         for name in ("model", *HYPERPARAMETERS):
             if differs(trial[name], expected := getattr(planned, name)):
                 found = escape(str(trial[name]), keep="")
                 raise UserError(
-                    f"{file}: {trial['trial_id']!a} has {name} {found}, not {expected} as "
-                    "its arm in study.json; one of the two is of another study"
+                    f"{file}: {trial['trial_id']!a} has {name} {found}, but its arm in "
+                    f"study.json has {expected}; one of the two files is from another study"
                 )

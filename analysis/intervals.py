@@ -1,4 +1,4 @@
-"""Intervals and tests for what was measured, each at 95 % unless it says otherwise."""
+"""Intervals and tests for measurements, at a level of 95 % unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Values = Sequence[float] | np.ndarray | pd.Series
 
 LEVEL = 0.95
 RESAMPLES = 2_000
-SEED = 1  # of the bootstraps
+SEED = 1  # for the bootstraps
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Estimate:
         value: The estimate.
         low: Lower end of its interval.
         high: Upper end.
-        n: Independent replicates (or images) behind it.
+        n: Number of independent replicates (or images) behind it.
         kind: What kind of interval it is.
     """
 
@@ -42,7 +42,7 @@ PERCENT, POINTS, TIMES, NATS = "{:.2%}", "{:+.3f} points", "{:.2f} times", "{:.4
 
 
 def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72 % [98.65, 98.79]``; `template` formats the number."""
+    """E.g. ``98.72 % [98.65, 98.79]``. `template` formats the number."""
     number = template.format(e.value)
     if np.isnan(e.low):
         return f"{number} (n = {e.n}: no interval)"
@@ -54,12 +54,12 @@ def show(e: Estimate, template: str) -> str:
 def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
     """95 % Wilson score intervals of accuracies.
 
-    They cover the chance of which examples were drawn, for one fixed model: not
-    the chance of another seed, and not the selection of a best trial.
+    They cover the chance in which examples were drawn, for one fixed model. They do not cover
+    the chance of another seed, or the selection of a best trial.
 
     Args:
-        accuracy: Fractions, multiples of 1 / n; not-a-number stays so.
-        n: Examples they were measured on: of all, or of each.
+        accuracy: Fractions, multiples of 1 / n. NaN stays NaN.
+        n: Number of examples they were measured on: one for all, or one for each.
 
     Returns:
         Columns ``low`` and ``high``, with the index of `accuracy`.
@@ -69,7 +69,7 @@ def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
 
 
 def mean_interval(values: Values) -> Estimate:
-    """Mean and t interval of independent replicates; without one where there is only one."""
+    """Mean and t interval of independent replicates. A single replicate has no interval."""
     x = np.asarray(values, float)
     low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
     return Estimate(float(x.mean()), low, high, len(x), "95 % t interval over seeds")
@@ -83,26 +83,26 @@ def ratio_interval(numerator: Values, denominator: Values) -> Estimate:
 
 
 def prediction_interval(values: Values) -> Estimate:
-    """Mean, and where a single further replicate falls with 95 %."""
+    """Mean, and the interval in which one further replicate falls with a probability of 95 %."""
     x = np.asarray(values, float)
     mean, n = float(x.mean()), len(x)
     sd = x.std(ddof=1) if n > 1 else np.nan
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * np.sqrt(1 + 1 / n) if n > 1 else np.nan
-    return Estimate(mean, mean - half, mean + half, n, "95 % prediction interval of one run")
+    return Estimate(mean, mean - half, mean + half, n, "95 % prediction interval for one run")
 
 
 def bootstrap(
     statistic: Callable[[np.ndarray], np.ndarray], n: int, rng: np.random.Generator
 ) -> Estimate:
-    """A statistic of replicates and its percentile bootstrap interval.
+    """A statistic of replicates with its percentile bootstrap interval.
 
     Args:
-        statistic: Of replicates' positions, with repetition: integers (..., n) to values (...).
-        n: How many replicates there are.
-        rng: Draws them.
+        statistic: Maps replicates' positions, with repetition, to values: (..., n) to (...).
+        n: Number of replicates.
+        rng: Draws the replicates.
     """
     draws = statistic(rng.integers(0, n, (RESAMPLES, n)))
-    assert draws.shape == (RESAMPLES,), "one value a draw"
+    assert draws.shape == (RESAMPLES,), "one value per draw"
     tail = 100 * (1 - LEVEL) / 2
     # No interpolation: a draw may be infinite.
     low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")
@@ -111,18 +111,18 @@ def bootstrap(
 
 
 def equivalence_p(differences: Values, margin: float) -> float:
-    """P value of two one-sided t tests (TOST) that the mean lies within ``±margin``.
+    """P value of two one-sided t tests (TOST) that the mean is within ``±margin``.
 
-    Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987). Small: equivalence is shown.
+    Schuirmann, J. Pharmacokinet. Biopharm. 15 (1987). A small value shows equivalence.
     """
     x = np.asarray(differences, float)
     if len(x) < 2:
         return np.nan
-    with np.errstate(divide="ignore"):  # of equal differences, whose t is infinite
+    with np.errstate(divide="ignore"):  # equal differences have an infinite t
         return float(DescrStatsW(x).ttost_mean(-margin, margin)[0])
 
 
 def probability_above(a: Values, b: Values) -> float:
-    """P(A > B) of single runs, ties counted half: the Mann-Whitney U over the pairs."""
+    """P(A > B) for single runs, with ties counted half: Mann-Whitney's U per pair."""
     u: Any = stats.mannwhitneyu(a, b)
     return u.statistic / (len(a) * len(b))

@@ -1,4 +1,4 @@
-"""The ledger: every claim of the paper, which results judge it, and where the page shows them."""
+"""The ledger: each claim of the paper, the results that judge it, and where they are shown."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Claim:
 
     Attributes:
         judge: Makes its entry.
-        question: What its results answer; None if it needs none.
-        shown_in: What shows its number, of that question.
+        question: The question whose results judge it; None if it needs no results.
+        shown_in: The figure or table that shows its number, from the same question.
     """
 
     judge: Callable[[Evidence], Finding]
@@ -36,7 +36,7 @@ class Claim:
             )
 
     def entry(self, evidence: Evidence) -> Finding:
-        """What the ledger says of it, and what shows it or fills the gap."""
+        """The ledger's entry, with what shows it or the command that fills the gap."""
         number = self.judge.__name__.upper()
         try:
             found = replace(self.judge(evidence), claim=number)
@@ -79,7 +79,7 @@ def ledger(evidence: Evidence) -> list[Finding]:
 
 
 def as_frame(findings: list[Finding]) -> pd.DataFrame:
-    """The ledger as a table, with place and words of each claim."""
+    """The ledger as a table, with each claim's words and their place in the paper."""
     rows = []
     for finding in findings:
         said = paper.STATEMENTS[finding.claim]

@@ -1,8 +1,8 @@
-"""The gradient's noise scale and the batch sizes it speaks of.
+"""The gradient's noise scale, and the critical batch size.
 
 McCandlish et al. (2018), "An empirical model of large-batch training": equation 2.9 for the
-simple noise scale, appendix A.1 for its estimate from squared gradient norms at two batch
-sizes, equation 2.11 for steps against batch size.
+simple noise scale, appendix A.1 for estimating it from squared gradient norms at two batch
+sizes, equation 2.11 for the steps as a function of the batch size.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scipy.optimize import nnls
 from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, bootstrap
 
-SMALL_BATCH = 64  # of study.training.noise_scale, which needs torch
+SMALL_BATCH = 64  # as in study.training.noise_scale, which imports torch
 BIG_BATCH = 2048
 
 
@@ -25,8 +25,8 @@ def gradient_moments(
 
     Args:
         small: Squared norms of the gradient of `SMALL_BATCH` examples.
-        big: The same of `BIG_BATCH` examples, drawn without replacement.
-        num_train: Training images; drawing without replacement from so few shortens the noise.
+        big: The same for `BIG_BATCH` examples, drawn without replacement.
+        num_train: Training images. Drawing without replacement from so few reduces the noise.
 
     Returns:
         ``tr(Sigma)`` and ``|G|^2``, shaped like the arguments.
@@ -39,10 +39,10 @@ def gradient_moments(
 def noise_scale_by_epoch(compared: ComparedTables, rng: np.random.Generator) -> pd.DataFrame:
     """The simple noise scale ``tr(Sigma) / |G|^2`` after each epoch.
 
-    The averages over replicates are divided, not the ratios averaged, which would be biased.
+    It divides the averages over replicates. Averaging the ratios would be biased.
 
     Returns:
-        A row an arm and epoch: ``noise_scale`` (images) with ``low`` and ``high`` (95 %
+        One row per arm and epoch: ``noise_scale`` (images) with ``low`` and ``high`` (95 %
         bootstrap over seeds) and ``n``.
     """
     epochs = compared.epochs().dropna(subset=["grad_sq_small", "grad_sq_big"])
@@ -67,7 +67,7 @@ def noise_scale_by_epoch(compared: ComparedTables, rng: np.random.Generator) -> 
 
 
 def ratio_of_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Estimate:
-    """Mean of `a` over mean of `b`; infinite where the latter is not positive."""
+    """Mean of `a` divided by mean of `b`; infinite if the latter is not positive."""
 
     def ratio(chosen: np.ndarray) -> np.ndarray:
         above, below = a[chosen].mean(-1), b[chosen].mean(-1)
@@ -77,15 +77,15 @@ def ratio_of_means(a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> Es
 
 
 def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Estimate | None:
-    """``E_min / S_min`` of the curve ``S = S_min + E_min / B`` through steps-to-target.
+    """``E_min / S_min`` of the curve ``S = S_min + E_min / B``, fitted to the steps until a target.
 
     Args:
         reached: From `analysis.comparison_frames.to_target`.
-        rng: Of the bootstrap over replicates.
+        rng: For the bootstrap over replicates.
 
     Returns:
-        The batch size (images) up to which twice the batch takes about half the steps; None
-        with fewer than three batch sizes that all replicates finished.
+        The batch size (images) up to which twice the batch takes about half the steps. None if
+        fewer than three batch sizes reached the target in all replicates.
     """
     wide = reached.pivot_table(index="replicate", columns="batch_size", values="step", dropna=False)
     wide = wide.dropna(axis=1).dropna()
@@ -96,7 +96,7 @@ def critical_batch_size(reached: pd.DataFrame, rng: np.random.Generator) -> Esti
 
     def fit(chosen: np.ndarray) -> float:
         mean = steps[chosen].mean(0)
-        # Relative errors: the arms' steps differ by orders of magnitude.
+        # The errors are relative, because the arms' steps differ by orders of magnitude.
         (s_min, e_min), _ = nnls(np.stack([1 / mean, 1 / (sizes * mean)], 1), np.ones(len(mean)))
         return float(e_min / s_min) if s_min > 0 else np.inf
 

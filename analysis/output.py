@@ -1,4 +1,4 @@
-"""The folder that a report is written to: new, or of an earlier report; never another's."""
+"""The folder that a page is written to: new or of an earlier page, never with other files."""
 
 from __future__ import annotations
 
@@ -9,41 +9,43 @@ from study.console.errors import UserError
 from study.files import open_plain, replacing
 
 GENERATOR = '<meta name="generator" content="mnist-study">'
-# The first reports had no generator; they had this heading.
+# The first pages had no generator tag. This heading identifies them.
 MARKS = (GENERATOR, '<h2 id="made-title">How it was made</h2>')
 FILES = ("report.html", "report.md", "ledger.csv", "test_set_openings.jsonl")
 FOLDERS = ("figures", "tables")
-UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>An unfinished report</title>Write it again.\n"
+UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>Unfinished page</title>Run the command again.\n"
 
 
 def prepare(folder: Path, *, follow: bool) -> None:
-    """Make the folder of a report.
+    """Make the folder of a page.
 
     Args:
-        folder: Where it goes.
-        follow: Whether `folder` itself may be a link: where the user named it.
+        folder: The folder to make.
+        follow: Whether `folder` itself may be a link. It may if the user named it.
 
     Raises:
-        UserError: It holds a file that no report of ours has written, or a link.
+        UserError: It holds a link, or a file that this command did not write.
         OSError: It cannot be written.
     """
     ours = [folder / name for name in (*FILES, *FOLDERS)]
     inside = [path for name in FOLDERS for path in (folder / name).glob("*")]
     for path in [*ours, *inside, *([] if follow else [folder])]:
         if path.is_symlink():
-            raise UserError(f"{path}: is a link to another place; remove it or choose --output")
+            raise UserError(
+                f"{path}: is a link to another place; remove it or choose another --output"
+            )
     if not _is_report(folder / "report.html"):
         for path in ours:
             if os.path.lexists(path):
-                raise UserError(f"{path}: not of an earlier report; choose another --output")
+                raise UserError(f"{path}: not written by this command; choose another --output")
     for path in ours:
         fits = path.is_dir() if path.name in FOLDERS else path.is_file()
         if path.exists() and not fits:
-            raise UserError(f"{path}: not of an earlier report; choose another --output")
+            raise UserError(f"{path}: not written by this command; choose another --output")
     for name in FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
     if not (folder / "report.html").exists():
-        # So that a report that was killed can be written again.
+        # If the command is killed from here on, it can be run again.
         with replacing(folder / "report.html") as file:
             file.write(UNFINISHED.encode())
 

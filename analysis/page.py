@@ -1,4 +1,4 @@
-"""What the page holds, in order."""
+"""What the page contains, in order."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def title_of(evidence: Evidence) -> str:
 
 
 def lead(evidence: Evidence) -> str:
-    """The answer in one sentence: what batch 64 and batch 512 end at."""
+    """The answer in one sentence: the final accuracies of batch 64 and batch 512."""
     found = batch_arms(evidence, 64, 512)
     if found is None:
         return ""
@@ -47,8 +47,8 @@ def lead(evidence: Evidence) -> str:
     means = frames.by_arm(compared).set_index("arm")["accuracy"]
     epochs = compared.config.epochs
     ends = (
-        f"After {epochs} epochs batch 64 reaches {means[a]:.2%} of the {compared.images} images "
-        f"and batch 512 {means[b]:.2%}"
+        f"After {epochs} epochs batch 64 reaches {means[a]:.2%} accuracy on the {compared.images} "
+        f"images and batch 512 reaches {means[b]:.2%}"
     )
     difference = show(e, POINTS)
     return f"{ends}: {_in_words(e)} ({difference}, 95 % t interval, n = {e.n} seeds)."
@@ -61,11 +61,11 @@ def _in_words(e: Estimate) -> str:
         return "the smaller batch is better"
     if e.high < 0:
         return "the larger batch is better"
-    return "no difference can be shown"
+    return "the two are not distinguishable"
 
 
 def gaps(evidence: Evidence) -> dict[str, str]:
-    """By title, the command for each comparison that is not there."""
+    """The command for each missing comparison, by the heading of its question."""
     return {
         question.heading: question.command
         for question in QUESTIONS.values()
@@ -77,8 +77,8 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     """All sections that the results allow.
 
     Args:
-        evidence: What there is.
-        images: The evaluated images of the batch-size comparison; empty where not at hand.
+        evidence: All results.
+        images: The evaluated images of the batch-size comparison; empty if not available.
     """
     sections = []
     overview = comparison.differences(evidence)
@@ -88,7 +88,7 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     for question in QUESTIONS.values():
         if (compared := evidence.get(question)) is not None:
             section = comparison.make_section(compared, question, "")
-            # The headline is at the top of the page.
+            # The headline figure is at the top of the page.
             shown = [e for e in section.exhibits if e.name != places.LOSS_BY_BATCH.name]
             sections.append(replace(section, exhibits=shown))
     for kind, compared in evidence.comparisons.items():
@@ -107,9 +107,9 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
 
 
 def _prefix(name: str, taken: set[str]) -> str:
-    """What the names of all that belongs to `name` begin with, as those of no other do.
+    """A prefix, unique to `name`, for the names of everything that belongs to it.
 
-    The names that the page itself gives have no dot.
+    It ends in a dot. The page's own names have no dot.
     """
     base = slug(name)
     prefixes = (f"{base}." if n == 1 else f"{base}-{n}." for n in itertools.count(1))

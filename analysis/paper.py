@@ -1,8 +1,8 @@
-"""The report's numbers and words, each with its place in the text.
+"""The paper's numbers and words, each with its place in the text.
 
 Y. Xiao, "Handwritten digits (MNIST) recognition", INT305 Assignment 2, Xi'an
-Jiaotong-Liverpool University. Times are in seconds, accuracies fractions of the 10 000
-test images, losses nats per example.
+Jiaotong-Liverpool University. Times are in seconds, accuracies are fractions of the 10 000
+test images, and losses are in nats per example.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ NUM_TEST_IMAGES = 10_000
 
 @dataclass(frozen=True)
 class Statement:
-    """A claim of the report.
+    """A claim of the paper.
 
     Attributes:
-        place: Where it stands.
-        quote: Its words.
-        reported: Its number or statement, short.
+        place: Where it is in the paper.
+        quote: Its words, as printed.
+        reported: Its number or statement, in short.
     """
 
     place: str
@@ -102,7 +102,7 @@ STATEMENTS = {
         "II.B, Fig. 4",
         "in Fig. 4(a)-(d), all the confidences are more than 0.9 … In Fig. 4(a)-(d), all "
         "the confidences are just about 0.5",
-        "above 0.9 and about 0.5, both of Fig. 4 (a)-(d)",
+        "above 0.9 and about 0.5, both for Fig. 4 (a)-(d)",
     ),
     "C12": Statement(
         "II.B",
@@ -113,7 +113,7 @@ STATEMENTS = {
     "C13": Statement(
         "II.B, Fig. 5",
         "the confidences are all more than 99% and even is 100%",
-        "most above 99 %, even 100 %",
+        "most above 99 %, some even 100 %",
     ),
     "C14": Statement(
         "II.B",

@@ -1,4 +1,4 @@
-"""What a page is made of: sections, with their figures and tables."""
+"""What a page is made of: sections with figures and tables."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ SLUG = re.compile(r"[\w.-]+")
 
 
 def slug(text: str) -> str:
-    """`text` as part of a file's name or of a place in a page: no markup, no way out."""
+    """`text` as part of a file name or an anchor: no markup, no other folder."""
     return re.sub(r"[^\w.-]+", "-", text)[:50]
 
 
 def require_slug(name: str) -> None:
-    """Raise `ValueError` unless `name` can be a file's name and a place in a page."""
+    """Raise `ValueError` unless `name` can be a file name and an anchor."""
     if not SLUG.fullmatch(name):
         raise ValueError(f"{name!r} is not a slug")
 
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure of a report: computed, not yet drawn.
+    """A figure of the page: computed, not yet drawn.
 
     Attributes:
-        name: Of its files, without suffix, and its place in the page.
-        title: Its heading, what is seen.
-        caption: What is drawn, with the n and the kind of each band or interval.
+        name: The name of its files, without suffix, and its anchor.
+        title: Its heading: what it shows.
+        caption: What is drawn, with n and the kind of each band or interval.
         frame: The numbers it shows.
         draw: Draws them on a figure.
-        size: Width and height, inches.
+        size: Width and height in inches.
     """
 
     name: str
@@ -50,26 +50,26 @@ class Exhibit:
 
 
 def single(plot: Callable[..., Any], frame: pd.DataFrame, *more: Any) -> Callable[[Figure], None]:
-    """`plot` on the only axes of a figure."""
+    """Draws with `plot` on the only axes of a figure."""
     return lambda figure: plot(frame, *more, ax=figure.subplots())
 
 
 def panels(
     plot: Callable[..., Any], frame: pd.DataFrame, count: int, *, share_y: bool = False
 ) -> Callable[[Figure], None]:
-    """`plot` on `count` axes side by side."""
+    """Draws with `plot` on `count` axes side by side."""
     return lambda figure: plot(frame, list(figure.subplots(1, count, sharey=share_y)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report.
+    """A table of the page.
 
     Attributes:
-        name: Of its CSV file.
-        caption: What it holds.
+        name: The name of its CSV file, and its anchor.
+        caption: What it contains.
         frame: The numbers.
-        shown: The same as text, as the page shows it.
+        shown: The numbers as text, as the page shows them.
     """
 
     name: str
@@ -83,10 +83,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
+    """A part of the page.
 
     Attributes:
-        name: Its place in the page.
+        name: Its anchor.
         title: Its heading.
         text: Paragraphs.
         exhibits: Its figures.
@@ -104,10 +104,10 @@ class Section:
 
 
 def known(values: Iterable[Any], text: Callable[[Any], str] = str) -> list[str]:
-    """`values` as `text` of them; a dash for each that is not known."""
+    """`values`, formatted by `text`; a dash for each unknown one."""
     return [text(value) if pd.notna(value) else UNKNOWN for value in values]
 
 
 def renamed(made: Iterable[Exhibit], prefix: str) -> list[Exhibit]:
-    """The same figures, whose names begin with `prefix`."""
+    """The same figures, with `prefix` before their names."""
     return [replace(exhibit, name=prefix + exhibit.name) for exhibit in made]

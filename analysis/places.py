@@ -1,4 +1,4 @@
-"""What the claims point to in the page: figures and tables, each with the question it answers."""
+"""The figures and tables that claims point to, each with the question it answers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Place:
     """A figure or table of the page.
 
     Attributes:
-        name: Of its files and its anchor.
-        question: What it answers; None if it answers all, or none.
+        name: The name of its files, and its anchor.
+        question: The question it answers; None if it answers all or none.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Place:
 
 
 def by_arm(question: Question) -> Place:
-    """The table of what each arm reached."""
+    """The table of each arm's results."""
     prefix = "" if question is BATCH_SIZE else f"{question.name}_"
     return Place(f"{prefix}by_arm", question)
 

@@ -1,4 +1,4 @@
-"""What the final models predicted: confidence, calibration, errors and their overlap.
+"""What the final models predicted: confidence, calibration, errors and how they overlap.
 
 Most functions take rows of ``predictions.parquet`` (see `study.results.tables`).
 """
@@ -23,7 +23,7 @@ HISTOGRAM_BINS = 60  # of log-odds
 
 
 def log_probabilities(predictions: pd.DataFrame) -> np.ndarray:
-    """Natural logarithms of the classes' probabilities, float64 (n, 10), exactly normalised."""
+    """Natural logarithms of the class probabilities, float64 (n, 10), exactly normalised."""
     return log_softmax(predictions[list(LOG_P_COLUMNS)].to_numpy(np.float64), axis=1)
 
 
@@ -31,8 +31,9 @@ def confidences(predictions: pd.DataFrame) -> pd.DataFrame:
     """Each prediction with its confidence.
 
     Returns:
-        trial_id, index, label, predicted, ``confidence`` (the predicted class's probability),
-        ``log_odds`` of it, ``loss`` (nats) and whether it is ``right``.
+        One row per prediction: trial_id, index, label, predicted, ``confidence`` (the predicted
+        class's probability), its ``log_odds``, ``loss`` (nats), and ``right``: whether the
+        prediction is correct.
     """
     log_p = log_probabilities(predictions)
     rows = np.arange(len(log_p))
@@ -43,7 +44,7 @@ def confidences(predictions: pd.DataFrame) -> pd.DataFrame:
     columns = ["trial_id", "index", "label", "predicted"]
     return predictions[columns].assign(
         confidence=np.exp(top),
-        # Not log(p / (1 - p)), which is infinite where p rounds to 1.
+        # Not log(p / (1 - p)), which is infinite if p rounds to 1.
         log_odds=top - np.logaddexp.reduce(others, axis=1),
         loss=-log_p[rows, predictions["label"].to_numpy(np.int64)],
         right=predictions["label"].to_numpy() == predicted,
@@ -57,9 +58,9 @@ def reliability(confidence: pd.DataFrame) -> pd.DataFrame:
         confidence: From `confidences`.
 
     Returns:
-        A row a bin that holds any: ``confidence`` and ``accuracy`` (means), ``n``, and the
-        accuracy's 95 % Wilson interval ``low``, ``high``. Images of several models are not
-        independent: with more than one, the interval is too narrow.
+        One row per bin that is not empty: ``confidence`` and ``accuracy`` (means), ``n``, and the
+        accuracy's 95 % Wilson interval ``low``, ``high``. Several models' predictions for one
+        image are not independent. With more than one model the interval is too narrow.
     """
     at = np.minimum((confidence["confidence"] * BINS).astype(int), BINS - 1)
     groups = confidence.groupby(at)
@@ -82,9 +83,9 @@ def calibration_error(confidence: pd.DataFrame) -> float:
 
 
 def temperature(predictions: pd.DataFrame) -> float:
-    """The divisor of the logits at which the loss is least (Guo et al. 2017, section 4.2).
+    """The divisor of the logits that minimises the loss (Guo et al. 2017, section 4.2).
 
-    Above 1: the model is too sure of itself.
+    A value above 1 means that the model is overconfident.
     """
     log_p = log_probabilities(predictions)
     rows, label = np.arange(len(log_p)), predictions["label"].to_numpy(np.int64)
@@ -96,7 +97,7 @@ def temperature(predictions: pd.DataFrame) -> float:
 
 
 def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
-    """``ece`` and ``temperature`` of each model; a row a trial."""
+    """``ece`` and ``temperature`` of each model: one row per trial."""
     groups = predictions.groupby("trial_id", observed=True)
     rows = [
         {
@@ -113,8 +114,8 @@ def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
     """How many images are missed by how many of the models.
 
     Returns:
-        A row a number of models, from 1 on: ``models``, ``images``, and ``expected``: images if
-        each model's errors fell on images at random.
+        One row per number of models, from 1 on: ``models``, ``images``, and ``expected``: the
+        images if each model's errors fell on random images.
     """
     wrong = predictions["label"] != predictions["predicted"]
     table = wrong.groupby([predictions["index"], predictions["trial_id"]], observed=True).first()
@@ -131,12 +132,12 @@ def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.DataFrame:
-    """Whether two arms' models of the same seed err on different images.
+    """Whether two arms' models of the same seed fail on different images.
 
     Returns:
-        A row a replicate: ``only_a`` and ``only_b`` (images that only the one's model gets
-        right) and ``p`` of the exact McNemar test. It speaks of the two models at hand, not of
-        other seeds.
+        One row per replicate: ``only_a`` and ``only_b`` (images that only one of the two models
+        gets right) and ``p`` of the exact McNemar test. The test is about these two models, not
+        about other seeds.
     """
     right = compared.predictions["label"] == compared.predictions["predicted"]
     by_trial = right.groupby(compared.predictions["trial_id"], observed=True)
@@ -146,7 +147,7 @@ def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.Data
         trials = str(pair.trial_id_x), str(pair.trial_id_y)
         if any(trial not in by_trial.groups for trial in trials):
             continue  # its predictions were lost
-        # All models' predictions stand in the order of the evaluated images.
+        # All models' predictions are in the order of the evaluated images.
         a, b = (by_trial.get_group(trial).to_numpy() for trial in trials)
         table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
         test: Any = mcnemar(table, exact=True)  # statsmodels has no types
@@ -162,11 +163,11 @@ def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.Data
 
 
 def confidence_bins(confidence: pd.DataFrame) -> pd.DataFrame:
-    """Histogram of the log-odds of right and of wrong predictions.
+    """Histogram of the log-odds of correct and of wrong predictions.
 
     Returns:
-        A row a bin and ``right``: ``log_odds`` (the bin's middle) and ``density`` (share of the
-        right, or of the wrong, predictions that fall into it).
+        One row per bin and value of ``right``: ``log_odds`` (the bin's middle) and ``density``
+        (share of the correct, or of the wrong, predictions that are in the bin).
     """
     edges = np.linspace(
         confidence["log_odds"].min(), confidence["log_odds"].max(), HISTOGRAM_BINS + 1
@@ -182,14 +183,14 @@ def confidence_bins(confidence: pd.DataFrame) -> pd.DataFrame:
 
 
 def gallery(confidence: pd.DataFrame, which: str, count: int) -> pd.DataFrame:
-    """Examples to look at, of one model.
+    """Examples to look at, from one model.
 
     Args:
         confidence: From `confidences`, of one model.
-        which: ``confident``: the errors it was surest of; ``borderline``: the errors whose
-            confidence is nearest to one half; ``correct``: right ones, from the least to the
-            most certain in equal steps of rank.
-        count: How many.
+        which: ``confident``: the errors with the highest confidence; ``borderline``: the errors
+            whose confidence is nearest to one half; ``correct``: correct predictions, from the
+            least to the most certain in equal steps of rank.
+        count: Number of examples.
     """
     errors, right = confidence[~confidence["right"]], confidence[confidence["right"]]
     if which == "confident":

@@ -1,4 +1,4 @@
-"""A figure as files and as part of a page."""
+"""Writes a figure to files, and makes it fit for a page."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from analysis.parts import Exhibit
 from study.files import replacing
 
-# Colours of their own for what is neither paper nor data: on the page they follow the reader's
-# light or dark scheme.
+# These colours are only for what is neither background nor data. On the page they follow the
+# reader's light or dark scheme.
 INK, GRID = "#202124", "#d8d9da"
 
 
@@ -30,12 +30,12 @@ STYLE: dict[Any, Any] = {
     "ytick.color": INK,
     "grid.color": GRID,
     "axes.facecolor": "none",
-    "svg.fonttype": "none",  # text stays text: to be searched, read aloud and scaled
+    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and scaled
 }
 
 
 def drawn(exhibit: Exhibit) -> Figure:
-    """The figure, in the package's style."""
+    """The figure, drawn in this package's style."""
     with sns.axes_style("whitegrid"), sns.plotting_context("notebook"), mpl.rc_context(STYLE):
         figure = Figure(figsize=exhibit.size, layout="constrained")
         exhibit.draw(figure)
@@ -61,15 +61,15 @@ def write(exhibit: Exhibit, folder: Path) -> str:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table whole."""
+    """Write a table as CSV, whole or not at all."""
     with replacing(path) as file:
         frame.to_csv(file, index=False)
 
 
 def for_page(svg: str, name: str, title: str) -> str:
-    """An SVG file's content made fit to stand in a page beside others.
+    """An SVG file's content, made fit for a page with other figures.
 
-    Its size follows the page, its ids are its own, and its ink the reader's colour scheme.
+    Its size follows the page. Its ids are unique. Its ink follows the reader's colour scheme.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)

@@ -1,12 +1,12 @@
-"""The report page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
+"""Write the page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
 
 from __future__ import annotations
 
 import os
 
 if __name__ == "__main__":
-    # Before NumPy is loaded. The page's fits are many and tiny: OpenBLAS's threads would spend
-    # a third of the processor's time waiting for the next one.
+    # This must come before NumPy is loaded. The page needs many tiny fits. OpenBLAS's threads
+    # would spend a third of the processor time waiting for the next one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -45,23 +45,23 @@ from study.files import replacing
 
 EPILOG = """examples:
   python -m analysis.report results/NAME
-      one search or comparison: writes results/NAME/report/report.html
+      one search or comparison; writes results/NAME/report/report.html
   python -m analysis.report results/batch-size results/models --output report
-      several in one page, with the ledger of the report's claims
+      several on one page, with a verdict on each of the paper's claims
 
-Beside report.html, which needs nothing else: report.md, ledger.csv, and each figure as PNG,
-SVG and CSV. Works while a study runs, too: with what its tables hold so far.
+report.html needs no other file. Beside it are report.md, ledger.csv, and each figure as PNG,
+SVG and CSV. The command also works on a running study, with the tables written so far.
 """
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A figure as it stands in the page.
+    """A figure as the page shows it.
 
     Attributes:
-        exhibit: What it is.
-        svg: How it looks.
-        csv: Its numbers.
+        exhibit: The figure.
+        svg: Its drawing.
+        csv: Its numbers, as a link.
     """
 
     exhibit: Exhibit
@@ -70,10 +70,10 @@ class Shown:
 
 
 def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, np.ndarray]:
-    """The images that the batch-size comparison evaluated, by their place in the file.
+    """The images that the batch-size comparison evaluated, by their index in the file.
 
-    Opening the test images is recorded. Empty where there is no such comparison, or where the
-    files can be had from nowhere: the page then goes without pictures of examples.
+    Opening the test images is recorded. The result is empty if there is no such comparison, or if
+    no source provides the files. The page then has no example pictures.
     """
     compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
@@ -86,7 +86,7 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
         else:
             data = load_splits(dataset, data_dir, compared.num_train)[1]
     except UserError as error:
-        Terminal(stderr=True).print(f"No pictures of examples: {error}", soft_wrap=True)
+        Terminal(stderr=True).print(f"No example pictures: {error}", soft_wrap=True)
         return {}
     index = range(len(data)) if data.index is None else data.index.tolist()
     return dict(zip(index, data.images, strict=True))
@@ -95,13 +95,13 @@ def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, n
 def write_report(
     evidence: Evidence, folder: Path, data_dir: Path, begin: Callable[[str], None]
 ) -> Path:
-    """Write the page, its figures and its numbers into `folder`, a prepared one.
+    """Write the page, its figures and its numbers into a prepared folder.
 
     Args:
-        evidence: What it is made from.
-        folder: Where it goes.
-        data_dir: Where the images lie.
-        begin: Is told what is done next.
+        evidence: What the page is made from.
+        folder: The prepared folder.
+        data_dir: The folder of the images.
+        begin: Called before each step, with its number and description.
 
     Returns:
         The page, ``report.html``.
@@ -151,13 +151,13 @@ def write_report(
 
 
 def data_link(frame: pd.DataFrame) -> str:
-    """A table as a link that needs no file."""
+    """A table as a link that contains it, so that no file is needed."""
     content = frame.to_csv(index=False).encode()
     return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
 
 
 def render(name: str, context: Mapping[str, object]) -> str:
-    """The template `name` filled in."""
+    """The template `name`, filled in."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis", "templates"),
         autoescape=name.endswith(".html"),
@@ -171,7 +171,7 @@ def render(name: str, context: Mapping[str, object]) -> str:
 
 
 def markdown(text: object) -> str:
-    """`text` as it is in a line or a cell of Markdown: no markup, no HTML."""
+    """`text` as literal text in a line or cell of Markdown: no markup, no HTML."""
     plain = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
@@ -180,20 +180,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = Parser(
         prog="python -m analysis.report",
-        description="Write a page about searches and comparisons: figures, tables, and whether "
-        "each claim of the report that the study is built on holds.",
+        description="Write a page about searches and comparisons: figures, tables, and a verdict "
+        "on each claim of the paper that the study is built on.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("results", type=place, nargs="+", help="folders like results/NAME")
+    parser.add_argument("results", type=place, nargs="+", help="folders such as results/NAME")
     parser.add_argument(
         "--output", type=place, metavar="DIR",
-        help="where to write (default: NAME/report for one folder, else report)",
+        help="folder of the page (default: results/NAME/report for one folder, else report)",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir", type=place, metavar="DIR", default=default_data_dir(),
-        help="where the images lie, for pictures of examples (default %(default)s)",
+        help="folder of the images, for example pictures (default: %(default)s)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     return guarded(lambda: _run(args))
@@ -217,7 +217,9 @@ def _run(args: argparse.Namespace) -> int:
             ) from None
     console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
-        console.print(f"Not in it: {title}. Fill the gap with: {command}", soft_wrap=True)
+        console.print(
+            f"Missing from the page: {title}. Fill the gap with: {command}", soft_wrap=True
+        )
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Tables to tables: what a figure shows, computed before it is drawn.
+"""Frames of searches: what a figure shows, computed before it is drawn.
 
 Each function takes tables of `study.results.tables` and returns a new one.
 """
@@ -15,15 +15,15 @@ from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.search import SearchConfig
 from study.results.tables import STATUSES, StudyResults, rank_trials
 
-WINDOWS = 60  # of a loss curve, equally wide on a logarithmic axis
+WINDOWS = 60  # per loss curve, equally wide on a logarithmic axis
 
 
 def best_trials(trials: pd.DataFrame) -> pd.DataFrame:
     """The best trial of each batch size, smallest batch first.
 
-    Best by validation accuracy after the last epoch; a trial that was not complete
-    stands for its batch size only where no other was. Trials without a finite
-    result are left out.
+    The best trial has the highest validation accuracy after its last epoch. A trial that is not
+    complete counts only if its batch size has no complete one. Trials without a finite result
+    are left out.
     """
     measured = trials[np.isfinite(trials["last_eval_accuracy"])]
     return rank_trials(measured).drop_duplicates("batch_size").sort_values("batch_size")
@@ -35,23 +35,23 @@ def loss_by_step(steps: pd.DataFrame, trials: pd.DataFrame, windows: int = WINDO
     Args:
         steps: ``steps`` of a study.
         trials: Which trials to take.
-        windows: Most windows a trial.
+        windows: Maximum number of windows per trial.
 
     Returns:
-        A row a trial and window: trial_id, batch_size, ``step`` (the window's last),
-        ``loss`` (mean over its examples), ``low`` and ``high`` (10th and 90th percentile
-        of its step losses: their spread, not an uncertainty) and ``num_steps``.
+        One row per trial and window: trial_id, batch_size, ``step`` (the window's last), ``loss``
+        (mean over its examples), ``low`` and ``high`` (10th and 90th percentile of its step
+        losses: their spread, not an uncertainty) and ``num_steps``.
     """
     rows = steps.merge(trials[["trial_id", "batch_size"]], on="trial_id")
     last = rows.groupby("trial_id")["step"].transform("max")
-    # Window k of K ends at last^(k/K); the first windows of a log axis hold a step or none.
+    # Window k of K ends at last^(k/K). The first windows of a log axis hold one step or none.
     rows["window"] = np.ceil(windows * np.log(rows["step"]) / np.log(last.clip(lower=2)) - 1e-9)
     rows["weighted"] = rows["loss"] * rows["num_examples"]
     groups = rows.groupby(["trial_id", "batch_size", "window"])
     result = pd.DataFrame(
         {
             "step": groups["step"].max(),
-            # A window with a step that was not finite has no mean.
+            # A window with a non-finite loss has no mean.
             "loss": groups["weighted"].agg(lambda x: x.sum(skipna=False))
             / groups["num_examples"].sum(),
             "low": groups["loss"].quantile(0.1),
@@ -66,8 +66,8 @@ def loss_by_epoch(epochs: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Loss after each epoch on both splits.
 
     Returns:
-        A row a trial, epoch and ``split`` (training, validation), with ``loss``. The training
-        loss is the mean over the epoch while the weights change and dropout acts.
+        One row per trial, epoch and ``split`` (training, validation), with ``loss``. The training
+        loss is the mean over the epoch, while the weights change and dropout acts.
     """
     rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
     names = {"train_loss": "training", "eval_loss": "validation"}
@@ -89,7 +89,7 @@ def accuracy_by_epoch(
     """Validation accuracy after each epoch of all trials.
 
     Returns:
-        A row a trial and epoch: trial_id, batch_size, epoch, ``accuracy``, its 95 % Wilson
+        One row per trial and epoch: trial_id, batch_size, epoch, ``accuracy``, its 95 % Wilson
         interval ``low`` to ``high``, and ``best``: whether the trial is its batch size's best.
     """
     rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
@@ -105,7 +105,8 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     """Every trial: its hyperparameters, its status and its last validation error.
 
     Returns:
-        A row a trial, with ``error`` (a fraction) and ``best``: the study's best trial.
+        One row per trial, with ``error`` (a fraction) and ``best``: whether it is the study's
+        best trial.
     """
     known = [n for n, each in HYPERPARAMETERS.items() if each.space or trials[n].notna().any()]
     rows = trials[["trial_id", "status", *known, "epochs_run"]].copy()
@@ -121,16 +122,16 @@ def config_of(study: StudyResults) -> SearchConfig:
 
 
 def searched(study: StudyResults) -> list[str]:
-    """The hyperparameters besides the batch size that a search varied, or fixed by an option."""
+    """The hyperparameters besides the batch size that a search varied or that an option fixed."""
     space = config_of(study).space
     return [name for name in HYPERPARAMETERS if name in space and name != "batch_size"]
 
 
 def summary_by_batch_size(study: StudyResults) -> pd.DataFrame:
-    """What a search tried at each batch size, and the best of it.
+    """What a search tried at each batch size, and the best trial of each.
 
     Returns:
-        A row a batch size: ``trials`` (all of them), the count of each status, and the best
+        One row per batch size: ``trials`` (all of them), the count of each status, and the best
         trial's id, status, other hyperparameters, epochs, accuracy with its 95 % Wilson
         interval (``low``, ``high``), loss and seconds.
     """

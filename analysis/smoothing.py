@@ -1,9 +1,9 @@
 """A loss curve's level and its noise: a local-level Kalman filter and smoother.
 
-The report filtered its batch-32 curve with a Kalman filter, without saying which. Here the
-loss is a random walk (the level) seen through independent noise; both variances are estimated
-by maximum likelihood (Durbin & Koopman 2012, chapter 2). Not of the logarithm: its mean lies
-the lower the noisier the losses are, so that levels at two batch sizes could not be compared.
+The paper filtered its batch-32 curve with a Kalman filter, without saying which one. Here the
+loss is a random walk (the level) observed through independent noise. Both variances are
+estimated by maximum likelihood (Durbin & Koopman 2012, chapter 2). The logarithm is not smoothed:
+its mean falls as the noise grows, so levels at two batch sizes could not be compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from statsmodels.tsa.statespace.structural import UnobservedComponents
 
-MIN_STEPS = 5  # below, nothing is smoothed
+MIN_STEPS = 5  # shorter curves are not smoothed
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Level:
     """A smoothed curve.
 
     Attributes:
-        smoothed: The level given all losses, nats per example, (n,).
-        level_sd: Standard deviation of the level's change a step, nats.
-        noise_sd: Standard deviation of the noise, nats.
+        smoothed: The level given all losses, in nats per example, (n,).
+        level_sd: Standard deviation of the level's change per step, in nats.
+        noise_sd: Standard deviation of the noise, in nats.
     """
 
     smoothed: np.ndarray
@@ -39,7 +39,7 @@ def local_level(losses: np.ndarray) -> Level:
     if len(losses) < MIN_STEPS or not np.isfinite(losses).all():
         return Level(losses, np.nan, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a fit that ends at the edge: a variance of zero
+        warnings.simplefilter("ignore")  # if a fit ends at the edge: a variance of zero
         # statsmodels has no types.
         fit: Any = UnobservedComponents(losses, "local level").fit(disp=False)  # pyright: ignore[reportArgumentType]
     noise, level = fit.params
@@ -47,14 +47,14 @@ def local_level(losses: np.ndarray) -> Level:
 
 
 def loss_level(losses: np.ndarray, first_epoch: int) -> Level:
-    """Like `local_level`, but the first epoch by itself; the variances are the later steps'.
+    """Like `local_level`, but the first epoch is smoothed on its own.
 
-    A loss's first fall is of another kind than its later wandering: with one variance for
-    both, the level would follow the noise ever after.
+    The variances are those of the later steps. The loss first falls and then wanders. With one
+    variance for both, the level would follow the noise in all later steps.
 
     Args:
-        losses: Of every step, (n,).
-        first_epoch: Steps in the first epoch.
+        losses: One per step, (n,).
+        first_epoch: Number of steps in the first epoch.
     """
     if len(losses) <= first_epoch:
         return local_level(losses)

@@ -1,4 +1,4 @@
-"""From which epoch on an accuracy no longer moves."""
+"""The epoch from which on an accuracy no longer changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.intervals import Estimate, bootstrap
 
-CANDIDATES_AN_EPOCH = 10  # places of the change point that are tried
+CANDIDATES_PER_EPOCH = 10  # places of the change point that are tried
 
 
 def change_point(accuracy: np.ndarray) -> np.ndarray:
@@ -17,23 +17,23 @@ def change_point(accuracy: np.ndarray) -> np.ndarray:
         accuracy: After epochs 1, 2, …, (..., epochs).
 
     Returns:
-        A place from the second to the last epoch, (...). Places between the first two epochs
-        all fit alike and stand as the second.
+        A place from the second to the last epoch, (...). All places between the first two epochs
+        fit equally well. The second epoch stands for them.
     """
     epochs = np.arange(1, accuracy.shape[-1] + 1, dtype=float)
     first = epochs[:2].max()
-    count = CANDIDATES_AN_EPOCH * int(epochs[-1] - first) + 1
+    count = CANDIDATES_PER_EPOCH * int(epochs[-1] - first) + 1
     candidates = np.linspace(first, epochs[-1], count)
     hinge = np.minimum(epochs - candidates[:, None], 0)
     design = np.stack([np.ones_like(hinge), hinge], -1)
-    # What a candidate's least squares leave of any accuracies: I - X X^+, (candidates, n, n).
+    # What each candidate's least-squares fit leaves over: I - X X^+, (candidates, n, n).
     rest = np.eye(len(epochs)) - design @ np.linalg.pinv(design)
     misfit = (np.tensordot(accuracy, rest, (-1, 1)) ** 2).sum(-1)
     return candidates[misfit.argmin(-1)]
 
 
 def settled_epoch(accuracy: np.ndarray, margin: float) -> int:
-    """First epoch from which on every accuracy lies within `margin` of the last one."""
+    """First epoch from which on every accuracy is within `margin` of the last one."""
     far = np.flatnonzero(np.abs(accuracy - accuracy[-1]) > margin)
     return int(far[-1]) + 2 if len(far) else 1
 
@@ -44,9 +44,9 @@ def stable_epoch(
     """Both answers for an arm's mean accuracy, with intervals over seeds.
 
     Args:
-        by_epoch: An arm's rows of `analysis.arms.accuracy_by_epoch`.
-        rng: Of the bootstrap.
-        margin: See `settled_epoch`, a fraction.
+        by_epoch: An arm's rows of `analysis.comparison_frames.accuracy_by_epoch`.
+        rng: For the bootstrap.
+        margin: See `settled_epoch`; a fraction.
 
     Returns:
         The change point and the settled epoch.

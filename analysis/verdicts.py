@@ -1,11 +1,16 @@
-"""The rules of verdicts, and a claim's entry in the ledger.
+"""The rules of the verdicts, and a claim's entry in the ledger.
 
-The rules were set before the results were seen: a claim of a direction holds where the 95 %
-interval lies on its side of no difference, fails where it lies on the other; a number holds where
-it lies in the interval in which a single further run falls; equality holds where two one-sided
-tests show it within `analysis.comparison_frames.MARGIN` points. Everything else is not
-distinguishable. A claim that states no measurable thing is not testable as written; what can be
-measured about it stands beside it.
+The rules were set before the results were seen:
+
+* A direction is reproduced if the 95 % interval is on the claim's side of no difference. It is
+  contradicted if the interval is on the other side.
+* A number is reproduced if it is inside the interval in which one further run falls. It is
+  contradicted if it is outside.
+* Equality is reproduced if two one-sided tests show it within
+  `analysis.comparison_frames.MARGIN` points. It is contradicted if the 95 % interval excludes it.
+* Everything else is not distinguishable.
+* A claim that states nothing measurable is not testable as written. Its entry says what can be
+  measured about it.
 """
 
 from __future__ import annotations
@@ -35,17 +40,17 @@ class Finding:
 
     Attributes:
         verdict: One of `VERDICTS`.
-        estimate: Ours, in words with its unit.
-        value: The number in `estimate`, where there is one.
+        estimate: Our measurement, in words with its unit.
+        value: The number in `estimate`, if there is one.
         low: Lower end of its interval.
         high: Upper end.
         interval: What kind of interval.
-        n: Independent replicates behind it.
+        n: Number of independent replicates behind it.
         why: How the verdict follows, and what else to know.
         trials: The trials used, ``results-folder/trial-id``.
-        claim: The claim's number, ``C1`` to ``C21``; the ledger knows it.
+        claim: The claim's number, ``C1`` to ``C21``; the ledger sets it.
         shown_in: The figure or table of the page that shows it.
-        command: What fills the gap, where there is no evidence.
+        command: What fills the gap if there is no evidence.
     """
 
     verdict: str
@@ -63,7 +68,7 @@ class Finding:
 
 
 def direction(e: Estimate, none: float = 0.0, *, above: bool = True) -> str:
-    """Whether an estimate lies above (or below) that of no difference."""
+    """The verdict on an estimate being above (or below) `none`, which is no difference."""
     if np.isnan(e.low):
         return NOT_DISTINGUISHABLE
     if e.low > none:
@@ -74,7 +79,7 @@ def direction(e: Estimate, none: float = 0.0, *, above: bool = True) -> str:
 
 
 def contains(e: Estimate, number: float) -> str:
-    """Whether a number lies in an interval."""
+    """The verdict on a number being inside an interval."""
     if np.isnan(e.low):
         return NOT_DISTINGUISHABLE
     return REPRODUCED if e.low <= number <= e.high else CONTRADICTED
@@ -90,7 +95,7 @@ def finding(
     trials: tuple[str, ...] = (),
     command: str = "",
 ) -> Finding:
-    """The `Finding` of an estimate; `template` formats it, and `estimate` is put behind it."""
+    """The `Finding` of an estimate. `template` formats the number, and `estimate` follows it."""
     return Finding(
         verdict=verdict,
         estimate=show(e, template) + (f" {estimate}" if estimate else ""),
@@ -106,11 +111,11 @@ def finding(
 
 
 class NoEvidence(Exception):
-    """The results that a claim is judged by are not there."""
+    """The results that judge a claim are missing."""
 
 
 def needed(found: T | None) -> T:
-    """`found`.
+    """`found`, if it is not None.
 
     Raises:
         NoEvidence: It is None.
@@ -121,7 +126,7 @@ def needed(found: T | None) -> T:
 
 
 def used(compared: Compared, *names: str) -> tuple[str, ...]:
-    """Trials of some arms (all where none is named), as the ledger names them."""
+    """Trials of some arms (of all if none is named), as the ledger names them."""
     trials = compared.trials
     chosen = trials[trials["arm"].isin(names)] if names else trials
     folder = folder_name(compared.results)

@@ -203,7 +203,7 @@ def test_numbers_are_shown_with_one_unit():
     assert show(Estimate(0.98754, np.nan, np.nan, 1, ""), "{:.2%}") == "98.75% (n = 1: no interval)"
 
 
-def test_the_table_has_the_reports_words(found):
+def test_the_table_has_the_papers_words(found):
     table = as_frame(list(found.values()))
     assert len(table) == 21
     assert table["quote"].str.len().min() > 20

@@ -127,11 +127,11 @@ def test_two_answers_to_one_question_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("arm", "who", "'trial_00000' is of no arm"),
-        ("arm", None, "'trial_00000' is of no arm"),
-        ("replicate", None, "'trial_00000' is of no arm"),
+        ("arm", "who", "'trial_00000' belongs to no arm"),
+        ("arm", None, "'trial_00000' belongs to no arm"),
+        ("replicate", None, "'trial_00000' belongs to no arm"),
         ("replicate", 2, "'trial_00002' repeats a replicate"),
-        ("batch_size", 64, "has batch_size 64, not 32 as its arm"),
+        ("batch_size", 64, "has batch_size 64, but its arm in study.json has 32"),
         ("model", "resnet18", "has model resnet18"),
     ],
 )

@@ -242,7 +242,7 @@ def test_a_pipe_in_the_way_does_not_block(made_up, capsys):
     (out / "report.html").unlink()
     (out / "report.html").write_text('<meta name="generator" content="mnist-study">')
     os.mkfifo(out / "test_set_openings.jsonl")
-    assert "test_set_openings.jsonl: not of" in refused(capsys, made_up.path)
+    assert "test_set_openings.jsonl: not written by this command" in refused(capsys, made_up.path)
 
 
 # The command line.

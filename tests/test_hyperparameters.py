@@ -191,7 +191,7 @@ def test_the_page_shows_what_was_searched(tmp_path):
     assert "optimizer" in header
     assert "momentum" in header
     assert "Not shown: gamma, optimizer, momentum." in page  # by the map of all trials
-    assert "the hyperparameters that it had (lr, gamma, width, optimizer, momentum)" in page
+    assert "with its own hyperparameters (lr, gamma, width, optimizer, momentum)" in page
     table = pd.read_csv(tmp_path / "page" / "tables" / "best_trials.csv")
     expected = rank_trials(trials).set_index("trial_id")["momentum"]
     found = table.set_index("trial_id")["momentum"]

@@ -140,7 +140,7 @@ def test_a_study_without_results_has_a_page_too(fruitless):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """All five comparisons of the report."""
+    """All five comparisons of the paper."""
     root = tmp_path_factory.mktemp("results")
     kinds = {"batch-size": None, "models": None, "regularization": ["cnn-*"], "schedule": None,
              "training-size": None}  # fmt: skip
@@ -160,7 +160,7 @@ def whole(folders, tmp_path_factory, mnist):
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         assert main([*map(str, folders.values()), str(search), "--output", str(out)]) == 0
-    assert "Not in it" not in said.getvalue()
+    assert "Missing from the page" not in said.getvalue()
     return out
 
 
@@ -224,9 +224,10 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     out = tmp_path / "report"
     assert main([str(folders["schedule"]), "--output", str(out)]) == 0
     said = capsys.readouterr().out
+    assert "Missing from the page: Batch size." in said
     assert "Fill the gap with: python -m study.compare batch-size --protocol paper" in said
     page = check(out)
-    assert "What is not here" in page.text
+    assert "What is missing" in page.text
     assert QUESTIONS["schedule"].title != page.text  # its own title is the made-up question
     assert "A question?" in page.text
     ledger = pd.read_csv(out / "ledger.csv")
@@ -248,7 +249,7 @@ def test_without_the_images_it_goes_without_galleries(folders, tmp_path, monkeyp
     empty = tmp_path / "no-images"
     assert main([str(folders["batch-size"]), "--output", str(out), "--data-dir", str(empty)]) == 0
     page = check(out)
-    assert "The images themselves are not at hand" in page.text
+    assert "Example pictures are missing" in page.text
     assert not (out / "figures" / "gallery_confident.png").exists()
 
 
@@ -257,7 +258,7 @@ def test_an_own_comparison_with_lost_trials(tmp_path):
     compared = write_comparison(tmp_path / "mine", arms, replicates=3, failed={("b", 2)})
     assert main([str(compared.results.path)]) == 0
     page = check(compared.results.path / "report")
-    assert "Of 6 trials 1 did not complete" in page.text
+    assert "1 of 6 trials did not complete" in page.text
     assert (compared.results.path / "report" / "figures" / "mine.by_epoch.svg").is_file()
 
 
@@ -276,7 +277,10 @@ def test_the_arms_settings_and_statuses_are_shown(tmp_path):
         f"| adadelta | 1 | adadelta | {UNKNOWN} | {UNKNOWN} | 3 | 0 |",
         "| sgd | 0.05 | sgd | 0.9 | 0 | 2 | 1 |",
     ]
-    assert "Of all: mnist, epochs 6, model cnn, batch_size 64, gamma 0.7, width_mult 1." in section
+    assert (
+        "All arms share: mnist, epochs 6, model cnn, batch_size 64, gamma 0.7, width_mult 1."
+        in section
+    )
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])

@@ -1,1 +1,1 @@
-"""The paper's claims, judged: a module for each part of its text, a function for each claim."""
+"""Judges the paper's claims: one module per part of its text, one function per claim."""

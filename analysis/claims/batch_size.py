@@ -1,4 +1,4 @@
-"""C1 to C8, of the batch size (the paper's II.A)."""
+"""C1 to C8: the batch size (the paper's section II.A)."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from analysis.verdicts import (
     used,
 )
 
-SAME_TREND = 0.9  # rank correlation from which two curves count as of one trend
+SAME_TREND = 0.9  # a rank correlation above this counts as the same trend
 
 
 def c1(evidence: Evidence) -> Finding:
-    """Which batch sizes were compared."""
+    """The batch sizes that were compared."""
     agree = paper.BATCH_SIZES_IN_ABSTRACT == paper.BATCH_SIZES_IN_BODY
     verdict = REPRODUCED if agree else CONTRADICTED
     compared, (a, b) = needed(batch_arms(evidence, 64, 32))
     return finding(
         verdict, frames.points(compared, a, b), POINTS,
         estimate="of accuracy, 64 minus 32",
-        why="The report contradicts itself. Here all three are run. Beside it: what "
-        "the slip could change in the final accuracy.",
+        why="The paper contradicts itself. All three sizes are run here. The estimate shows how "
+        "much the slip could change the final accuracy.",
         trials=used(compared, a, b),
     )  # fmt: skip
 
 
 def c2(evidence: Evidence) -> Finding:
-    """Which accuracy the CNN reached."""
+    """The accuracy that the CNN reached."""
     compared, (arm,) = needed(batch_arms(evidence, paper.BATCH_SIZE))
     e = prediction_interval(compared.of_arm(arm)["last_eval_accuracy"])
     gap = paper.ACCURACY - paper.ACCURACY_IN_ABSTRACT
@@ -67,9 +67,10 @@ def c2(evidence: Evidence) -> Finding:
     wilson_words = f"{low:.2%} to {high:.2%}"
     return finding(
         verdict, e, PERCENT, estimate="for one run at batch 512",
-        why="The two numbers are one image apart; runs that differ in the seed alone scatter "
-        f"much wider. {paper.ACCURACY:.2%} lies {'in' if inside else 'outside'} that interval; "
-        f"of one run on 10 000 images it has itself a Wilson interval of {wilson_words}.",
+        why="The verdict is about the difference between the two numbers, which is one image. "
+        "Runs that differ only in the seed scatter much more. "
+        f"{paper.ACCURACY:.2%} is {'inside' if inside else 'outside'} the interval for one run. "
+        f"As one run on 10 000 images it has a Wilson interval of its own: {wilson_words}.",
         trials=used(compared, arm),
     )  # fmt: skip
 
@@ -84,8 +85,9 @@ def c3(evidence: Evidence) -> Finding:
     verdict = REPRODUCED if p < 0.05 else CONTRADICTED if apart else NOT_DISTINGUISHABLE
     return finding(
         verdict, e, POINTS, estimate="of accuracy, 32 minus 512",
-        why=f"Equal means within {frames.MARGIN} points: two one-sided t tests give p = {p:.2g}. "
-        "At equal epochs: batch 32 takes 16 times as many steps.",
+        why=f"Equal means within {frames.MARGIN} points. Two one-sided t tests give p = {p:.2g}. "
+        "The epochs are equal, so batch 32 takes 16 times as many steps. C4 is about the same "
+        "difference.",
         trials=used(compared, a, b),
     )  # fmt: skip
 
@@ -98,9 +100,9 @@ def c4(evidence: Evidence) -> Finding:
     e = frames.points(compared, a, b)
     return finding(
         direction(e), e, POINTS, estimate="of accuracy, 32 minus 512",
-        why="At the report's learning rate for both; neither was tuned for its batch size. A run "
-        f"at 32 beats one at 512 with probability {above:.2f}. The cited work calls batches up to "
-        "512 small: its large batch would be 6000 here.",
+        why="Both use the paper's learning rate. Neither was tuned for its batch size. A run at "
+        f"32 beats a run at 512 with probability {above:.2f}. The work that the paper cites calls "
+        "batches up to 512 small. Its large batch would be 6000 here.",
         trials=used(compared, a, b),
     )  # fmt: skip
 
@@ -114,8 +116,9 @@ def c5(evidence: Evidence) -> Finding:
     return finding(
         direction(e, 1, above=False), e, TIMES,
         estimate="the seconds of batch 32",
-        why=f"Of {compared.config.epochs} epochs with evaluation on {device}, one trial a core. "
-        "The report's loop spends most of its time loading images one by one and rewriting a file.",
+        why=f"The time of {compared.config.epochs} epochs with evaluation on {device}, one trial "
+        "per core. The paper's loop spends most of its time loading images one by one and "
+        "rewriting a file.",
         trials=used(compared, a, b),
     )  # fmt: skip
 
@@ -130,9 +133,9 @@ def c6(evidence: Evidence) -> Finding:
     e = ratio_interval(wide[a], wide[b])
     return finding(
         direction(e, 1), e, TIMES,
-        estimate="the noise of a step's loss at 512",
-        why="The scatter of the steps' losses in the last epoch. Averaging over 16 times as many "
-        "images alone makes it 4 times: sigma / sqrt(B).",
+        estimate="the noise in a step's loss at 512",
+        why="The noise is the scatter of the step losses in the last epoch. Averaging over 16 "
+        "times as many images alone explains a factor of 4: sigma / sqrt(B).",
         trials=used(compared, a, b),
     )  # fmt: skip
 
@@ -150,29 +153,32 @@ def c7(evidence: Evidence) -> Finding:
     e = Estimate(last["noise_scale"], last["low"], last["high"], int(last["n"]),
                  "95 % bootstrap interval over seeds")  # fmt: skip
     low, high = by_epoch["noise_scale"].min(), by_epoch["noise_scale"].max()
-    top = f"{high:,.0f}" if np.isfinite(high) else "more than 2 048 images can tell"
+    top = f"{high:,.0f}" if np.isfinite(high) else "values that 2 048 images cannot resolve"
     return finding(
         verdict, e, "{:,.0f} images",
-        estimate=f"after the last epoch (from {low:,.0f} to {top} over the epochs)",
-        why="The gradient's simple noise scale (McCandlish et al. 2018), which estimates the batch "
-        "size beyond which more images a step hardly help. The report's number is of ImageNet "
-        "(Goyal et al. 2017)."
-        + f" It lies in the interval of {len(inside)} of the {len(by_epoch)} epochs."
+        estimate=f"after the last epoch (over all epochs: from {low:,.0f} to {top})",
+        why="This is the gradient's simple noise scale (McCandlish et al. 2018). It estimates the "
+        "batch size beyond which more images per step hardly help. The paper's number is for "
+        "ImageNet (Goyal et al. 2017)."
+        + f" It is inside the interval in {len(inside)} of the {len(by_epoch)} epochs."
         + _critical_words(compared),
         trials=used(compared, arm),
     )  # fmt: skip
 
 
 def _critical_words(compared: Compared) -> str:
-    """What the steps until the target say of the critical batch size."""
+    """The critical batch size that follows from the steps until the target."""
     e = compared.critical_batch_size
     if e is None:
         return ""
-    return f" The steps until {frames.TARGET:.0%} speak of a critical size of {show(e, '{:,.0f}')}."
+    return (
+        f" Fitting the steps until {frames.TARGET:.0%} gives a critical batch size of "
+        f"{show(e, '{:,.0f}')}."
+    )
 
 
 def c8(evidence: Evidence) -> Finding:
-    """Filtered, the small batch's curve has the large one's trend."""
+    """After filtering, the small batch's curve has the same trend as the large batch's."""
     compared, (a, b) = needed(batch_arms(evidence, 32, 512))
     curves = compared.loss_curves
     at = {arm: _at_equal_examples(curves[curves["arm"] == arm]) for arm in (a, b)}
@@ -193,9 +199,10 @@ def c8(evidence: Evidence) -> Finding:
     return finding(
         direction(e, SAME_TREND), e, "{:.3f}",
         estimate="rank correlation of the two smoothed curves at equal examples",
-        why="Local-level Kalman smoother, variances by maximum likelihood; the report does not say "
-        f"which filter it used. The level of batch 32 is {ratio:.2f} times that of 512 on average: "
-        f"one trend, not one curve. Counted as one trend from {SAME_TREND}.",
+        why="Both curves are smoothed by a local-level Kalman smoother with maximum-likelihood "
+        "variances. The paper does not say which filter it used. On average the level of batch 32 "
+        f"is {ratio:.2f} times that of 512: one trend, not one curve. The trend counts as the same "
+        f"if the interval is above {SAME_TREND}.",
         trials=used(compared, a, b),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""C9 to C15, of the final CNN and what would improve it (the paper's II.B)."""
+"""C9 to C15: the final CNN and what would improve it (the paper's section II.B)."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def c9(evidence: Evidence) -> Finding:
         else NOT_DISTINGUISHABLE
     )  # fmt: skip
     why = (
-        f"From it on the mean accuracy stays within {frames.MARGIN} points of its last "
-        f"value. A broken line bends at epoch {show(change, '{:.1f}')}."
+        f"From this epoch on, the mean accuracy stays within {frames.MARGIN} points of its last "
+        f"value. A broken line fitted to it bends at epoch {show(change, '{:.1f}')}."
     )
     schedule = evidence.get(SCHEDULE)
     if constant := arm_of(schedule, gamma=1.0):
         assert schedule is not None
         _, without = _stable(schedule, constant)
         why += (
-            f" With a constant learning rate (gamma 1) it is epoch {show(without, '{:.0f}')}: "
-            "what settles is the schedule's learning rate."
+            " With a constant learning rate (gamma 1) the first stable epoch is "
+            f"{show(without, '{:.0f}')}. The accuracy settles because the learning rate decays."
         )
     return finding(
         verdict, settled, "{:.0f}", why=why,
@@ -77,14 +77,14 @@ def c10(evidence: Evidence) -> Finding:
     return finding(
         contains(e, paper.TEST_LOSS), e, NATS,
         estimate="for one run at batch 512",
-        why=f"The report does not say of which batch size. Means of the others: {means}."
-        if means else "The report does not say of which batch size.",
+        why=f"The paper does not say for which batch size. Means at the others: {means}."
+        if means else "The paper does not say for which batch size.",
         trials=used(compared, arm),
     )  # fmt: skip
 
 
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
-    """The report's CNN, and what its final models predicted."""
+    """The paper's CNN, and what its final models predicted."""
     found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None:
         return None
@@ -99,22 +99,23 @@ def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
 
 
 def c11(evidence: Evidence) -> Finding:
-    """Errors with confidences above 0.9, and about 0.5."""
+    """Errors have confidences above 0.9, and about 0.5."""
     compared, arm, rows = needed(_predicted(evidence))
     errors = rows[~rows["right"]]
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
     half = _share(errors, errors["confidence"].between(0.4, 0.6))
     return finding(
         NOT_TESTABLE, sure, "{:.0%}",
-        estimate=f"of the errors have a confidence above 0.9; {show(half, '{:.0%}')} of 0.4 to 0.6",
-        why="Two statements of the same four pictures exclude each other; probably (e)-(h) was "
-        "meant. Both kinds of errors exist.",
+        estimate="of the errors have a confidence above 0.9, and "
+        f"{show(half, '{:.0%}')} one between 0.4 and 0.6",
+        why="The paper's two statements about the same four pictures exclude each other. The "
+        "second is probably meant for (e)-(h). Both kinds of errors exist.",
         trials=used(compared, arm),
     )  # fmt: skip
 
 
 def c12(evidence: Evidence) -> Finding:
-    """Confidences of errors show underfitting."""
+    """The confidences of errors show underfitting."""
     low, high = paper.ERROR_CONFIDENCES
     compared, arm, rows = needed(_predicted(evidence))
     errors = rows[~rows["right"]]
@@ -122,11 +123,11 @@ def c12(evidence: Evidence) -> Finding:
     table = compared.calibration[compared.calibration["arm"] == arm]
     ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
     return finding(
-        NOT_TESTABLE, e, "{:.0%}", estimate="of the errors lie there",
-        why="Any classifier's errors have such confidences; they do not tell underfitting from "
-        "overfitting. What they do tell: expected calibration error "
-        f"{show(ece, '{:.2%}')}, best temperature {show(temperature, '{:.2f}')} "
-        "(above 1: too sure).",
+        NOT_TESTABLE, e, "{:.0%}", estimate="of the errors have such a confidence",
+        why="The errors of any classifier have such confidences. They do not separate "
+        "underfitting from overfitting. What they do show is the calibration. The expected "
+        f"calibration error is {show(ece, '{:.2%}')}. The best temperature is "
+        f"{show(temperature, '{:.2f}')} (above 1: overconfident).",
         trials=used(compared, arm),
     )  # fmt: skip
 
@@ -140,7 +141,8 @@ def c13(evidence: Evidence) -> Finding:
     return finding(
         direction(e, 0.5), e, "{:.1%}",
         estimate="of the correct predictions are above 99 %",
-        why=f"{show(rounded, '{:.0%}')} show as 100.00 %: rounding; their log-odds are finite.",
+        why=f"{show(rounded, '{:.0%}')} are printed as 100.00 %. That is rounding: their log-odds "
+        "are finite.",
         trials=used(compared, arm),
     )  # fmt: skip
 
@@ -154,9 +156,9 @@ def c14(evidence: Evidence) -> Finding:
     return Finding(
         NOT_TESTABLE,
         f"{always} of the {union} images that any of {models} models misses are missed by all",
-        "No person was asked, and the examples were picked by eye. What can be measured is how far "
-        "models with other seeds fail on the same images. A later study had people check the test "
-        "labels and found 15 of them wrong (Northcutt et al. 2021).",
+        "No person was asked, and the examples were picked by eye. What can be measured is how "
+        "often models with different seeds fail on the same images. In a later study people "
+        "checked the test labels and found 15 of them wrong (Northcutt et al. 2021).",
         value=always / union if union else np.nan, n=models,
         trials=used(compared, arm),
     )  # fmt: skip
@@ -175,7 +177,8 @@ def c15(evidence: Evidence) -> Finding:
         return finding(
             NOT_DISTINGUISHABLE, data, POINTS,
             estimate="of accuracy from twice the images",
-            why="Whether that is the best way needs something to compare it with:",
+            why="Whether this is the best way can only be judged against another way. Fill the gap "
+            "with:",
             command=MODELS.command,
             trials=used(sizes, a, b),
         )  # fmt: skip
@@ -188,6 +191,6 @@ def c15(evidence: Evidence) -> Finding:
     return finding(
         verdict, data, POINTS,
         estimate="of accuracy from twice the images (27 500 to 55 000)",
-        why=f"The other network of the report gains {show(other, POINTS)} on the same images.",
+        why=f"The paper's other network gains {show(other, POINTS)} on the same images.",
         trials=used(sizes, a, b) + used(models, resnet, cnn),
     )  # fmt: skip

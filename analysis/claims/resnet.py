@@ -1,4 +1,4 @@
-"""C16 to C21, of dropout and the modified ResNet18 (the paper's III)."""
+"""C16 to C21: dropout and the modified ResNet18 (the paper's section III)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from study.config.questions import MODELS, REGULARIZATION
 
 
 def c16(evidence: Evidence) -> Finding:
-    """Dropout helps; "our network" uses batch norm."""
+    """Dropout helps. "Our network" uses batch norm."""
     compared = evidence.get(REGULARIZATION)
     a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
     b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
@@ -38,9 +38,10 @@ def c16(evidence: Evidence) -> Finding:
     )
     return finding(
         direction(e), e, POINTS,
-        estimate="of accuracy, the CNN with minus without dropout",
-        why="The report's CNN has dropout and no batch norm, its ResNet the reverse: 'our network' "
-        f"is unclear. In the CNN, over all four cells: {more or 'not all four cells were run'}.",
+        estimate="of accuracy, CNN with minus without dropout",
+        why="The paper's CNN has dropout and no batch norm. Its ResNet has batch norm and no "
+        "dropout. So it is unclear which one 'our network' is. Effects in the CNN over all four "
+        f"cells: {more or 'unknown, because not all four cells were run'}.",
         trials=used(compared),
     )  # fmt: skip
 
@@ -52,10 +53,10 @@ def c17(evidence: Evidence) -> Finding:
     one = prediction_interval(compared.of_arm(resnet)["last_eval_accuracy"])
     return finding(
         direction(e), e, POINTS, estimate="of accuracy, ResNet minus CNN",
-        why=f"One run of the ResNet reaches {show(one, PERCENT)}; the report's number lies "
-        f"{'in' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
-        f"interval. It has {times_the_cnn('parameters'):.0f} times the parameters and "
-        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds.",
+        why=f"One run of the ResNet reaches {show(one, PERCENT)}. The paper's number is "
+        f"{'inside' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
+        f"interval. The ResNet has {times_the_cnn('parameters'):.0f} times the CNN's parameters "
+        f"and {times_the_cnn('multiply_adds'):.0f} times its multiply-adds.",
         trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
@@ -72,13 +73,13 @@ def c18(evidence: Evidence) -> Finding:
     target, values = f"{frames.TARGET:.0%}", ["examples", "seconds"]
     wide = compared.to_target.pivot(index="replicate", columns="arm", values=values).dropna()
     if wide.empty:
-        return Finding(NOT_DISTINGUISHABLE, f"not both reached {target}", "")
+        return Finding(NOT_DISTINGUISHABLE, f"not both networks reached {target}", "")
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
     seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
     return finding(
         direction(e, 1, above=False), e, TIMES,
-        estimate=f"the CNN's examples until {target}, to the end of an epoch",
-        why=f"In images seen. In seconds it takes {show(seconds, TIMES)} as long.",
+        estimate=f"the CNN's examples until {target}, in whole epochs",
+        why=f"Counted in images seen. In seconds the ResNet takes {show(seconds, TIMES)} as long.",
         trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
@@ -91,9 +92,9 @@ def c19(evidence: Evidence) -> Finding:
     e = ratio_interval(both["a"], both["b"])
     return finding(
         direction(e, 1), e, TIMES, estimate="the CNN's seconds",
-        why="Longer it is, but not by the report's factor: "
+        why="The ResNet takes longer, but not by the paper's factor. "
         f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
-        "seconds says that the report timed its data loader.",
+        "seconds means that the paper timed its data loader.",
         trials=used(compared, resnet, cnn),
     )  # fmt: skip
 
@@ -103,17 +104,17 @@ def c20(evidence: Evidence) -> Finding:
     count, convolutions = shortcut_parameters()
     return Finding(
         REPRODUCED if count == 0 else CONTRADICTED,
-        f"{count:,} parameters in {convolutions} convolutions on shortcuts",
-        "Counted in the network of Appendix C: four of its eight shortcuts change the number of "
-        "channels and need 1 x 1 convolutions. There is no equation (C).",
+        f"{count:,} parameters in {convolutions} shortcut convolutions",
+        "Counted in the network of Appendix C. Four of its eight shortcuts change the number of "
+        "channels and need 1 x 1 convolutions. The paper has no equation (C).",
         value=count,
     )  # fmt: skip
 
 
 def c21(evidence: Evidence) -> Finding:
-    """The last sentence."""
+    """The paper's last sentence."""
     return Finding(
         NOT_TESTABLE, "",
-        "The sentence breaks off; whether it means a small or a large advantage cannot be told. "
+        "The sentence breaks off, so it is unknown whether it means a small or a large advantage. "
         "The advantage itself is C17.",
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Draws what was computed elsewhere: ``plot_*(frame, ax=...)``."""
+"""Draws frames that were computed elsewhere: ``plot_*(frame, ax=...)``."""

@@ -1,4 +1,4 @@
-"""Draws what the batch size does."""
+"""Draws the effects of the batch size."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
     """Training loss against steps, images seen and seconds, one panel each.
 
     Faint dots: losses of single steps of the first replicate. Line: the mean over replicates of
-    the smoothed curves; band: from the lowest to the highest replicate. Both break at the end of
-    the first epoch, which is smoothed by itself.
+    the smoothed curves. Band: from the lowest to the highest replicate. Line and band break at the
+    end of the first epoch, which is smoothed on its own.
 
     Args:
         curves: From `analysis.comparison_frames.loss_curves`.
-        axes: Three.
+        axes: Three axes.
     """
     units = {"step": "steps", "examples": "images seen", "seconds": "seconds"}
     styles = arm_styles(curves["arm"])
@@ -57,7 +57,7 @@ def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
 
 
 def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Scatter of the steps' losses against batch size, with the line sigma / sqrt(B).
+    """Scatter of the step losses against batch size, with the line sigma / sqrt(B).
 
     Args:
         noise: From `analysis.comparison_frames.loss_noise`.
@@ -75,18 +75,18 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.annotate(label, (middle, sigma / middle**0.5), xytext=(6, 4),
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel="batch size",
-           ylabel="sd of a step's loss in the last epoch")  # fmt: skip
+           ylabel="sd of the step loss in the last epoch")  # fmt: skip
     log_ticks(ax, plain)
     plain_ticks(ax, sorted(styles))
     return ax
 
 
 def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
-    """The gradient's noise scale after each epoch, and the report's critical batch size.
+    """The gradient's noise scale after each epoch, and the paper's critical batch size.
 
     Args:
         scale: From `analysis.noise.noise_scale_by_epoch`.
-        critical: The report's number.
+        critical: The paper's number.
         ax: Where to draw.
     """
     for arm, style in arm_styles(scale["arm"]).items():
@@ -96,7 +96,7 @@ def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
         )
         ax.plot(own["epoch"], own["noise_scale"], lw=2, ms=5, label=f"batch {arm}", **style)
     ax.axhline(critical, color=GREY, ls="--")
-    ax.annotate(f"the report: {critical:,.0f}", (1, critical), xytext=(2, 4),
+    ax.annotate(f"the paper: {critical:,.0f}", (1, critical), xytext=(2, 4),
                 textcoords="offset points", color="0.45")  # fmt: skip
     ax.set(yscale="log", xlabel="epoch", ylabel="simple noise scale (images)")
     log_ticks(ax, count)
@@ -106,7 +106,7 @@ def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
 
 
 def plot_throughput(rows: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Training images a second by batch size; every replicate a dot.
+    """Training images per second by batch size, one dot per replicate.
 
     Args:
         rows: From `analysis.comparison_frames.throughput`.
@@ -118,7 +118,7 @@ def plot_throughput(rows: pd.DataFrame, *, ax: Axes) -> Axes:
         ax.plot(
             beside(size, len(own), 0.06), own["images_per_second"], ls="", ms=6, alpha=0.8, **style
         )
-    ax.set(xscale="log", xlabel="batch size", ylabel="training images a second")
+    ax.set(xscale="log", xlabel="batch size", ylabel="training images per second")
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_formatter(FuncFormatter(count))
     plain_ticks(ax, sorted(styles))

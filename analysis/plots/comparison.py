@@ -27,7 +27,7 @@ from analysis.plots.style import (
 def plot_accuracy_by_arm(by_epoch: pd.DataFrame, *, ax: Axes) -> Axes:
     """Accuracy after each epoch on an axis that is logarithmic in the error.
 
-    Thin: each replicate. Thick: the mean, with its 95 % t interval as a band.
+    Thin lines: single replicates. Thick line: the mean, with its 95 % t interval as a band.
 
     Args:
         by_epoch: From `analysis.comparison_frames.accuracy_by_epoch`.
@@ -52,12 +52,12 @@ def plot_accuracy_by_arm(by_epoch: pd.DataFrame, *, ax: Axes) -> Axes:
 
 
 def plot_differences(differences: pd.DataFrame, margin: float, *, ax: Axes) -> Axes:
-    """Paired differences of accuracy, with the zone of equivalence.
+    """Paired differences in accuracy, with the equivalence zone.
 
     Args:
-        differences: From `analysis.comparison_frames.paired_differences`, each with its
+        differences: From `analysis.comparison_frames.paired_differences`, each row with its
             ``comparison``.
-        margin: Half width of the zone, percentage points.
+        margin: Half the zone's width, in percentage points.
         ax: Where to draw.
     """
     rows = differences.iloc[::-1].reset_index(drop=True)
@@ -73,12 +73,12 @@ def plot_differences(differences: pd.DataFrame, margin: float, *, ax: Axes) -> A
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}" if x else "0"))
     ax.set_xticks(_difference_ticks(rows))
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("difference of accuracy, percentage points")
+    ax.set_xlabel("difference in accuracy, percentage points")
     return ax
 
 
 def _difference_ticks(rows: pd.DataFrame) -> list[float]:
-    """As far as the rows reach, and so sparse that no two labels touch."""
+    """Ticks as far as the rows reach, sparse enough that no two labels touch."""
     shown = rows[["difference", "low", "high"]].to_numpy()
     left, right = min(np.nanmin(shown), -0.1), max(np.nanmax(shown), 0.1)
     steps = (0.1, 0.5, 2, 5, 20, 50)
@@ -87,11 +87,11 @@ def _difference_ticks(rows: pd.DataFrame) -> list[float]:
 
 
 def plot_to_target(reached: pd.DataFrame, axes: Sequence[Axes]) -> None:
-    """Epochs' worth of steps, images and seconds until an accuracy; every replicate a dot.
+    """Steps, images and seconds in whole epochs until an accuracy, one dot per replicate.
 
     Args:
         reached: From `analysis.comparison_frames.to_target`.
-        axes: Three.
+        axes: Three axes.
     """
     styles = arm_styles(reached["arm"])
     names = list(styles)
@@ -134,10 +134,10 @@ def plot_learning_curve(rows: pd.DataFrame, *, ax: Axes) -> Axes:
 
 
 def plot_regularization(rows: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Accuracy with and without dropout, a line with and one without batch norm.
+    """Accuracy with and without dropout: one line with batch norm, one without.
 
     Args:
-        rows: ``dropout``, ``batch_norm``, ``replicate`` and ``accuracy``, of one network.
+        rows: ``dropout``, ``batch_norm``, ``replicate`` and ``accuracy`` of one network.
         ax: Where to draw.
     """
     palette = sns.color_palette("colorblind")

@@ -1,4 +1,4 @@
-"""Draws what final models predicted."""
+"""Draws what the final models predicted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.plots.style import GREY, count, whole_numbers
 
 
 def plot_reliability(table: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Accuracy against confidence; on the diagonal a model is as sure as it is right.
+    """Accuracy against confidence. On the diagonal the two are equal.
 
     Args:
         table: From `analysis.predicted.reliability`.
@@ -30,12 +30,17 @@ def plot_reliability(table: pd.DataFrame, *, ax: Axes) -> Axes:
     share = FuncFormatter(lambda x, _: f"{100 * x:.0f} %")
     ax.xaxis.set_major_formatter(share)
     ax.yaxis.set_major_formatter(share)
-    ax.set(xlim=(0, 1.03), ylim=(-0.06, 1.03), xlabel="confidence", ylabel="share that is right")
+    ax.set(
+        xlim=(0, 1.03),
+        ylim=(-0.06, 1.03),
+        xlabel="confidence",
+        ylabel="share of correct predictions",
+    )
     return ax
 
 
 def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Log-odds of right and of wrong predictions.
+    """Log-odds of correct and of wrong predictions.
 
     Args:
         rows: ``log_odds``, ``right`` and ``density``; from `analysis.predicted.confidence_bins`.
@@ -43,12 +48,12 @@ def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
     """
     palette = sns.color_palette("colorblind")
     for right, name, colour, style in (
-        (True, "right", palette[0], "-"), (False, "wrong", palette[3], "--"),
+        (True, "correct", palette[0], "-"), (False, "wrong", palette[3], "--"),
     ):  # fmt: skip
         own = rows[rows["right"] == right]
         ax.fill_between(own["log_odds"], own["density"], step="mid", color=colour, alpha=0.2, lw=0)
         ax.step(own["log_odds"], own["density"], where="mid", color=colour, ls=style, label=name)
-    ax.set(xlabel="confidence (on a log-odds axis)", ylabel="share of the predictions")
+    ax.set(xlabel="confidence (log-odds axis)", ylabel="share of predictions")
     places = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
     ax.set_xticks([float(np.log(p / (1 - p))) for p in places],
                   [f"{100 * p:g} %" for p in places], rotation=30, ha="right")  # fmt: skip
@@ -58,7 +63,7 @@ def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
 
 
 def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Images by how many of the models miss them, beside what chance would give.
+    """Images by how many of the models miss them, compared with what chance would give.
 
     Args:
         overlap: From `analysis.predicted.error_overlap`.
@@ -69,7 +74,7 @@ def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
     )
     ax.plot(overlap["models"], overlap["expected"], "o--", color="0.45", ms=5,
             label="if errors fell at random")  # fmt: skip
-    # Logarithmic, since chance would give a thousand images or almost none.
+    # Logarithmic, because chance would give a thousand images or almost none.
     ax.set(xlabel="models that miss the image", ylabel="images", yscale="log")
     ax.set_ylim(bottom=0.5)
     ax.yaxis.set_major_formatter(FuncFormatter(count))
@@ -84,8 +89,8 @@ def plot_images(images: np.ndarray, captions: Sequence[str], axes: Sequence[Axes
 
     Args:
         images: uint8 (n, 28, 28).
-        captions: One each.
-        axes: One each.
+        captions: One per image.
+        axes: One per image.
     """
     for ax, image, caption in zip(axes, images, captions, strict=True):
         ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

@@ -22,11 +22,11 @@ STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged"
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 
 
-NO_DATA = "no trial has measured this yet"
+NO_DATA = "no trial has a value yet"
 
 
 def plot_loss_by_step(frame: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Training loss against the optimizer step; a line a trial, its step losses' spread as band.
+    """Training loss by optimizer step: one line per trial, the spread of its losses as a band.
 
     Args:
         frame: From `analysis.search_frames.loss_by_step`.
@@ -80,14 +80,14 @@ def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
 def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """Validation accuracy after each epoch: all trials in grey, each batch size's best in colour.
 
-    The axis is logarithmic in the error. The best trials' last points carry their intervals.
+    The axis is logarithmic in the error. Bars at the end are the best trials' intervals.
 
     Args:
         frame: From `analysis.search_frames.accuracy_by_epoch`.
         ax: Where to draw.
     """
     frame = frame[np.isfinite(frame["accuracy"])]
-    smallest = 1e-5  # so that no error at all is a point as well
+    smallest = 1e-5  # so that an error of zero is drawn as well
     ax.set_yscale(
         "function",
         functions=(
@@ -120,8 +120,8 @@ def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
 def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """All trials: learning rate against batch size, coloured by the last validation error.
 
-    Within a batch size the widths lie on lanes, the narrowest lowest; the symbol grows with
-    the width and its shape says how the trial ended. The best trial is ringed.
+    Within a batch size each width has a lane, the narrowest the lowest. The symbol grows with
+    the width. Its shape shows how the trial ended. The best trial is ringed.
 
     Args:
         frame: From `analysis.search_frames.trial_map`.

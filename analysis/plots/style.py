@@ -1,4 +1,4 @@
-"""What the plots have in common: colours, markers, ticks."""
+"""What the plots share: colours, markers, ticks."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 MARKERS = "osD^vPX*<>"
 ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
-# From light to dark, and each legible on the page's white and on its dark: contrast of 3 or more.
+# From light to dark. Each has a contrast of 3 or more on the light and on the dark page.
 RAMP = ("#1b9e77", "#2b7bba", "#8648c4")
 GREY = "0.6"
 
 
 def ordered_colours(count: int) -> list[Any]:
-    """A ramp for what has an order."""
+    """A colour ramp for things that have an order."""
     return list(sns.blend_palette(RAMP, count))
 
 
 def arm_styles(arms: Iterable[Any]) -> dict[Any, dict[str, Any]]:
-    """Colour and marker of each arm: a ramp where the names are numbers, else a palette."""
+    """Colour and marker of each arm: a ramp if the names are numbers, else a palette."""
     names = list(dict.fromkeys(arms))
     if all(re.fullmatch(r"[0-9]+(\.[0-9]+)?", str(name)) for name in names):
         names.sort(key=float)
@@ -45,7 +45,7 @@ def count(value: float, _: object = None) -> str:
 
 
 def plain_ticks(ax: Axes, values: Sequence[float]) -> None:
-    """Label the x axis at `values` alone."""
+    """Label the x axis at `values` only."""
     ax.set_xticks(list(values), [count(value) for value in values])
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.minorticks_off()
@@ -69,7 +69,7 @@ def percent(value: float, _: object = None) -> str:
 
 
 def whole_numbers(ax: Axes) -> None:
-    """Label the x axis at whole numbers alone."""
+    """Label the x axis at whole numbers only."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 

@@ -10,7 +10,7 @@ from analysis.parts import Section, Table
 
 
 def make_section() -> Section:
-    """The networks of the paper."""
+    """The section of the paper's two networks."""
     tables = []
     for model, name in (("cnn", "The CNN"), ("resnet18", "The modified ResNet18")):
         table = layers(model)
@@ -23,16 +23,16 @@ def make_section() -> Section:
         shown = table.assign(
             **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}
         ).rename(columns={"multiply_adds": "multiply-adds"})
-        tables.append(Table(places.layers(model).name, f"{name}, one image.", table, shown))
+        tables.append(Table(places.layers(model).name, f"{name}, for one image.", table, shown))
     printed = pd.DataFrame(TABLE_I, columns=["layer", "Table I", "the code of Appendix C"])
-    tables.append(Table("table_1", "Table I against the code.", printed, printed))
+    tables.append(Table("table_1", "Table I compared with the code.", printed, printed))
     return Section(
         "architecture",
         "The networks",
         [
-            "Counted in the networks as they are trained. Equations 1 to 12 are checked against "
-            "automatic differentiation by the tests: the gradient as printed in equations 11 and "
-            "12 lacks the factor x and keeps the sum over classes, and fails; the correct one "
+            "The counts are from the networks as they are trained. The tests check equations 1 to "
+            "12 against automatic differentiation. The gradient as printed in equations 11 and 12 "
+            "fails: it lacks the factor x and keeps the sum over classes. The correct gradient "
             "passes."
         ],
         tables=tables,

@@ -1,4 +1,4 @@
-"""The figures of the batch size."""
+"""The figures of the batch-size comparison."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.sections.common import RESULT, WIDE, by_epoch, replicates, to_targ
 
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
-    """The report's Fig. 2 with seeds: the headline; None where no step's loss was kept."""
+    """The paper's Fig. 2 with several seeds: the headline. None if no step losses were kept."""
     curves = compared.loss_curves
     if curves.empty:
         return None
@@ -24,12 +24,12 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
     )
     return Exhibit(
         places.LOSS_BY_BATCH.name,
-        "Training loss at each batch size, by steps, by images seen, and by seconds",
-        f"Dots: single steps of one seed. Line: mean of the smoothed curves, band: lowest to "
-        f"highest seed ({replicates(compared)}). The first epoch is smoothed by itself, so the "
-        "line breaks at its end. Smoothed by a local-level Kalman smoother; standard deviations "
-        "of its level a step and of its noise, by maximum likelihood, in nats (median over "
-        f"seeds): {words}.",
+        "Training loss at each batch size, by steps, images seen and seconds",
+        "Dots: single steps of one seed. Line: mean of the smoothed curves. Band: lowest to "
+        f"highest seed ({replicates(compared)}). The first epoch is smoothed on its own, so the "
+        "line breaks at its end. The smoother is a local-level Kalman smoother. Standard "
+        "deviations of its level per step and of its noise, by maximum likelihood, in nats "
+        f"(median over seeds): {words}.",
         curves,
         panels(plots.plot_loss_by_batch, curves, 3, share_y=True),
         WIDE,
@@ -50,10 +50,10 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
         slopes = mean_interval(frames.noise_slope(rows)["slope"])
         yield Exhibit(
             places.LOSS_NOISE.name,
-            "A smoother curve is what averaging more images gives",
-            "Standard deviation of the full batches' losses in the last epoch around their own "
-            f"straight line, a point a seed ({replicates(compared)}). Dashed: slope -1/2. Fitted "
-            f"slope: {show(slopes, '{:.2f}')} ({RESULT}).",
+            "The smoother curve is what averaging over more images gives",
+            "Standard deviation of the full batches' losses in the last epoch, around a straight "
+            f"line fitted to them. One point per seed ({replicates(compared)}). Dashed: slope "
+            f"-1/2. Fitted slope: {show(slopes, '{:.2f}')} ({RESULT}).",
             rows,
             single(plots.plot_loss_noise, rows),
             (6.0, 4.2),
@@ -62,17 +62,17 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     scale, critical = compared.noise_scale, compared.critical_batch_size
     if len(scale):
         also = (
-            f" From steps to {frames.TARGET:.0%} follows a critical batch size of "
-            f"{show(critical, '{:,.0f}')} images (steps = S + E / B; bootstrap over seeds)."
+            f" Fitting steps = S + E / B to the steps until {frames.TARGET:.0%} gives a critical "
+            f"batch size of {show(critical, '{:,.0f}')} images (bootstrap over seeds)."
             if critical
             else ""
         )
         yield Exhibit(
             places.NOISE_SCALE.name,
             "How noisy the gradient is: the batch size beyond which more images hardly help",
-            "Simple noise scale (McCandlish et al. 2018) after each epoch, from the gradient's "
-            "squared length at 64 and at 2 048 images, without dropout. Band: 95 % bootstrap "
-            f"interval over seeds ({replicates(compared)}).{also}",
+            "Simple noise scale (McCandlish et al. 2018) after each epoch. It is estimated from "
+            "the gradient's squared length at 64 and at 2 048 images, without dropout. Band: 95 % "
+            f"bootstrap interval over seeds ({replicates(compared)}).{also}",
             scale,
             single(plots.plot_noise_scale, scale, paper.CRITICAL_BATCH_SIZE),
         )
@@ -80,9 +80,9 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     devices = ", ".join(sorted(compared.trials["device"].dropna().unique()))
     yield Exhibit(
         places.THROUGHPUT.name,
-        "Training images a second",
-        f"A point a seed ({replicates(compared)}), each trial on a core or GPU of its own "
-        f"({devices}); evaluation left out.",
+        "Training images per second",
+        f"One point per seed ({replicates(compared)}). Each trial had its own core or GPU "
+        f"({devices}). The time of the evaluation is left out.",
         rate,
         single(plots.plot_throughput, rate),
         (6.0, 4.0),

@@ -1,4 +1,4 @@
-"""Figures and words that the sections of several comparisons share."""
+"""Figures and words that several comparisons' sections share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESULT = "95 % t interval over seeds"
 
 
 def replicates(compared: Compared) -> str:
-    """E.g. ``n = 10 seeds``; where the arms differ, the fewest and the most."""
+    """E.g. ``n = 10 seeds``. If the arms differ: the fewest and the most."""
     counts = compared.trials.groupby("arm").size()
     low, high = counts.min(), counts.max()
     return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
@@ -22,17 +22,17 @@ def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhib
     """Accuracy after each epoch.
 
     Args:
-        compared: With a complete trial.
-        name: Of the figure.
+        compared: A comparison with a complete trial.
+        name: The figure's name.
         title: Its heading.
-        arms: Which arms they are, if their names do not say it.
+        arms: What the arms are, if their names do not say it.
     """
     frame = compared.accuracy_by_epoch
     return Exhibit(
         name,
         title,
-        f"Accuracy on the {compared.images} images{arms}. Thin: single seeds; thick: mean, with "
-        f"its {RESULT} as band ({replicates(compared)}). The axis is logarithmic in the error.",
+        f"Accuracy on the {compared.images} images{arms}. Thin lines: single seeds. Thick line: "
+        f"mean. Band: its {RESULT} ({replicates(compared)}). The axis is logarithmic in the error.",
         frame,
         single(plots.plot_accuracy_by_arm, frame),
     )
@@ -45,8 +45,8 @@ def to_target(compared: Compared, name: str) -> Exhibit:
     return Exhibit(
         name,
         f"What it takes to reach {frames.TARGET:.0%}",
-        f"Steps, images and seconds to the end of the first epoch with that accuracy; a point a "
-        f"seed ({replicates(compared)}), bar: median. {missed} of {len(reached)} runs never "
+        "Steps, images and seconds until the end of the first epoch with this accuracy. One point "
+        f"per seed ({replicates(compared)}). Bar: median. {missed} of {len(reached)} runs never "
         "reached it.",
         reached,
         panels(plots.plot_to_target, reached, 3),

@@ -1,4 +1,4 @@
-"""A comparison: its arms, and what each reached."""
+"""The section of a comparison: its arms, and what each of them reached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from study.console.text import format_value
 HIGHEST = 60.0  # inches
 
 
-# By question, what the paper says of its arms on the test images.
+# What the paper reports for each question's arms, on the test images.
 REPORTED = {
     BATCH_SIZE.name: f"{paper.ACCURACY:.2%}, loss {paper.TEST_LOSS}, "
     f"{paper.SECONDS[512]:.0f} s at 512 and {paper.SECONDS[32]:.0f} s at 32",
@@ -33,10 +33,10 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
     """The section of a comparison.
 
     Args:
-        compared: With a complete trial.
-        question: Which it answers for the paper; None if it answers none.
-        prefix: Of the names of its figures and tables; empty if it answers one, as the claims
-            know them by the names in `analysis.places`.
+        compared: A comparison with a complete trial.
+        question: The question it answers for the paper; None if it answers none.
+        prefix: Prefix of the names of its figures and tables. Empty if it answers a question,
+            because the claims know them by the names in `analysis.places`.
     """
     asked = question_of(compared.config)
     if asked and asked.name in OF_QUESTION:
@@ -46,7 +46,7 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
     by_arm = frames.by_arm(compared)
     text = [compared.config.title]
     if lost := int(by_arm["lost"].sum()):
-        text.append(f"Of {len(compared.results.trials)} trials {lost} did not complete.")
+        text.append(f"{lost} of {len(compared.results.trials)} trials did not complete.")
     name = places.by_arm(question).name if question else f"{prefix}by_arm"
     tables = [
         _arms(compared, name.replace("by_arm", "arms")),
@@ -60,11 +60,11 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
 def _reported(compared: Compared, question: Question | None) -> str:
     if question is None or compared.images != "test":
         return ""
-    return f" The report: {REPORTED[question.name]}." if question.name in REPORTED else ""
+    return f" The paper reports: {REPORTED[question.name]}." if question.name in REPORTED else ""
 
 
 def _arms(compared: Compared, name: str) -> Table:
-    """What tells the arms apart, and how many of their trials ended how."""
+    """The settings in which the arms differ, and the number of their trials by status."""
     config, counts = compared.config, frames.statuses(compared)
     settings = frames.arm_settings(compared).set_index("arm")
     words = settings.map(_setting)
@@ -73,8 +73,9 @@ def _arms(compared: Compared, name: str) -> Table:
     rest = ", ".join(f"{c} {value}" for c, value in same.items() if value != UNKNOWN)
     return Table(
         name,
-        f"The arms: the settings in which they differ ({UNKNOWN}: the network's own, or none), and "
-        f"their trials by status. Of all: {config.dataset}, epochs {config.epochs}, {rest}.",
+        "The settings in which the arms differ, and the arms' trials by status. A dash "
+        f"({UNKNOWN}) means the network's own setting, or none. All arms share: {config.dataset}, "
+        f"epochs {config.epochs}, {rest}.",
         settings.join(counts).reset_index(),
         words[differ].join(counts.astype(str)).reset_index(),
     )
@@ -91,7 +92,7 @@ def _setting(value: Any) -> str:
 def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -> Table:
     """What each arm reached."""
     caption = (
-        f"After {compared.config.epochs} epochs, on the {compared.num_images:,} "
+        f"Results after {compared.config.epochs} epochs on the {compared.num_images:,} "
         f"{compared.images} images: means with {RESULT}.{reported}"
     )
     shown = pd.DataFrame(
@@ -99,7 +100,7 @@ def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -
             "arm": table["arm"],
             "n": table["n"].astype(str),
             "accuracy": _with_interval(table, "accuracy", "{:.2%}"),
-            "between seeds (sd)": known(table["accuracy_sd"], "{:.3%}".format),
+            "sd between seeds": known(table["accuracy_sd"], "{:.3%}".format),
             "loss (nats)": _with_interval(table, "loss", "{:.4f}"),
             "seconds": _with_interval(table, "seconds", "{:.0f}"),
         }
@@ -118,7 +119,7 @@ def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]
 
 
 def differences(evidence: Evidence) -> Exhibit | None:
-    """Every comparison's arms against its baseline."""
+    """The arms of all comparisons, each against its baseline."""
     found = []
     for kind, compared in evidence.comparisons.items():
         if compared.trials.empty:
@@ -134,9 +135,9 @@ def differences(evidence: Evidence) -> Exhibit | None:
     return Exhibit(
         places.DIFFERENCES.name,
         "Every arm against its baseline, paired by seed",
-        f"Difference of final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
-        "points, which was set in advance to count as equal. The axis is logarithmic away from "
-        "zero.",
+        f"Difference in final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
+        "points. It was set in advance that this counts as equal. The axis is logarithmic away "
+        "from zero.",
         frame,
         single(plots.plot_differences, frame, frames.MARGIN),
         (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),

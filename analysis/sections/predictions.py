@@ -15,22 +15,22 @@ from analysis.parts import Exhibit, Section, Table, single
 from analysis.plots import predictions as plots
 from analysis.sections.common import RESULT
 
-GALLERY = 8  # images in a row
+GALLERY = 8  # images per row
 
 
 def make_section(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Section | None:
     """The section, if the predictions of the paper's configuration were kept.
 
     Args:
-        evidence: What there is.
-        images: The evaluated images by index; empty if they are not at hand.
+        evidence: All results.
+        images: The evaluated images by index; empty if they are not available.
     """
     found = batch_arms(evidence, paper.BATCH_SIZE)
     if found is None or found[0].predictions_of(found[1][0]).empty:
         return None
     compared, (arm,) = found
     made = list(of_predictions(compared, arm, images))
-    text = [] if images else ["The images themselves are not at hand; see --data-dir."]
+    text = [] if images else ["Example pictures are missing: no image files in --data-dir."]
     tables = []
     if small := arm_of(compared, batch_size=64):
         tables.append(_mcnemar(compared, small, arm))
@@ -40,12 +40,12 @@ def make_section(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Sectio
 def of_predictions(
     compared: Compared, arm: str, images: Mapping[int, np.ndarray]
 ) -> Iterator[Exhibit]:
-    """What the final models of an arm predicted.
+    """Figures of what an arm's final models predicted.
 
     Args:
-        compared: With its predictions.
-        arm: Which.
-        images: The evaluated images by index, uint8 (28, 28); empty where they are not at hand.
+        compared: A comparison with predictions.
+        arm: Its arm.
+        images: The evaluated images by index, uint8 (28, 28); empty if they are not available.
     """
     kept = compared.predictions_of(arm)
     rows = predicted.confidences(kept)
@@ -53,9 +53,9 @@ def of_predictions(
     trials = compared.of_arm(arm)["trial_id"]
     first = rows[rows["trial_id"] == trials[trials.isin(rows["trial_id"])].iloc[0]]
     titles = {
-        "confident": "The errors the model was surest of",
+        "confident": "The errors with the highest confidence",
         "borderline": "Errors with a confidence near one half",
-        "correct": "Right answers, from the least to the most certain",
+        "correct": "Correct answers, from the least to the most certain",
     }
     for which, title in titles.items():
         chosen = predicted.gallery(first, which, GALLERY)
@@ -66,11 +66,11 @@ def of_predictions(
     ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
     yield Exhibit(
         places.RELIABILITY.name,
-        "Is the model as sure as it is right?",
-        f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence; bars: 95 % "
-        "Wilson intervals, too narrow as the models share their images; numbers: predictions. "
-        f"Expected calibration error {show(ece, '{:.2%}')}, temperature of least loss "
-        f"{show(temperature, '{:.2f}')} ({RESULT}).",
+        "Does the confidence match the accuracy?",
+        f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence. Bars: 95 % "
+        "Wilson intervals. They are too narrow, because the models share their images. Numbers: "
+        f"predictions per bin. The expected calibration error is {show(ece, '{:.2%}')}. The "
+        f"temperature with the lowest loss is {show(temperature, '{:.2f}')} (each with {RESULT}).",
         table,
         single(plots.plot_reliability, table),
         (5.5, 5.0),
@@ -78,8 +78,8 @@ def of_predictions(
     bins = predicted.confidence_bins(rows)
     yield Exhibit(
         places.CONFIDENCES.name,
-        "Confidence of right and of wrong answers",
-        f"Of {models}, as shares of the right and of the wrong predictions.",
+        "Confidence of correct and of wrong answers",
+        f"Predictions of {models}, as shares of the correct and of the wrong ones.",
         bins,
         single(plots.plot_confidences, bins),
     )
@@ -87,9 +87,9 @@ def of_predictions(
         overlap = predicted.error_overlap(kept)
         yield Exhibit(
             places.ERROR_OVERLAP.name,
-            "Models with other seeds miss the same images",
-            f"Images of the {compared.num_images:,} by how many of {models} miss them. Dashed: "
-            "what errors on random images would give.",
+            "Models with different seeds miss the same images",
+            f"How many of the {compared.num_images:,} images are missed by how many of {models}. "
+            "Dashed: expected if the errors fell on random images.",
             overlap,
             single(plots.plot_error_overlap, overlap),
         )
@@ -110,8 +110,8 @@ def _gallery(
     return Exhibit(
         f"gallery_{which}",
         title,
-        f"{split.capitalize()} images of the first seed's model: place in the file (from 0), "
-        "label and prediction, confidence.",
+        f"{split.capitalize()} images and what the first seed's model predicted. Above each: its "
+        "index in the file (from 0), its label and the prediction, and the confidence.",
         chosen,
         draw,
         (11.0, 2.2),
@@ -124,14 +124,14 @@ def _mcnemar(compared: Compared, a: str, b: str) -> Table:
     shown = pd.DataFrame(
         {
             "seed": table["replicate"].astype(str),
-            f"right only at {a}": table[f"only_{a}"].astype(str),
-            f"right only at {b}": table[f"only_{b}"].astype(str),
+            f"correct only at {a}": table[f"only_{a}"].astype(str),
+            f"correct only at {b}": table[f"only_{b}"].astype(str),
             "p": [f"{p:.2g}" for p in table["p"]],
         }
     )
     below = int((table["p"] < 0.05).sum())
     caption = (
-        f"Images that only one of the two models of a seed gets right, and the exact McNemar test: "
-        f"p below 0.05 for {below} of {len(table)} seeds, uncorrected."
+        "Images that only one of a seed's two models gets right, with the exact McNemar test. p "
+        f"is below 0.05 for {below} of {len(table)} seeds, not corrected for multiple tests."
     )
     return Table("mcnemar", caption, table, shown)

@@ -22,13 +22,15 @@ def of_models(compared: Compared) -> Iterator[Exhibit]:
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
     """The learning rate's decay."""
-    arms = " at a decaying (gamma 0.7) and at a constant learning rate"
-    yield by_epoch(compared, "stable_epoch", "What settles is the learning rate", arms)
+    arms = " with a decaying (gamma 0.7) and with a constant learning rate"
+    yield by_epoch(
+        compared, "stable_epoch", "The accuracy settles because the learning rate decays", arms
+    )
 
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
-    """Dropout times batch norm, a figure a network."""
-    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # of the paper; another goes by its own
+    """Dropout times batch norm: one figure per network."""
+    names = {"cnn": "CNN", "resnet18": "ResNet18"}  # the paper's; another keeps its own name
     for model in compared.trials["model"].unique():
         rows = (
             compared.trials[compared.trials["model"] == model]
@@ -44,9 +46,9 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
         yield Exhibit(
             places.regularization(model).name,
             f"Dropout and batch norm in the {names.get(model, model)}",
-            f"Final accuracy on the {compared.images} images; thin: single seeds "
-            f"({replicates(compared)}), thick: mean. Effects in percentage points, {RESULT}: "
-            f"{words or 'not all four cells were run'}.",
+            f"Final accuracy on the {compared.images} images. Thin lines: single seeds "
+            f"({replicates(compared)}). Thick lines: means. Effects in percentage points, with "
+            f"{RESULT}: {words or 'unknown, because not all four cells were run'}.",
             rows,
             single(plots.plot_regularization, rows),
             (5.5, 4.2),
@@ -58,13 +60,13 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
     rows = compared.trials[["train_examples", "replicate"]].assign(
         error=1 - compared.trials["last_eval_accuracy"]
     )
-    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # else it was lost with the rest
+    rows = rows[rows["train_examples"].gt(0).fillna(False)]  # a trial may have lost it
     yield Exhibit(
         places.LEARNING_CURVE.name,
         "Error against the number of training images",
-        f"Final error on the {compared.images} images after {compared.config.epochs} epochs; a "
-        f"point a seed ({replicates(compared)}), each with a training subset of its own. "
-        "Fewer images are fewer steps as well. Dashed: a power law.",
+        f"Final error on the {compared.images} images after {compared.config.epochs} epochs. One "
+        f"point per seed ({replicates(compared)}). Each seed has its own training subset. "
+        "Fewer images also mean fewer steps. Dashed: a power law.",
         rows,
         single(plots.plot_learning_curve, rows),
         (6.0, 4.2),
@@ -72,7 +74,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def of_any(compared: Compared) -> Iterator[Exhibit]:
-    """Of a comparison that has none of its own."""
+    """The figure of a comparison that has none of its own."""
     yield by_epoch(compared, "by_epoch", f"Accuracy on the {compared.images} images by epoch")
 
 

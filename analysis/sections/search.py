@@ -1,4 +1,4 @@
-"""A search: what was tried, and the best of it."""
+"""The section of a search: what was tried, and the best trials."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from study.console.text import format_value
 from study.results.tables import StudyResults, rank_trials
 
 BEST_SHOWN = 10
-IN_WORDS = ("lr", "gamma", "width_mult")  # of each best trial, besides what its search varied
+IN_WORDS = ("lr", "gamma", "width_mult")  # always named, besides what the search varied
 
 
 def make_section(study: StudyResults, prefix: str) -> Section:
-    """The section of a search; the names of its figures and tables begin with `prefix`."""
+    """The section of a search. The names of its figures and tables begin with `prefix`."""
     config, trials = search_frames.config_of(study), study.trials
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
     optimizers = sorted(trials["optimizer"].unique())
     text = [
         f"{config.model} on {config.dataset}: {len(trials)} of {config.num_samples} "
-        f"trials ({counts}), up to {config.epochs} epochs each, "
-        f"{trials['seconds'].sum() / 3600:.2f} trial-hours of training. Sampler "
+        f"trials ({counts}). Epochs per trial: at most {config.epochs}. Training time: "
+        f"{trials['seconds'].sum() / 3600:.2f} trial-hours. Sampler "
         f"{config.sampler}, scheduler {config.scheduler}, optimizer {', '.join(optimizers)}.",
         _best_in_words(study),
     ]
@@ -55,9 +55,9 @@ def _best_in_words(study: StudyResults) -> str:
     return (
         f"Best: {best['last_eval_accuracy']:.2%} validation accuracy with batch size "
         f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
-        f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It "
-        f"was picked as the best of {len(study.trials)} on the same {n:,} images that measured "
-        "it, with one seed, so expect a little less on new ones. The test set was not opened."
+        f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It is "
+        f"the best of {len(study.trials)} trials on the same {n:,} images that measured it, with "
+        "one seed. Expect slightly less on new images. The test set was not opened."
     )
 
 
@@ -68,7 +68,7 @@ def of_search(study: StudyResults) -> list[Exhibit]:
     names = search_frames.searched(study)
     labels = [HYPERPARAMETERS[name].label for name in names]
     which = (
-        "the best trial of each batch size, one seed each, with the hyperparameters that it had "
+        "the best trial of each batch size (one seed each), with its own hyperparameters "
         f"({', '.join(labels)})"
     )
     hidden = [HYPERPARAMETERS[name].label for name in names if name not in ("lr", "width_mult")]
@@ -83,37 +83,37 @@ def of_search(study: StudyResults) -> list[Exhibit]:
         exhibit(
             "trial_map",
             "All trials",
-            f"All {len(trials)} trials by learning rate and batch size; the lane within a batch "
-            "size is the width, the colour is the validation error after the trial's last epoch. "
-            "A pruned trial ran fewer epochs than a complete one, so its error is the error of "
-            f"an earlier time. Red: no finite result.{not_shown}",
+            f"All {len(trials)} trials by learning rate and batch size. Each batch size has one "
+            "lane per width. The colour is the validation error after the trial's last epoch. "
+            "A pruned trial ran for fewer epochs than a complete one, so its error is that of an "
+            f"earlier epoch. Red: no finite result.{not_shown}",
             search_frames.trial_map(trials),
             plots.plot_trial_map,
         ),
         exhibit(
             "accuracy_by_epoch",
             "Accuracy by epoch",
-            f"Validation accuracy after each epoch. Colour: {which}; grey: the other trials. "
-            f"Bars at the end: 95 % Wilson intervals (n = {n:,} validation images); they leave "
-            "out the luck of the seed and of having been selected as best.",
+            f"Validation accuracy after each epoch. Coloured: {which}. Grey: the other trials. "
+            f"Bars at the end: 95 % Wilson intervals (n = {n:,} validation images). They do not "
+            "cover the luck of the seed, or the selection as the best trial.",
             search_frames.accuracy_by_epoch(study.epochs, trials, n),
             plots.plot_accuracy_by_epoch,
         ),
         exhibit(
             "loss_by_epoch",
             "Loss by epoch",
-            f"Of {which}. Training loss is the mean over the epoch while dropout acts and the "
-            "weights still change; validation loss is taken after the epoch without dropout. "
-            "So the training loss can lie above.",
+            f"Losses of {which}. Training loss is the mean over the epoch, while dropout acts and "
+            "the weights still change. Validation loss is measured after the epoch, without "
+            "dropout. So the training loss can be the higher one.",
             search_frames.loss_by_epoch(study.epochs, best),
             plots.plot_loss_by_epoch,
         ),
         exhibit(
             "loss_by_step",
             "Loss by step",
-            f"Training loss of {which}. Line: mean over windows of steps, equally wide on this "
-            "axis; band: 10th to 90th percentile of the single steps' losses in a window (their "
-            "spread, not an uncertainty). A step of a larger batch sees more images.",
+            f"Training loss of {which}. Line: mean over windows of steps that are equally wide on "
+            "this axis. Band: 10th to 90th percentile of the single steps' losses in a window. "
+            "It is their spread, not an uncertainty. A step of a larger batch sees more images.",
             search_frames.loss_by_step(study.steps, best),
             plots.plot_loss_by_step,
         ),
@@ -121,7 +121,7 @@ def of_search(study: StudyResults) -> list[Exhibit]:
 
 
 def _hyperparameters(study: StudyResults, rows: pd.DataFrame) -> dict[str, list[str]]:
-    """What the search varied besides the batch size, by header, as text."""
+    """What the search varied besides the batch size: its values as text, by header."""
     return {
         HYPERPARAMETERS[name].label: known(rows[name], format_value)
         for name in search_frames.searched(study)
@@ -133,10 +133,10 @@ def _by_batch_size(study: StudyResults, prefix: str) -> Table:
     summary = search_frames.summary_by_batch_size(study)
     return Table(
         f"{prefix}by_batch_size",
-        f"By batch size. Wilson intervals, n = {n:,} validation images, for the one trained model. "
-        "Batch sizes got unequal numbers of trials and of tuning, and each best is one seed: "
-        "overlapping intervals mean that this study cannot tell the batch sizes apart; separate "
-        "ones are no proof of the opposite.",
+        f"Results by batch size. The Wilson intervals (n = {n:,} validation images) are for the "
+        "one trained model. The batch sizes got unequal numbers of trials and unequal tuning, and "
+        "each best trial is one seed. If intervals overlap, this study cannot distinguish the "
+        "batch sizes. If they do not, that is no proof of a difference.",
         summary,
         pd.DataFrame(
             {
@@ -161,8 +161,8 @@ def _best_trials(study: StudyResults, prefix: str) -> Table:
     best = _ranked(study).head(BEST_SHOWN)
     return Table(
         f"{prefix}best_trials",
-        f"Best trials, by validation accuracy after the last epoch (n = {n:,}), complete ones "
-        "first.",
+        f"Best trials by validation accuracy after the last epoch (n = {n:,} images). Complete "
+        "trials come first.",
         best,
         pd.DataFrame(
             {

@@ -14,7 +14,7 @@ from study.results.tables import StudyResults
 
 
 def sources(evidence: Evidence) -> Table:
-    """Where every number comes from: a row a results folder."""
+    """Where every number comes from: one row per results folder."""
     loaded = [*evidence.searches, *(c.results for c in evidence.comparisons.values())]
     frame = pd.DataFrame([_source(results) for results in loaded])
     return Table("sources", "The results behind this page.", frame, frame.astype(str))
@@ -24,15 +24,15 @@ def _source(results: StudyResults) -> dict[str, Any]:
     trials, study = results.trials, results.study
 
     def of_all(fact: Callable[[SessionRecord], str]) -> str:
-        """What was so in each session; once, if it never changed."""
+        """A fact of each session, named only once if it never changed."""
         return "; then ".join(filter(None, dict.fromkeys(map(fact, study.sessions))))
 
     return {
         "results": folder_name(results),
         "trials": len(trials),
         "made by": of_all(lambda session: f"python {session.command}"),
-        "data": f"{study.config.dataset}: {study.num_train:,} trained, "
-        f"{study.num_evaluated:,} {study.evaluated} evaluated",
+        "data": f"{study.config.dataset}: trained on {study.num_train:,} images, evaluated on "
+        f"{study.num_evaluated:,} {study.evaluated} images",
         "device": ", ".join(sorted(trials["device"].dropna().unique())),
         "precision": ", ".join(sorted(trials["precision"].dropna().unique())),
         "seed": study.config.seed,
@@ -49,4 +49,4 @@ def _versions(session: SessionRecord) -> str:
 
 def _commit(session: SessionRecord) -> str:
     git = session.git
-    return f"{git['commit'][:10]}{' (changed)' if git['dirty'] else ''}" if git else ""
+    return f"{git['commit'][:10]}{' (uncommitted changes)' if git['dirty'] else ''}" if git else ""
