@@ -31,7 +31,14 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def require_positive(
     name: str, value: float, *, integer: bool = False, or_zero: bool = False
 ) -> None:
-    """Raise `UserError` unless `value` is a finite number above zero; integers are at most `MOST`."""
+    """Raise `UserError` unless `value` is a finite number above zero.
+
+    Args:
+        name: What the error calls the value.
+        value: The value.
+        integer: Whether it must be whole, and at most `MOST`.
+        or_zero: Whether zero is allowed.
+    """
     number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
     enough = number and (value > 0 or (or_zero and value == 0))
     if not enough or (isinstance(value, float) and not math.isfinite(value)):
