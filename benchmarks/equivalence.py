@@ -5,8 +5,8 @@ gradients are those of the plain network with the same dropout masks; an epoch u
 example once; dropout keeps what it should; the counts of steps and examples are right.
 
 Over seeds (this command): the final validation accuracy of the engine, in fp32 and in
-bf16, against the plain float32 path, paired by seed. It passes where the lower end of the
-95 % interval of the mean difference lies above the margin.
+bf16, against the plain float32 path, paired by seed. It passes if the lower end of the
+95 % interval of the mean difference is above minus the margin.
 
     python -m benchmarks.equivalence --seeds 10
 """
@@ -55,7 +55,7 @@ def make_trainer(
     seed: int = 1,
     epochs: int = 1_000,
 ) -> Trainer:
-    """The engine with the report's hyperparameters on the first `examples`; see `Trainer`."""
+    """The engine with the paper's hyperparameters on the first `examples`; see `Trainer`."""
     train, validation = load_splits("mnist", data_dir)
     if examples is not None:
         evaluated = len(validation) * examples // len(train)
@@ -75,7 +75,7 @@ def gradients(
     Args:
         model: One of `study.config.trial.MODELS`.
         device: ``cpu`` or ``cuda``.
-        data_dir: Where MNIST lies.
+        data_dir: Folder of MNIST.
         plain: Not the engine's network but the reference: without the compiled kernels, and
             the ResNet in PyTorch's usual memory order.
         double: Compute in float64, which the compiled kernels cannot.
@@ -109,11 +109,11 @@ def norm(tensors: list[Tensor]) -> float:
 
 
 def gradient_problems(model: str, device: str, data_dir: Path) -> list[str]:
-    """Whether the engine's gradients are those of the plain network, a line a fault.
+    """How the engine's gradients differ from the plain network's, one line per fault.
 
-    Of the ResNet no two float32 computations agree to 1e-5, whatever they are: its 21
-    ReLUs have a kink, and rounding decides the side. So the function is compared in
-    float64, and of the float32 gradient, the distance from there.
+    For the ResNet, no two float32 computations agree to 1e-5: its 21 ReLUs have a kink, and
+    rounding decides the side. So the function is compared in float64. The float32 gradient is
+    judged by its distance from the float64 one.
     """
     of = functools.partial(gradients, model, device, data_dir)
     double = model == "resnet18"
@@ -133,7 +133,7 @@ def gradient_problems(model: str, device: str, data_dir: Path) -> list[str]:
 
 
 def problems(model: str, device: str, data_dir: Path) -> list[str]:
-    """What is wrong with the engine, a line each."""
+    """What is wrong with the engine, one line per fault."""
     found = gradient_problems(model, device, data_dir)
     batch_size = CHECK_BATCH[model]
     trainer = make_trainer(model, batch_size, "fp32", device, data_dir, examples=CHECK_EXAMPLES)
@@ -155,7 +155,7 @@ def problems(model: str, device: str, data_dir: Path) -> list[str]:
 
 
 def require(model: str, device: str, data_dir: Path) -> None:
-    """End the process where the engine is not the plain network."""
+    """End the process if the engine does not match the plain network."""
     if found := problems(model, device, data_dir):
         sys.exit("No speed counts before this is mended: " + "; ".join(found))
 

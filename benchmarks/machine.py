@@ -1,4 +1,4 @@
-"""What a measurement ran on, and how figures are summarised and shown."""
+"""The machine of a measurement, and the summary and display of figures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from study.training.models import IMAGE_SHAPE, build_model
 
-PACKAGES = ("torch", "torchvision", "ray", "numpy")  # Ray need not be there
+PACKAGES = ("torch", "torchvision", "ray", "numpy")  # Ray is optional
 MATMUL_SIZE = {"cpu": 1024, "cuda": 8192}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -57,7 +57,7 @@ def matmul_peak(device: str, precision: str, repeats: int = 10) -> float:
 
 
 def wait(device: str) -> None:
-    """Until the device has done what is queued."""
+    """Wait until the device has finished its queued work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -90,7 +90,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 
 def write(path: Path | None, content: dict[str, Any]) -> None:
-    """Write a benchmark's figures as JSON, where a path is given."""
+    """Write a benchmark's figures as JSON if a path is given."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"environment": environment(), **content}, indent=2) + "\n")

@@ -1,8 +1,8 @@
 """The loops that the engine is compared with, written from their published descriptions.
 
-``ReportLoop`` does what the report prints (Appendices B and D): torchvision's data set
+``ReportLoop`` does what the paper prints (Appendices B and D): torchvision's data set
 and transforms example by example, a progress bar with the loss, and a `.npy` file that
-is read and written again at each step. Where the report's code fails without CUDA, its
+is read and written again at each step. Where the paper's code fails without CUDA, its
 loader arguments for CUDA are used as far as they mean something. ``ExampleLoop`` does the
 same in the manner of PyTorch's own MNIST example: no files, the loss printed now and then.
 """
@@ -53,7 +53,7 @@ class ReportCNN(nn.Module):
 
 
 def build_reference(model: str) -> nn.Module:
-    """The report's network in PyTorch's usual memory order."""
+    """The paper's network in PyTorch's usual memory order."""
     if model == "cnn":
         return ReportCNN()
     # Appendix C: the study's own network is made of the same layers.
@@ -61,7 +61,7 @@ def build_reference(model: str) -> nn.Module:
 
 
 def mnist(data_dir: Path, *, train: bool) -> datasets.MNIST:
-    """The 60 000 training or the 10 000 test images, as the report loads them."""
+    """The 60 000 training or the 10 000 test images, as the paper loads them."""
     fetch("mnist", data_dir)
     transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
@@ -81,11 +81,11 @@ def loader_splits(data_dir: Path, examples: int) -> tuple[Subset, Subset]:
 
 
 class ExampleLoop:
-    """PyTorch's MNIST example with the report's network and optimizer.
+    """PyTorch's MNIST example with the paper's network and optimizer.
 
     Args:
         model: ``cnn`` or ``resnet18``.
-        batch_size: Examples a step.
+        batch_size: Examples per step.
         data: What to train on and what to evaluate on.
         device: ``cpu`` or ``cuda``.
     """
@@ -137,7 +137,7 @@ class ExampleLoop:
 
 
 class ReportLoop(ExampleLoop):
-    """The report's training loop."""
+    """The paper's training loop."""
 
     cuda_workers = 6
 
@@ -158,9 +158,9 @@ class ReportLoop(ExampleLoop):
 
 
 def append_to_file(file: Path, value: np.ndarray) -> None:
-    """The report's saveData: a pickled dictionary, read and written whole."""
+    """The paper's saveData: a pickled dictionary, read and written whole."""
     content = np.asarray(value)
     if file.exists():
         # A file written a moment ago by this very process.
         content = np.append(np.load(file, allow_pickle=True).item()["loss"], content)
-    np.save(file, {"loss": content}, allow_pickle=True)  # pyright: ignore[reportArgumentType] -- as the report does
+    np.save(file, {"loss": content}, allow_pickle=True)  # pyright: ignore[reportArgumentType] -- as the paper does

@@ -1,4 +1,4 @@
-"""The report's loop as a Ray Tune study with default settings; run by `benchmarks.study`."""
+"""The paper's loop as a Ray Tune study with default settings; run by `benchmarks.study`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Trials an hour through Ray: a study of ours against the report's loop in Ray Tune.
+"""Trials per hour through Ray: a study of ours against the paper's loop in Ray Tune.
 
-Both run the same number of equal trials (the report's hyperparameters) to the last epoch.
-Ours is `study.run` itself, with its data base, tables and checkpoints. The other is the
-report's loop in a function trainable with Ray Tune's default settings.
+Both run the same number of equal trials (the paper's hyperparameters) to the last epoch.
+Ours is `study.run` itself, with its database, tables and checkpoints. The other is the
+paper's loop in a function trainable with Ray Tune's default settings.
 
 Start-up, shown apart, is the time from the command to the first trial's first epoch. From
 there to the last trial's end, ours is split into the trials' own training and the rest:
@@ -57,7 +57,7 @@ class Measured:
 
     @property
     def per_hour(self) -> float:
-        """Trials an hour once it runs."""
+        """Trials per hour after start-up."""
         return 3600 * self.trials / self.search_s
 
     @property
@@ -67,7 +67,7 @@ class Measured:
 
     @property
     def overhead_per_trial_s(self) -> float:
-        """A slot's seconds without training, a trial."""
+        """Seconds of a slot without training, per trial."""
         return (self.slots * self.search_s - self.training_s) / self.trials
 
 
@@ -86,7 +86,7 @@ def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Me
         for trial in by_trial
         for earlier, later in pairwise(trial)
     ]
-    # Ray stamps a result when it arrives, to the second; ours and the report's loop say
+    # Ray stamps a result when it arrives, to the second; ours and the paper's loop say
     # when an epoch ended and how long it took.
     first = min(epoch["ended"] - epoch["seconds"] for epoch in epochs)
     last = max(epoch["ended"] for epoch in epochs)
@@ -113,7 +113,7 @@ def ours(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
 
 
 def report(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
-    """The report's loop in Ray Tune."""
+    """The paper's loop in Ray Tune."""
     options = {
         "model": arguments.model,
         "batch_size": arguments.batch_size,

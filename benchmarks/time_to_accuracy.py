@@ -1,9 +1,9 @@
-"""Seconds until the report's test accuracy is reached, from loading the data on.
+"""Seconds from loading the data until the paper's test accuracy is reached.
 
 The clock runs from the loading of the data (the files are there, the libraries are
 imported) over every epoch and evaluation to the end of the first evaluation at or above
 the target. A seed that does not reach it within the epochs has no time; the share that
-does is shown. The targets are what the report says of its test images, so both arms do as
+does is shown. The targets are the paper's figures for its test images, so both arms do as
 it did: they train on all 60 000 training images and evaluate on the test images. Nothing
 is selected there; each opening of the test images is noted in test_set_openings.jsonl
 beside them.

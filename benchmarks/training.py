@@ -1,8 +1,8 @@
-"""Samples a second of one training run: the engine against the report's loop.
+"""Samples per second of one training run: the engine against the paper's loop.
 
 The arms take turns, each in a process of its own: a block of training and an
 evaluation, round after round; the first round is dropped. Ratios are taken within a
-round, so that what else the machine does touches both sides. Before anything counts,
+round, so that other work on the machine affects both sides. Before anything counts,
 the quick part of `benchmarks.equivalence` must pass.
 
     python -m benchmarks.training                      # the CNN, whole epochs
@@ -29,7 +29,7 @@ from study.data.sources import default_data_dir
 from study.training.kernels import keep_freed_memory
 
 ARMS = ("report", "example", "fp32", "bf16")  # the last two are ours
-# One ResNet18 epoch of the report's loop takes many minutes on a core.
+# One ResNet18 epoch of the paper's loop takes many minutes on a core.
 CPU_EXAMPLES = {"cnn": NUM_TRAIN_EXAMPLES, "resnet18": 2_560}
 
 

@@ -1,4 +1,4 @@
-"""What all commands have in common: the parser, the kinds of arguments, errors in one line."""
+"""The parser, argument types and one-line error handling shared by all commands."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong and where the options are explained."""
+    """Reports an error in one line and points to ``--help``."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        accept_all_text()  # here, where every command comes by before it says anything
+        accept_all_text()  # here, because every command makes a parser before it prints anything
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] -- its overloads
-        """What the command line says; no word of it is empty or holds control characters."""
+        """Parse the command line; refuse empty words and control characters."""
         for word in sys.argv[1:] if args is None else args:
             if not word or escape(word, keep="") != word:
                 self.error(f"{word!r}: empty, or holds a character that cannot be shown")
@@ -64,7 +64,7 @@ def duration(text: str) -> float:
 
 
 def place(text: str) -> Path:
-    """A path that the system can take, as argparse type."""
+    """A path that the system accepts, as argparse type."""
     path = Path(text)
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise argparse.ArgumentTypeError(
@@ -75,7 +75,7 @@ def place(text: str) -> Path:
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        pass  # whether that will do is asked where it is used
+        pass  # the code that uses the path decides whether it must exist
     except OSError as error:  # a loop of links, a folder that may not be entered
         raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror}") from None
     return path
@@ -87,7 +87,7 @@ def place_or_uri(text: str) -> str:
 
 
 def guarded(run: Callable[[], int]) -> int:
-    """Call `run`; the exit status, with one line in place of a `UserError`."""
+    """Call `run` and return the exit status; print a `UserError` as one line."""
     try:
         return run()
     except UserError as error:

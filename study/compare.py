@@ -58,7 +58,7 @@ FIXED_OPTIONS = ("epochs", "dataset", "protocol", "precision", "seed")
 
 
 def make_parser() -> Parser:
-    """The command line. Options of the comparison default to None, to tell what was given."""
+    """The command line. The comparison's options default to None, which means not given."""
     lines = "\n".join(
         f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
         + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")
@@ -116,7 +116,7 @@ def new_config(args: argparse.Namespace) -> ComparisonConfig:
 
 
 def resumed_config(args: argparse.Namespace, config: ComparisonConfig) -> ComparisonConfig:
-    """The configuration of a comparison to be continued; only `replicates` may change, upwards.
+    """The configuration of a comparison to be continued; only `replicates` may change, and grow.
 
     Raises:
         UserError: An option contradicts the comparison.

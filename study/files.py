@@ -1,4 +1,4 @@
-"""Files that are whole and durable, or not there at all; and names of places."""
+"""Durable, all-or-nothing file writes, and names of places."""
 
 from __future__ import annotations
 

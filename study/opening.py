@@ -1,6 +1,6 @@
-"""The study that a command line means: the place of a new one, or an earlier one, locked.
+"""Opens the study that a command line names: a new one, or an earlier one, locked.
 
-Imports what takes seconds only when it is called, when the options are known to be good.
+Slow imports happen only inside the functions, after the options have been checked.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def opened(
 ) -> Iterator[tuple[Storage, Kind]]:
     """The files of the study that a command line means, and its configuration so far.
 
-    An earlier study, brought here if it is kept elsewhere, is locked from here to the end. A new
-    one is locked, and made, once everything that it needs is known to be there.
+    An earlier study is locked until the end, and copied here if it is kept elsewhere. A new one
+    is locked and made later, once everything that it needs is known to be there.
 
     Args:
         args: The parsed command line.

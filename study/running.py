@@ -1,4 +1,4 @@
-"""What the commands that train have in common: options, a session, the words at the end."""
+"""Options, session and closing messages shared by the commands that train."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _reader(results: str, copies: Path) -> Any:
-    """What reads the status anew at each call."""
+    """A function that reads the current status at each call."""
     if not is_uri(results):
         return lambda: read_status(Path(results))
     from study.results.storage import Storage

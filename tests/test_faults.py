@@ -1,4 +1,4 @@
-"""What kills, fills and damages things, done to real studies on this machine."""
+"""Kills, full disks and damage, done to real studies on this machine."""
 
 from __future__ import annotations
 

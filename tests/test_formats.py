@@ -2,7 +2,7 @@
 
 `tests/formats` holds finished studies as these versions wrote them, without Ray's own files and
 the networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb. The
-comparison was made by `tests.simulated` of then.
+comparison was made by that version of `tests.simulated`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A results folder of someone who means harm, and the files of the person who reports it."""
+"""A malicious results folder, and the files of the person who makes a report of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who imports whom, and what a fresh process loads."""
+"""Which modules import which, and what a fresh process loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A journal that Optuna can read, though not what it says: one line, before anything is changed."""
+"""A journal that Optuna reads but that makes no sense: refused in one line, nothing changed."""
 
 from __future__ import annotations
 

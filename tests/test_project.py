@@ -1,4 +1,4 @@
-"""What the project's own files say of it is true."""
+"""The project's own files describe it truthfully."""
 
 from __future__ import annotations
 

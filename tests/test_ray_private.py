@@ -1,4 +1,4 @@
-"""What `study.cluster.ray_private` takes of Ray is still there, and still means what it did.
+"""The private parts of Ray that `study.cluster.ray_private` uses still exist and mean the same.
 
 A failure here says what to do before the bound on Ray in pyproject.toml is raised.
 """

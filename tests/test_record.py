@@ -1,4 +1,4 @@
-"""What a study keeps on disk while it runs: its lock, and which checkpoints stay until when."""
+"""What a study keeps on disk while it runs: its lock, and how long each checkpoint stays."""
 
 from __future__ import annotations
 

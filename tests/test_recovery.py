@@ -1,4 +1,4 @@
-"""What a session makes of what earlier ones left, case by case."""
+"""How a session treats the files that earlier ones left, case by case."""
 
 from __future__ import annotations
 

@@ -3,8 +3,8 @@
 Trials are started, trained and ended; the driver is stopped, killed before any operation on its
 files, or the power is cut; a file is lost, emptied, cut short or zeroed; study.json is edited;
 the study is resumed, extended, and its failed trials are run again. Whatever happens: each trial
-is there once, a status only goes forward, what was told as ended or was in a table stays, and in
-the end the tables are what the trials measured.
+is there once, a status only goes forward, what was reported as ended or was in a table stays, and
+in the end the tables are what the trials measured.
 """
 
 from __future__ import annotations

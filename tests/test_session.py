@@ -1,4 +1,4 @@
-"""The commands and their sessions, from the command line to the last words, without Ray.
+"""The commands and their sessions, from the command line to the closing messages, without Ray.
 
 Ray's part is played by `tests.simulated`; the studies that Ray itself runs are in test_search.
 """

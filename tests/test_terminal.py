@@ -1,4 +1,4 @@
-"""What is printed: text from outside is data, and an output that is closed ends things cleanly."""
+"""What is printed: text from outside is data, and a closed output ends the command cleanly."""
 
 from __future__ import annotations
 

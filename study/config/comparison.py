@@ -50,7 +50,7 @@ class Comparison:
 
     Attributes:
         title: The question, for people.
-        arms: Each arm's settings, of `ARM_SETTINGS`; the rest is the report's.
+        arms: Each arm's settings, of `ARM_SETTINGS`; the rest is the paper's.
         optional: Arms that run only where they are asked for.
     """
 
@@ -175,7 +175,7 @@ class ComparisonConfig(StudyConfig):
         }
 
     def identity(self) -> list[Any]:
-        """How earlier versions told two comparisons apart."""
+        """The values by which earlier versions distinguished two comparisons."""
         return [self.arms, self.epochs, self.dataset, self.protocol, self.seed]
 
 

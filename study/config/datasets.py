@@ -16,7 +16,7 @@ TEST_LABELS = "t10k-labels-idx1-ubyte"
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a data set is: where it lies, its checksums and pixel statistics.
+    """What a data set is: where its files are, its checksums and pixel statistics.
 
     Attributes:
         folder: Folder name under the data directory; torchvision's name of its class.
@@ -37,7 +37,7 @@ class DatasetSpec:
     debian_package: str = ""
 
 
-# Mean and deviation of MNIST as the report has them (Appendix B, line 95).
+# Mean and deviation of MNIST as the paper has them (Appendix B, line 95).
 DATASET_SPECS = {
     "mnist": DatasetSpec(
         folder="MNIST",

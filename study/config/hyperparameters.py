@@ -30,7 +30,7 @@ class Hyperparameter:
         type: int, float or str.
         label: Its header in a table.
         words: Its explanation in ``--help``.
-        default: The report's value. None: the network's own, or it depends on the optimizer.
+        default: The paper's value. None: the network's own, or it depends on the optimizer.
         default_of: The optimizers that have it, and each one's default. Empty: all have it.
         space: The values, or the two ends, that a search draws from if none are given. Empty:
             the default is used.

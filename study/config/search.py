@@ -1,4 +1,4 @@
-"""A search, as it is asked for."""
+"""The configuration of a search."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class SearchConfig(StudyConfig):
         require_positive("--epochs", self.epochs, integer=True)
         require_seed(self.seed)
         check_space(self.space, self.optimizer)
-        # In one order, whatever a file's: what is drawn first decides what else applies.
+        # In a fixed order, whatever the file's order: earlier draws decide which others apply.
         ordered = {name: self.space[name] for name in HYPERPARAMETERS if name in self.space}
         object.__setattr__(self, "space", ordered)
 
@@ -120,7 +120,7 @@ class SearchConfig(StudyConfig):
         return [name for name in self.space if HYPERPARAMETERS[name].applies(optimizer)]
 
     def identity(self) -> list[Any]:
-        """How earlier versions told two searches apart."""
+        """The values by which earlier versions distinguished two searches."""
         return [self.space, self.epochs, self.model, self.dataset]
 
     def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:

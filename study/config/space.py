@@ -30,17 +30,17 @@ Space = dict[str, BaseDistribution]
 
 
 def default_space(*optimizers: str) -> Space:
-    """What a search draws from if nothing is given, with the learning rates of `optimizers`."""
+    """The default search space, with learning rates that suit `optimizers`."""
     return {name: distribution(name, v) for name, v in default_values(optimizers).items()}
 
 
 def distribution(name: str, values: Sequence[Any], flag: str | None = None) -> BaseDistribution:
-    """What a search draws a hyperparameter from.
+    """The distribution that a search draws a hyperparameter from.
 
     Args:
         name: One of `HYPERPARAMETERS`.
-        values: Those of a choice, the two ends of a range, or a single one that fixes it.
-        flag: How the user spells it; `name` if omitted.
+        values: All values of a choice, both ends of a range, or one value that fixes it.
+        flag: The option's name on the command line; `name` if omitted.
 
     Raises:
         UserError: A value is impossible, or there are too many.
@@ -57,16 +57,16 @@ DEFAULT_SPACE: Mapping[str, BaseDistribution] = default_space("adadelta")
 
 
 def report_point(space: Mapping[str, BaseDistribution], optimizer: str) -> dict[str, Any]:
-    """The report's own hyperparameters, moved to the nearest point of `space`.
+    """The paper's own hyperparameters, moved to the nearest point of `space`.
 
     Args:
-        space: What a search draws from.
-        optimizer: Of its trials, if they draw none.
+        space: The distributions that a search draws from.
+        optimizer: Optimizer of its trials, if they do not draw one.
     """
     point: dict[str, Any] = {}
     for name, distribution in space.items():
         wanted = HYPERPARAMETERS[name].default_for(point.get("optimizer", optimizer))
-        if wanted is None:  # it has none; the sampler draws what the network needs
+        if wanted is None:  # no default; the sampler draws a value if the network needs one
             continue
         if isinstance(distribution, CategoricalDistribution):
             point[name] = min(distribution.choices, key=partial(_distance, wanted))
@@ -90,7 +90,7 @@ def space_from_json(space: Mapping[str, Mapping[str, Any]]) -> Space:
 
 
 def space_of(config: StudyConfig) -> Space:
-    """What the trials of a study draw from."""
+    """The search space of a study's trials."""
     return space_from_json(config.distributions())
 
 

@@ -1,4 +1,4 @@
-"""What the kinds of study have in common: frozen, validated, free of heavy imports."""
+"""The base class of study configurations: frozen, validated, free of heavy imports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def require_seed(value: int) -> None:
 
 
 def require_types(config: Any) -> None:
-    """Raise `UserError` unless each field is of its type: a file may hold anything."""
+    """Raise `UserError` unless each field has its type; a file may hold anything."""
     words = {"str": (str, "text"), "int": (int, "a whole number")}
     for field in fields(config):
         value = getattr(config, field.name)
@@ -46,27 +46,28 @@ def require_types(config: Any) -> None:
 
 
 class StudyConfig(ABC):
-    """What a study is asked to do: one class per kind of study, each a frozen dataclass.
+    """The configuration of a study: one frozen dataclass per kind of study.
 
-    Its fields are in study.json, and fixed for the study's life, except the one that `grows`.
+    Its fields are stored in study.json. They are fixed for the study's life, except the one
+    named by `grows`.
 
     Attributes:
-        kind: What the kind is called.
-        module: The command that runs it.
+        kind: Name of the kind of study.
+        module: Module of the command that runs it.
         grows: The field that a later session may raise.
         is_ranked: Whether its trials compete, so that one is the best.
         keeps_predictions: Whether the final models' predictions are kept, and the gradient's
             noise after each epoch.
         name: Folder name under the results directory.
         dataset: One of `DATASETS`.
-        epochs: Of a trial that is not stopped early.
+        epochs: Epochs per trial, if it is not stopped early.
         precision: One of `PRECISIONS`.
         seed: Root of all its random streams.
         protocol: ``split``: train on the training split, evaluate on the validation split;
-            ``paper``: train on all 60 000 and evaluate on the test images, as the report did.
+            ``paper``: train on all 60 000 and evaluate on the test images, as the paper did.
         sampler: One of `SAMPLERS`, or ``given``: the trials are `points`.
         scheduler: One of `SCHEDULERS`.
-        optimizer: Of the trials that neither draw nor are given one.
+        optimizer: Optimizer of the trials that neither draw nor are given one.
     """
 
     kind: ClassVar[str]
@@ -87,16 +88,16 @@ class StudyConfig(ABC):
     @property
     @abstractmethod
     def num_trials(self) -> int:
-        """Trials in all, without those that run a failed one again."""
+        """Total number of trials, not counting those that rerun a failed one."""
 
     @property
     @abstractmethod
     def num_train(self) -> int:
-        """Images that a trial trains on if it does not take fewer."""
+        """Number of images that a trial trains on, unless it uses a subset."""
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """The trials in their order, if they are known in advance."""
+        """The trials' parameters in order, if they are known in advance."""
         return []
 
     @property
@@ -111,13 +112,13 @@ class StudyConfig(ABC):
 
     @abstractmethod
     def distributions(self) -> dict[str, dict[str, Any]]:
-        """What its trials draw, in Optuna's JSON notation."""
+        """The distributions its trials draw from, in Optuna's JSON notation."""
 
     def draws(self, params: Mapping[str, Any]) -> list[str]:
-        """The names of what a trial draws.
+        """The names of the hyperparameters that a trial draws.
 
         Args:
-            params: What it has drawn so far: what comes later may depend on it.
+            params: The values drawn so far; later draws may depend on them.
         """
         return list(self.distributions())
 
@@ -127,19 +128,19 @@ class StudyConfig(ABC):
 
     @abstractmethod
     def identity(self) -> list[Any]:
-        """How earlier versions told two studies of a kind apart."""
+        """The values by which earlier versions distinguished two studies of one kind."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return deepcopy(vars(self))
 
     def fixed_part(self) -> dict[str, Any]:
-        """All of it that must not change between two sessions."""
+        """The fields that must not change between two sessions."""
         return {name: value for name, value in self.to_json().items() if name != self.grows}
 
 
 def trial_seed(root: int, number: int) -> int:
     """The seed of trial, or replicate, `number` under the root seed `root`."""
-    import numpy as np  # here: a configuration is to be read without it
+    import numpy as np  # here, so that reading a configuration does not import it
 
     return int(np.random.SeedSequence([root, number]).generate_state(1)[0])

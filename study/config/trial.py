@@ -1,4 +1,4 @@
-"""One training run, as it is asked for: frozen, validated, free of heavy imports."""
+"""The configuration of one training run: frozen, validated, free of heavy imports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TrialConfig:
     Attributes:
         model: Architecture, one of `MODELS`.
         dataset: One of `DATASETS`.
-        batch_size: Examples a step; the last batch of an epoch may be smaller.
+        batch_size: Examples per step; the last batch of an epoch may be smaller.
         lr: Learning rate of the first epoch.
         gamma: Factor on the learning rate after each epoch (StepLR).
         width_mult: Factor on every hidden width.
@@ -42,12 +42,12 @@ class TrialConfig:
         optimizer: One of `study.config.hyperparameters.OPTIMIZERS`.
         precision: Arithmetic of the forward and backward pass, one of `PRECISIONS`.
         seed: Root of the trial's init, order, dropout and subset streams.
-        dropout: Whether the network has dropout; None: as the report's has.
-        batch_norm: Whether it has batch norm; None: as the report's has.
+        dropout: Whether the network has dropout; None: as in the paper.
+        batch_norm: Whether the network has batch norm; None: as in the paper.
         train_examples: Train on a stratified subset of this size, drawn by the seed; None: all.
-        momentum: Of the optimizer; None if it has none.
-        weight_decay: Of the optimizer; None if it has none.
-        dropout_rate: Of every dropout layer; None: those of the report's network.
+        momentum: The optimizer's momentum; None if it has none.
+        weight_decay: The optimizer's weight decay; None if it has none.
+        dropout_rate: Rate of every dropout layer; None: the rates of the paper's network.
     """
 
     model: str = "cnn"

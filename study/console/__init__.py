@@ -1,1 +1,1 @@
-"""What a person reads, and how they stop a command."""
+"""Text, errors and signals: what a person reads and how they stop a command."""

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and the checks that raise them."""
+"""Errors that the user can fix, and the checks that raise them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ MOST = 10**9  # of what is counted: trials, epochs, images
 
 
 class UserError(Exception):
-    """A mistake the user can mend; its text is one line that says how."""
+    """An error the user can fix. The message is one line that says how."""
 
 
 class StorageError(UserError):
-    """Files cannot be read or written now. What they hold is not damaged, and not lost."""
+    """Files cannot be read or written now. Their contents are neither damaged nor lost."""
 
 
 def cannot_be_read(path: object, error: OSError) -> StorageError:
-    """What to raise for a file or folder that the system does not let us read."""
+    """The error for a file or folder that the system does not let us read."""
     return StorageError(f"{path}: cannot be read ({error.strerror})")
 
 
@@ -31,7 +31,14 @@ def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 def require_positive(
     name: str, value: float, *, integer: bool = False, or_zero: bool = False
 ) -> None:
-    """Raise `UserError` unless `value` is a finite number above zero; a whole one is limited."""
+    """Raise `UserError` unless `value` is a finite number above zero.
+
+    Args:
+        name: What the error calls the value.
+        value: The value.
+        integer: Whether it must be whole, and at most `MOST`.
+        or_zero: Whether zero is allowed.
+    """
     number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
     enough = number and (value > 0 or (or_zero and value == 0))
     if not enough or (isinstance(value, float) and not math.isfinite(value)):

@@ -1,7 +1,7 @@
-"""Errors of file systems that refuse, for their own reasons, what is right to ask of them.
+"""Errors of file systems that refuse a legitimate request.
 
-A full disk, a quota, a lost mount: not the program's fault, and not a trial's. They are told from
-other errors here alone.
+A full disk, a quota, a lost mount: not the program's fault, and not a trial's. Only this module
+distinguishes them from other errors.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def saying_how_to_go_on(folder: Path) -> Iterator[None]:
 
 
 def way_out(error: BaseException | None, folder: Path) -> UserError | None:
-    """What the user can do about `error`, which Ray may have wrapped in others; None: nothing.
+    """What the user can do about `error`, which Ray may have wrapped; None if nothing.
 
     Args:
         error: Raised while a study ran.

@@ -1,4 +1,4 @@
-"""The first Ctrl-C."""
+"""Handling of the first Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def on_first_signal(action: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Call `action` on the first SIGINT or SIGTERM; a second one acts as it did before.
+    """Call `action` on the first SIGINT or SIGTERM; a second one gets the previous handler.
 
-    Does nothing outside the main thread, which alone gets signals.
+    Does nothing outside the main thread, because only the main thread receives signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""The terminal that all commands write to: what they print is data, never obeyed."""
+"""The terminal that all commands write to; it treats printed text as data, never as control."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from study.console.text import escape
 
 
 def accept_all_text() -> None:
-    """Let what the output's encoding lacks be written out instead of failing."""
+    """Write characters that the output's encoding lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
@@ -25,8 +25,8 @@ class Terminal(Console):
     """A console that knows no markup and sends no control characters of what it prints.
 
     Args:
-        on_closed: Called once where the reader of the output has gone (``| head -1``); what
-            follows is printed on stderr. Without it the command ends there, quietly.
+        on_closed: Called once if the reader of the output has gone (``| head -1``). Later output
+            goes to stderr. Without it the command ends quietly at that point.
         **options: Rich's.
     """
 

@@ -1,4 +1,4 @@
-"""Text from outside, made fit to be shown or pasted: names, paths, errors, what a file says."""
+"""Makes text from outside (names, paths, errors, file contents) safe to show or paste."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def one_line(error: object, most: int = 300) -> str:
-    """What a library says in several lines, as a reason within a line."""
+    """A library's error message of several lines, joined into one."""
     return " ".join(str(error).split())[:most]
 
 

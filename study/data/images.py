@@ -50,10 +50,10 @@ class ImageData:
 def load_training_images(dataset: str, data_dir: Path) -> ImageData:
     """All 60 000 training images, before any split.
 
-    Fetches the files where they are missing.
+    Fetches missing files.
 
     Raises:
-        UserError: The files can be had from nowhere.
+        UserError: No source provides the files.
     """
     raw = fetch(dataset, data_dir)
     return ImageData(_read_idx(raw / TRAIN_IMAGES), _read_idx(raw / TRAIN_LABELS))
@@ -64,16 +64,16 @@ def load_splits(
 ) -> tuple[ImageData, ImageData]:
     """The training split and the validation split, together the 60 000 training images.
 
-    Fetches the files where they are missing. Both splits hold each class in
+    Fetches missing files. Both splits hold each class in
     the same proportion and are the same for every call.
 
     Args:
-        dataset: One of `study.config.study.DATASETS`.
-        data_dir: Where the files lie or are put.
+        dataset: One of `study.config.datasets.DATASETS`.
+        data_dir: Folder of the files; missing ones are put there.
         num_train: Size of the training split.
 
     Raises:
-        UserError: The files can be had from nowhere.
+        UserError: No source provides the files.
     """
     whole = load_training_images(dataset, data_dir)
     train, validation = (

@@ -39,12 +39,12 @@ def default_data_dir() -> Path:
 def fetch(dataset: str, data_dir: Path) -> Path:
     """The folder that holds the four verified raw files of `dataset`.
 
-    Files that are missing are fetched from the first source that works, and so are truncated
-    or wrong ones in the tool's own cache, `default_data_dir()`. In any other folder what lies
-    there is the user's and is never replaced. A lock lets several processes start at once.
+    Missing files are fetched from the first source that works. In the tool's own cache,
+    `default_data_dir()`, truncated or wrong files are fetched again. Any other folder belongs to
+    the user: its files are never replaced. A lock lets several processes start at once.
 
     Raises:
-        UserError: Something else lies in a file's place, no source works, or the folder
+        UserError: Something else is in a file's place, no source works, or the folder
             cannot be written.
     """
     raw = data_dir / DATASET_SPECS[dataset].folder / "raw"
@@ -108,7 +108,7 @@ def _put(path: Path, content: bytes, *, replace: bool) -> None:
 
 
 def _is_own_cache(data_dir: Path, raw: Path) -> bool:
-    """Whether `raw` lies in the tool's own cache, and no link within leads out of it."""
+    """Whether `raw` is in the tool's own cache, and no link inside leads out of it."""
     real = Path(os.path.realpath(data_dir)) / raw.relative_to(data_dir)
     own = data_dir.absolute() == default_data_dir().absolute()
     return own and os.path.realpath(raw) == str(real)
@@ -118,7 +118,7 @@ def _unusable(dataset: str, data_dir: Path) -> dict[str, str]:
     """Name of each file to fetch, and what is wrong with it.
 
     Raises:
-        UserError: Something lies in a file's place that is not the tool's to replace.
+        UserError: Something is in a file's place that the tool must not replace.
     """
     spec = DATASET_SPECS[dataset]
     raw = data_dir / spec.folder / "raw"

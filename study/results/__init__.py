@@ -1,1 +1,1 @@
-"""What is on disk: study.json, the journal, the histories, the tables, and opening them again."""
+"""The files of a study: study.json, journal, histories and tables, and reopening them."""

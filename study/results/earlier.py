@@ -25,7 +25,7 @@ NEVER_EMPTY = [
 
 
 class Tables:
-    """A study's tables, as far as they can be read; each is read when it is first needed.
+    """A study's tables, as far as they are readable; each is read when first needed.
 
     Args:
         folder: The study's.
@@ -52,8 +52,8 @@ class Tables:
     def history(self, trial_id: str) -> History | None:
         """What the tables hold of a trial; None if it is not in them.
 
-        A kill between two tables leaves one older than the other: it is taken as far as all of
-        them go, and has not ended if that is not the whole.
+        A kill between two writes leaves one table older than another. Only the epochs that all
+        tables hold are used. If epochs are missing, the trial counts as not ended.
         """
         if (row := self.rows.get(trial_id)) is None:
             return None
@@ -128,7 +128,7 @@ def _facts(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _step_losses(steps: pd.DataFrame | None, epochs: int) -> tuple[list[np.ndarray], list[int]]:
-    """Each epoch's losses and the batch sizes of an epoch; empty where the steps are not whole."""
+    """Each epoch's losses and the batch sizes of an epoch; empty if steps are missing."""
     if steps is None:
         return [], []
     by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]

@@ -1,4 +1,4 @@
-"""What one trial has measured: in its checkpoints and in ``histories/``."""
+"""The measurements of one trial, in its checkpoints and in ``histories/``."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class History:
 
     Attributes:
         epochs: One record per epoch, with the columns of ``epochs.parquet``.
-        step_losses: One array of step losses per epoch; none where they are lost.
+        step_losses: One array of step losses per epoch; none if they are lost.
         batch_sizes: Examples in each step of an epoch.
         facts: What the trainable knows of the run: `FACTS`.
         log_p: Of a comparison's complete trial, the final model's log-probabilities,

@@ -1,7 +1,7 @@
-"""Opening a study: its files are held against each other before anything is changed.
+"""Opens a study after checking its files against each other, before anything is changed.
 
 The journal says which trials there are and how they ended; ``histories/`` says what the ended
-ones measured. If a history is missing or damaged, the trial's last checkpoint is taken, else
+ones measured. If a history is missing or damaged, the trial's last checkpoint is used, else
 the tables, else the journal's own values; never nothing. Files that contradict each other, as
 after one of them was replaced by an older copy, are refused.
 """

@@ -1,8 +1,8 @@
-"""Where a study's files lie.
+"""Where a study's files are kept.
 
 The records (``study.json``, the Optuna journal, the tables, ``histories/``) are in the study's
 folder, on the driver's machine. The trials' checkpoints are in its subfolder ``ray/``; or, with
-``--storage-path s3://bucket/prefix``, in the object store, where a copy of the records lies
+``--storage-path s3://bucket/prefix``, in the object store, where a copy of the records is kept
 beside them, so that a study outlives the driver's machine.
 
 What an ended trial measured is in ``histories/``, one file per trial, on the disk before the
@@ -149,7 +149,7 @@ class Storage:
         return {match[1] for name in names if (match := HISTORY_NAME.fullmatch(name))}
 
     def kept(self, trial_id: str) -> History | None:
-        """What ``histories/`` has of a trial; None where that is damaged or missing."""
+        """What ``histories/`` has of a trial; None if that is damaged or missing."""
         path = self.folder / HISTORIES / f"{trial_id}.npz"
         try:
             with open_plain(path) as file:
@@ -162,8 +162,8 @@ class Storage:
     def take(self, trial_id: str, logs: Path) -> None:
         """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
 
-        Left there, Ray would copy them anew with each of its snapshots. Where they cannot be
-        moved now, that is what happens.
+        If they stayed there, Ray would copy them again with each of its snapshots. If they cannot
+        be moved now, that happens.
         """
         folder = f"{self._root}/{RAY_FOLDER}/{trial_id}"
         try:
@@ -284,7 +284,7 @@ class Storage:
         ]
 
     def _list(self, folder: str) -> list[FileInfo]:
-        """What is in a folder; nothing where it is not there or is a file."""
+        """What is in a folder; nothing if it does not exist or is a file."""
         try:
             found = self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
             return [info for info in found if info.base_name]  # reads the names, too
@@ -308,7 +308,7 @@ class Storage:
         return self._read_path(f"{self._root}/{name}")
 
     def _read_path(self, path: str) -> bytes | None:
-        """The content of a file; None where there is no such file."""
+        """The content of a file; None if there is no such file."""
         try:
             if not self._filesystem.get_file_info(path).is_file:
                 return None

@@ -1,4 +1,4 @@
-"""Makes a study's tables while it runs."""
+"""Writes a study's tables while it runs."""
 
 from __future__ import annotations
 

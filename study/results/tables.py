@@ -152,7 +152,7 @@ def write_tables(
 
     Args:
         path: The study's folder.
-        trials: A row a trial, with what is known beside its history.
+        trials: One row per trial, with what is known apart from its history.
         histories: By trial id; a trial that ended before its first epoch has none.
     """
     rows = [{**row, **histories.get(row["trial_id"], NOTHING).summary()} for row in trials]
@@ -172,7 +172,8 @@ def write_tables(
 def load_study(path: str | Path) -> StudyResults:
     """Read the tables of a study.
 
-    Where a running study is replacing them they are read again, until they fit together.
+    If a running study is replacing them, they are read again, a limited number of times, until
+    they are consistent.
 
     Raises:
         UserError: `path` holds no study, an unfinished write, another format or damage.
@@ -227,7 +228,7 @@ def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
 
 
 def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> tuple[str, bool]:
-    """Where the tables tell different things, and whether it is only that steps were lost."""
+    """Where the tables disagree, and whether the only reason is lost steps."""
     for name, frame in (("epochs", epochs), ("steps", steps)):
         if unknown := set(frame["trial_id"].unique()) - set(trials["trial_id"]):
             return f"{name}.parquet has rows of the unknown trial {min(unknown)!a}", False
@@ -370,7 +371,7 @@ def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
 
 
 def _step_table(histories: list[tuple[str, History]]) -> pd.DataFrame:
-    """Joined column by column, since a frame a trial costs milliseconds."""
+    """The steps of several trials, joined by column: one frame per trial costs milliseconds."""
     parts = [history.step_columns() for _, history in histories]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     ids = pd.array([trial_id for trial_id, _ in histories], dtype="string")

@@ -1,4 +1,4 @@
-"""What a study is made with: versions of packages and of this code."""
+"""The versions of packages and of this code that a study is made with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("mnist-study", "torch", "torchvision", "ray", "optuna", "pandas", "n
 
 
 def installed_versions() -> dict[str, str | None]:
-    """The versions of what decides results; None for what is not installed."""
+    """The versions of the packages that affect results; None for one not installed."""
 
     def installed(package: str) -> str | None:
         try:
@@ -23,7 +23,7 @@ def installed_versions() -> dict[str, str | None]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
+    """Commit and dirty flag of the checkout that this package runs from, or None."""
 
     def git(*arguments: str) -> str:
         here = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""What can go wrong on a node, found out before the first trial."""
+"""Checks of each node before the first trial."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def check(storage: Storage, *, cluster: bool) -> None:
 
     Args:
         storage: Where the study is to be written.
-        cluster: Whether Ray runs elsewhere too; else only this machine's disk is looked at.
+        cluster: Whether Ray also runs on other machines. If not, only this disk is checked.
 
     Raises:
-        UserError: A node lacks something; a line each, naming node, cause and mend.
+        UserError: A node lacks something. One line for each fault: node, cause, fix.
     """
     complaints = _about_disk("this machine", free_space(storage.folder))
     if cluster:
@@ -44,7 +44,7 @@ def check(storage: Storage, *, cluster: bool) -> None:
 def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """Each node's name and its `probe`, or what kept it from answering."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    # By value: a node that lacks the package is to say so instead of failing to load this.
+    # By value, so that a node without the package reports it instead of failing to load this.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
         on_a_node: Any = ray.remote(probe)
@@ -72,7 +72,7 @@ def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def probe(marker: str, folder: str) -> dict[str, Any]:
-    """What a node has: runs there, and must not need the package.
+    """Report what a node offers. Runs on that node and must not need this package.
 
     Args:
         marker: A file in the study's storage, a path or a URI.

@@ -15,15 +15,15 @@ from rich.table import Table
 from study.config.study import METRIC
 from study.console.text import escape, format_duration, format_params, format_value
 
-LINE_EVERY_S = 30.0  # between two progress lines where there is no terminal
+LINE_EVERY_S = 30.0  # between two progress lines if there is no terminal
 
 
 class StudyProgress:
-    """What is known of a running study, and how it is shown.
+    """The state of a running study and its display.
 
     Args:
         console: Where to show it.
-        num_samples: Trials in all.
+        num_samples: Total number of trials.
         epochs: Epochs of a trial that is not stopped early.
         columns: What tells the trials apart: names of their parameters.
         earlier: Statuses of the trials that ended in earlier sessions.
@@ -112,7 +112,7 @@ class StudyProgress:
         waiting = self.num_samples - self.done - len(self.running)
         total = sum(ahead.values()) + waiting * self._epochs_ahead(0)
         at_session_pace = total * elapsed / max(1, self.epochs_done)
-        # Towards the end few trials run, and the slowest of them decides.
+        # Near the end few trials run, and the slowest one determines the time left.
         return max([at_session_pace, *(ahead[i] * self._seconds_an_epoch(i) for i in ahead)])
 
     def _epochs_ahead(self, epoch: int) -> float:

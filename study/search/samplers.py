@@ -1,4 +1,4 @@
-"""Which hyperparameters the next trial gets: the first points, and Optuna's samplers."""
+"""Chooses the hyperparameters of the next trial: the first points and Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def num_warm_up(config: StudyConfig) -> int:
 def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """Origin and parameters of the trials that are fixed in advance, beyond the earlier ones.
 
-    If the points are given, all. Of a search, some when it is made: the first is the report's own
+    If the points are given, all trials are fixed. In a search, the first is the paper's own
     configuration. For the samplers that learn from earlier trials (tpe, gp) a Latin
     hypercube follows as warm-up: each batch size and width gets its even share and each
     range is covered from end to end, which a few independent draws leave to luck.
@@ -96,7 +96,7 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
 class _CmaEs(optuna.samplers.CmaEsSampler):
     """CMA-ES that keeps its state in memory: Optuna would unpickle it from the journal.
 
-    A new session's begins anew and takes the earlier trials in, a generation with each trial.
+    In a new session it starts afresh and takes in the earlier trials, one generation per trial.
     """
 
     _state = ""

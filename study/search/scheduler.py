@@ -1,4 +1,4 @@
-"""Stopping trials early: ASHA, told what earlier sessions' trials reported."""
+"""Early stopping of trials: ASHA, given the reports of earlier sessions' trials."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ class StudySearch(SearchAlgorithm):
         """A new Ray trial for a fresh Optuna trial, or for one that never ran an epoch."""
         params = suggest(optuna_trial, self._config)
         ray_trial = self._make_ray_trial(optuna_trial, params)
-        # What lies there is torn, or of a trial that the journal does not know any more.
+        # Anything there is torn, or belongs to a trial that the journal no longer knows.
         self._storage.keep_only(ray_trial.trial_id, None)
         optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
         optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
@@ -199,7 +199,7 @@ class StudySearch(SearchAlgorithm):
         return ray_trial
 
     def _revive(self, frozen: FrozenTrial) -> Trial | None:
-        """An earlier session's trial, to be continued; None if it only has to be told as ended."""
+        """An earlier session's trial, to be continued; None if only its end is to be reported."""
         trial_id = trial_name(frozen.number)
         # A public class without a public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)

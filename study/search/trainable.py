@@ -60,7 +60,7 @@ class TrialTrainable(tune.Trainable):
         return {
             **asdict(record),
             "ended": time.time(),  # Ray's own timestamp is in whole seconds
-            "training_iteration": record.epoch,  # Ray's own count starts anew on resuming
+            "training_iteration": record.epoch,  # Ray's own count restarts on resuming
             "diverged": record.diverged,
             "done": self.trainer.finished,
         }

@@ -1,4 +1,4 @@
-"""What one epoch measured. Its fields are the columns of ``epochs.parquet``."""
+"""The measurements of one epoch; their fields are the columns of ``epochs.parquet``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-# Columns, and an epoch's values in a checkpoint or a history, as formats 2 and 3 of results name
-# them. They are read by presence: a resumed study keeps its old histories.
+# Names that formats 2 and 3 give to columns, and to an epoch's values in checkpoints and
+# histories. They are recognised wherever they occur: a resumed study keeps its old histories.
 EARLIER_NAMES = {
     f"{which}val_{what}": f"{which}eval_{what}"
     for which in ("", "best_", "last_")
@@ -30,7 +30,7 @@ class EpochRecord:
         seconds: Wall time of the epoch, evaluation included.
         eval_seconds: Wall time of the evaluation.
         grad_sq_small: Mean squared norm of the gradient of `noise_scale.SMALL_BATCH` examples
-            after the epoch; None where it was not asked for.
+            after the epoch; None if it was not asked for.
         grad_sq_big: The same of `noise_scale.BIG_BATCH` examples.
     """
 
@@ -52,12 +52,12 @@ class EpochRecord:
         return not (math.isfinite(self.train_loss) and math.isfinite(self.eval_loss))
 
     def ends(self, epochs: int) -> bool:
-        """Whether a trial of so many epochs is over with this one."""
+        """Whether this epoch is the last of a trial of `epochs` epochs."""
         return self.epoch >= epochs or self.diverged
 
 
 def renamed(record: dict[str, Any]) -> dict[str, Any]:
-    """An epoch's values of any format under today's names."""
+    """An epoch's values, from any format, under the current names."""
     return {EARLIER_NAMES.get(name, name): value for name, value in record.items()}
 
 

@@ -1,4 +1,4 @@
-"""The report's two networks, with a width multiplier.
+"""The paper's two networks, with a width multiplier.
 
 Both compute in channels-last order, several times faster on a CPU.
 """
@@ -25,7 +25,7 @@ class MaskDropout(nn.Module):
     Torch's dropout on a CPU draws its mask serially from the global generator,
     at several times the cost of the network's layers around it. Here the mask
     is made from random bytes, so the rate is exact only for multiples of 1/256,
-    as the report's 0.25 and 0.5 are.
+    as the paper's 0.25 and 0.5 are.
 
     Args:
         p: Probability that a value is zeroed; a multiple of 1/256.
@@ -48,7 +48,7 @@ class MaskDropout(nn.Module):
         return x * (mask * x.new_full((), self.scale))
 
     def noise(self, count: int, device: torch.device) -> Tensor:
-        """`count` random bytes; a value is kept where its byte is at least `threshold`."""
+        """`count` random bytes; a value is kept if its byte is at least `threshold`."""
         words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
         # All 64 bits of each word; the default upper bound would leave one unset.
         words.random_(-(2**63), None, generator=self.generator)
@@ -63,24 +63,24 @@ def make_dropout(usual: float, *, on: bool, rate: float | None) -> MaskDropout:
     """A dropout layer.
 
     Args:
-        usual: Its rate in the report's network.
+        usual: Its rate in the paper's network.
         on: Whether it drops anything.
-        rate: Instead of `usual`; rounded to a multiple of 1/256.
+        rate: Replaces `usual`, rounded to a multiple of 1/256; None: `usual`.
     """
     return MaskDropout((usual if rate is None else round(rate * 256) / 256) if on else 0.0)
 
 
 class SmallCNN(nn.Module):
-    """The report's CNN (Appendix A): 149 418 parameters at ``width_mult = 1``.
+    """The paper's CNN (Appendix A): 149 418 parameters at ``width_mult = 1``.
 
-    Two rearrangements change the speed and not the function: pooling stands
+    Two rearrangements change the speed but not the function: pooling comes
     before the ReLU (both are monotone), and the features are flattened in
     (height, width, channel) order, which only permutes the columns of ``fc1``.
 
     Args:
         width_mult: Factor on the hidden widths 8, 16 and 64.
-        dropout: Whether to drop features (0.25) and hidden units (0.5), as the report does.
-        dropout_rate: For both, instead of these; None: these.
+        dropout: Whether to drop features (0.25) and hidden units (0.5), as the paper does.
+        dropout_rate: Rate of both dropout layers; None: 0.25 and 0.5.
         batch_norm: Whether each convolution is followed by batch norm, as in the ResNet.
 
     Attributes:
@@ -116,7 +116,7 @@ class SmallCNN(nn.Module):
         return self.fc2(self.dropout2(F.relu(self.fc1(features))))
 
     def can_compile(self) -> bool:
-        """Whether there is a compiler, and a kernel for this network."""
+        """Whether this machine has a compiler and there is a kernel for this network."""
         channels = self.conv1.out_channels, self.conv2.out_channels
         return not self.batch_norm and conv_stage_library(*channels) is not None
 
@@ -139,10 +139,10 @@ class SmallCNN(nn.Module):
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """Batch norm and the ReLU after it, with a sum between them where a residual is given.
+    """Batch norm, then a sum if a residual is given, then ReLU.
 
     Args:
-        channels: Of the input.
+        channels: Number of input channels.
 
     Attributes:
         compiled: Whether to use `study.training.kernels.batch_norm` in training, on a CPU alone.
@@ -173,7 +173,7 @@ class BatchNormReLU(nn.BatchNorm2d):
 
 
 class SumReLU(nn.Module):
-    """What is left of `BatchNormReLU` without batch norm; made and called like it."""
+    """Drop-in replacement for `BatchNormReLU` without batch norm."""
 
     def __init__(self, _channels: int) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class SumReLU(nn.Module):
 
 
 class Residual(nn.Module):
-    """The report's residual block (Appendix C); no batch norm on the shortcut."""
+    """The paper's residual block (Appendix C); no batch norm on the shortcut."""
 
     def __init__(self, in_channels: int, out_channels: int, *, batch_norm: bool = True) -> None:
         super().__init__()
@@ -204,16 +204,16 @@ class Residual(nn.Module):
 
 
 class ModifiedResNet18(nn.Module):
-    """The report's ResNet18 (Appendix C): 745 626 parameters at ``width_mult = 1``.
+    """The paper's ResNet18 (Appendix C): 745 626 parameters at ``width_mult = 1``.
 
-    As the code has it, not as Table I prints it: the pooling has stride 2, all
+    This follows the paper's code, not its Table I: the pooling has stride 2, all
     blocks work at 13 x 13, and a 2 x 2 average pool precedes the classifier.
 
     Args:
         width_mult: Factor on the hidden widths 8, 16, 32, 64 and 128.
         dropout: Whether half of the features are dropped before the classifier, as in the CNN.
-        dropout_rate: Instead of half; None: half.
-        batch_norm: Whether each 3 x 3 convolution is followed by batch norm, as in the report.
+        dropout_rate: Rate of that dropout; None: 0.5.
+        batch_norm: Whether each 3 x 3 convolution is followed by batch norm, as in the paper.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class ModifiedResNet18(nn.Module):
 
 
 def use_kernels(model: nn.Module) -> bool:
-    """Have `model`, on a CPU, use the kernels wherever it can; whether it does anywhere."""
+    """Make `model`, on a CPU, use the kernels if possible. Returns whether any is used."""
     parts = [m for m in model.modules() if isinstance(m, (SmallCNN, BatchNormReLU))]
     for part in parts:
         part.compiled = part.can_compile()
@@ -269,9 +269,9 @@ def build_model(
     Args:
         name: One of `study.config.trial.MODELS`.
         width_mult: Factor on every hidden width.
-        dropout: Whether it has dropout; None: as the report's has, or if it is given a rate.
-        dropout_rate: Of every dropout layer; None: the report's rates.
-        batch_norm: Whether it has batch norm; None: as the report's has.
+        dropout: Whether it has dropout; None: as in the paper, or yes if `dropout_rate` is given.
+        dropout_rate: Rate of every dropout layer; None: the paper's rates.
+        batch_norm: Whether it has batch norm; None: as in the paper.
     """
     if dropout is None and dropout_rate is not None:
         dropout = True

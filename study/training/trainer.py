@@ -41,7 +41,7 @@ def pick_device() -> torch.device:
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is bf16 where the hardware multiplies it natively."""
+    """``fp32`` or ``bf16``; ``auto`` is bf16 if the hardware multiplies it natively."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -385,7 +385,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a fresh trainer from `state`.
 
-        On another kind of device than the state's the random streams begin anew.
+        On another kind of device than the state's, the random streams start afresh.
 
         Raises:
             ValueError: The state belongs to another configuration.

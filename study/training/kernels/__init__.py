@@ -126,7 +126,7 @@ def _cache() -> Iterator[Path]:
             raise PermissionError(f"{folder} is another user's")
         if info.st_mode & 0o077:
             os.fchmod(descriptor, 0o700)
-        # By its descriptor, where that can be had: whoever may write above cannot swap it.
+        # By its descriptor, if it can be obtained: whoever may write above cannot swap it.
         pinned = Path(f"/proc/self/fd/{descriptor}")
         yield pinned if pinned.exists() else folder
     finally:
@@ -149,7 +149,7 @@ def keep_freed_memory() -> None:
     """Have this process keep the memory that it frees, up to blocks of 32 MiB.
 
     A training step frees and asks for the same large blocks again and again. glibc gives
-    them back to the system each time, which then clears each page anew: a tenth of the
+    them back to the system each time, which then clears each page again: a tenth of the
     CNN's time at batch 512. Does nothing where the C library is another.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -108,7 +108,7 @@ static inline void convolve(const Weights *k, Hidden a, int b, int i, int j, vec
 }
 
 /* Pooling, bias, ReLU and dropout of one 2 x 2 window's V2 channels from channel o.
- * noise: a random byte a value, kept where >= threshold; NULL keeps all. */
+ * noise: one random byte per value, kept if >= threshold; NULL keeps all. */
 static inline void pool(const Weights *k, int o, vec2 v0, vec2 v1, vec2 v2, vec2 v3,
                         const uint8_t *noise, int threshold, float scale, float *out,
                         uint8_t *code) {

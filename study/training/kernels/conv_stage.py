@@ -1,4 +1,4 @@
-"""The convolutions of `SmallCNN` and all up to its first linear layer, in C."""
+"""The layers of `SmallCNN` before its first linear layer, in C."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from study.training.kernels import address, library
 
 POOLED = 12  # side of the features of a 28 x 28 image
-# Of the first layer. Beyond, torch's bf16 is as fast, and what the kernel keeps on the stack,
-# which grows with the product of both layers' channels, would no longer fit there.
+# Of the first layer. With more, torch's bf16 is as fast. The kernel's stack use grows with the
+# product of both layers' channels and would no longer fit.
 MAX_CHANNELS = 32
 
 
@@ -50,8 +50,8 @@ class ConvStage(torch.autograd.Function):
             b1: Its bias.
             w2: Weight of the second, (c2, c1, 3, 3) in channels-last order.
             b2: Its bias.
-            noise: A random byte a feature, uint8; None for no dropout.
-            threshold: A feature is kept where its byte is at least this.
+            noise: One random byte per feature, uint8; None for no dropout.
+            threshold: A feature is kept if its byte is at least this.
             scale: Factor on what is kept.
         """
         n, c1, c2 = len(images), len(w1), len(w2)
