@@ -87,7 +87,7 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
     """The sealed 10 000 test images; each opening is appended to `record`.
 
     Args:
-        dataset: One of `study.config.study.DATASETS`.
+        dataset: One of `study.config.datasets.DATASETS`.
         data_dir: Where the files lie.
         record: A JSON-lines file that keeps the openings.
         reason: Who opens the test set and what for.

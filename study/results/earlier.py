@@ -53,7 +53,8 @@ class Tables:
         """What the tables hold of a trial; None if it is not in them.
 
         A kill between two writes leaves one table older than another. Only the epochs that all
-        tables hold are used. If epochs are missing, the trial counts as not ended.
+        tables hold are used; steps that are lost as a whole take no epochs with them. If epochs
+        are missing, the trial counts as not ended.
         """
         if (row := self.rows.get(trial_id)) is None:
             return None
