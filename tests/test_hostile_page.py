@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.report import main, markdown
+from study.config.questions import BATCH_SIZE
 from study.results.tables import write_tables
 from tests.compared import write_comparison
 from tests.conftest import write_study
@@ -68,16 +69,17 @@ def make_hostile(results):
 
 
 def hostile_folders(root):
-    """Four studies, with folders of hostile and of equal names."""
+    """Five studies, with folders of hostile and of equal names; one of them judges claims."""
     arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
     made = []
     for folder in (SCRIPT.replace("/", "\\"), "one/same \\1 $x$ name", "two/same \\1 $x$ name"):
         (root / folder).mkdir(parents=True)
         write_study(root / folder)
         made.append(root / folder)
-    compared = write_comparison(root / "models", arms, replicates=2)
-    made.append(compared.results.path)
-    (made[-1] / "predictions.parquet").unlink()
+    asked = BATCH_SIZE.select(["64", "512"])
+    for name, settings in (("models", arms), ("batch-size", asked)):
+        made.append(write_comparison(root / name, settings, replicates=2).results.path)
+        (made[-1] / "predictions.parquet").unlink()
     for folder in made:
         make_hostile(folder)
     return made
