@@ -10,14 +10,21 @@ import pandas as pd
 # Table I as printed, and what the code of Appendix C does.
 TABLE_I = [
     ("conv1", "3 x 3, 8, stride 1", "the same; no padding, so 28 x 28 becomes 26 x 26"),
-    ("conv2_x", "2 x 2 max pool, stride 1; two blocks of 16", "stride 2: 26 x 26 becomes 13 x 13. "
-     "With stride 1 the classifier would need 18 432 features. The code has 4 608."),
+    (
+        "conv2_x",
+        "2 x 2 max pool, stride 1; two blocks of 16",
+        "stride 2: 26 x 26 becomes 13 x 13. "
+        "With stride 1 the classifier would need 18 432 features. The code has 4 608.",
+    ),
     ("conv3_x", "two blocks of 32", "at 13 x 13; no block shrinks the image"),
     ("conv4_x", "two blocks of 64", "at 13 x 13"),
     ("conv5_x", "two blocks of 128", "at 13 x 13"),
-    ("", "average pool, 10-d fc, softmax", "2 x 2 average pool, not a global one. The softmax is "
-     "part of the loss."),
-]  # fmt: skip
+    (
+        "",
+        "average pool, 10-d fc, softmax",
+        "2 x 2 average pool, not a global one. The softmax is part of the loss.",
+    ),
+]
 
 
 @cache

@@ -37,8 +37,10 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
             "lost": int((trials["arm"] == arm).sum()) - len(complete),
         }
         for name, column in (
-            ("accuracy", "last_eval_accuracy"), ("loss", "last_eval_loss"), ("seconds", "seconds"),
-        ):  # fmt: skip
+            ("accuracy", "last_eval_accuracy"),
+            ("loss", "last_eval_loss"),
+            ("seconds", "seconds"),
+        ):
             if len(complete):
                 e = mean_interval(complete[column])
                 row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
@@ -111,8 +113,16 @@ def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
                 "probability_above": probability_above(both["a"], both["b"]),
             }
         )
-    columns = ["arm", "baseline", "n", "difference", "low", "high", "equivalence_p",
-               "probability_above"]  # fmt: skip
+    columns = [
+        "arm",
+        "baseline",
+        "n",
+        "difference",
+        "low",
+        "high",
+        "equivalence_p",
+        "probability_above",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -179,8 +189,19 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
                 }
             )
         )
-    columns = ["arm", "replicate", "batch_size", "step", "epoch", "examples", "seconds", "loss",
-               "smoothed", "level_sd", "noise_sd"]  # fmt: skip
+    columns = [
+        "arm",
+        "replicate",
+        "batch_size",
+        "step",
+        "epoch",
+        "examples",
+        "seconds",
+        "loss",
+        "smoothed",
+        "level_sd",
+        "noise_sd",
+    ]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -264,8 +285,12 @@ def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
         with the other. Also ``low``, ``high`` (95 % t interval) and ``n``.
     """
     trials = compared.trials[compared.trials["model"] == model]
-    wide = trials.pivot_table(index="replicate", columns=["dropout", "batch_norm"],
-                              values="last_eval_accuracy").dropna() * 100  # fmt: skip
+    wide = (
+        trials.pivot_table(
+            index="replicate", columns=["dropout", "batch_norm"], values="last_eval_accuracy"
+        ).dropna()
+        * 100
+    )
     cells = [(a, b) for a in (False, True) for b in (False, True)]
     if wide.empty or any(cell not in wide.columns for cell in cells):
         return pd.DataFrame(columns=["effect", "value", "low", "high", "n"])

@@ -20,7 +20,8 @@ from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.questions import BATCH_SIZE, QUESTIONS, Question
 from study.console.errors import UserError
 from study.console.text import escape
-from study.results.tables import StudyResults, differs, load_predictions, load_study
+from study.results.predictions import load_predictions
+from study.results.tables import StudyResults, differs, load_study
 
 
 class Compared(ComparedTables):

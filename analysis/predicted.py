@@ -16,7 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from analysis.compared import ComparedTables
 from analysis.intervals import wilson
-from study.results.tables import LOG_P_COLUMNS
+from study.results.predictions import LOG_P_COLUMNS
 
 BINS = 15  # of confidence
 HISTOGRAM_BINS = 60  # of log-odds

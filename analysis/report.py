@@ -188,13 +188,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("results", type=place, nargs="+", help="folders such as results/NAME")
     parser.add_argument(
-        "--output", type=place, metavar="DIR",
+        "--output",
+        type=place,
+        metavar="DIR",
         help="folder of the page (default: results/NAME/report for one folder, else report)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--data-dir", type=place, metavar="DIR", default=default_data_dir(),
+        "--data-dir",
+        type=place,
+        metavar="DIR",
+        default=default_data_dir(),
         help="folder of the images, for example pictures (default: %(default)s)",
-    )  # fmt: skip
+    )
     args = parser.parse_args(argv)
     return guarded(lambda: _run(args))
 

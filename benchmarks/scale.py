@@ -75,10 +75,21 @@ def cost_row(slots: int, new: Measured, again: Measured, exponent: float | None)
 
 
 COST_COLUMNS = (
-    "slots", "trials", "CPU ms/trial", "exponent", "wall ms/trial", "driver MB", "journal KB/trial",
-    "tables KB/trial", "Ray's state KB/trial", "one draw ms", "one view ms", "one table write ms",
-    "one snapshot ms", "resume CPU ms/trial",
-)  # fmt: skip
+    "slots",
+    "trials",
+    "CPU ms/trial",
+    "exponent",
+    "wall ms/trial",
+    "driver MB",
+    "journal KB/trial",
+    "tables KB/trial",
+    "Ray's state KB/trial",
+    "one draw ms",
+    "one view ms",
+    "one table write ms",
+    "one snapshot ms",
+    "resume CPU ms/trial",
+)
 
 
 def show(runs: dict[int, list[tuple[Measured, Measured]]], title: str) -> None:

@@ -29,8 +29,9 @@ from benchmarks.workers import Worker
 from study.config.trial import MODELS, TrialConfig
 from study.data.images import ImageData, load_training_images, open_test_set
 from study.data.sources import default_data_dir
+from study.training.device import resolve_precision
 from study.training.kernels import keep_freed_memory
-from study.training.trainer import Trainer, resolve_precision
+from study.training.trainer import Trainer
 
 TARGETS = {"cnn": 0.9875, "resnet18": 0.9938}
 ARMS = ("report", "ours")

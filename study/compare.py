@@ -17,7 +17,7 @@ from study.config.datasets import DATASET_WORDS
 from study.config.questions import QUESTIONS, find_comparison
 from study.console.errors import UserError
 from study.opening import opened
-from study.running import (
+from study.training_commands import (
     add_running_options,
     check_running_options,
     check_unchanged,
@@ -87,12 +87,18 @@ def make_parser() -> Parser:
     add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
     epochs = ComparisonConfig.epochs
     add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {epochs})")
-    add("--protocol", metavar="P",
+    add(
+        "--protocol",
+        metavar="P",
         help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
-        "train, the test images to evaluate")  # fmt: skip
+        "train, the test images to evaluate",
+    )
     add("--dataset", metavar="D", help=DATASET_WORDS)
-    add("--precision", metavar="P",
-        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
+    add(
+        "--precision",
+        metavar="P",
+        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16",
+    )
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
     add_running_options(parser)
     return parser

@@ -25,7 +25,7 @@ from study.config.space import (
 from study.console.errors import UserError, require_positive
 from study.console.text import format_value
 from study.opening import opened
-from study.running import (
+from study.training_commands import (
     add_running_options,
     check_running_options,
     check_unchanged,
@@ -55,8 +55,14 @@ Afterwards: python -m analysis.report results/NAME
 
 # Options that belong to the study: fixed when it is made, compared on --resume.
 STUDY_OPTIONS = (
-    "model", "dataset", "epochs", "precision", "sampler", "scheduler", "seed",
-)  # fmt: skip
+    "model",
+    "dataset",
+    "epochs",
+    "precision",
+    "sampler",
+    "scheduler",
+    "seed",
+)
 
 
 def make_parser() -> Parser:
@@ -75,17 +81,24 @@ def make_parser() -> Parser:
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help=DATASET_WORDS)
     add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {SearchConfig.epochs})")
-    add("--precision", metavar="P",
-        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16")  # fmt: skip
+    add(
+        "--precision",
+        metavar="P",
+        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16",
+    )
     add("--sampler", metavar="S", help="tpe (default), qmc, random, gp or cmaes")
-    add("--scheduler", metavar="S",
-        help="asha (default: the best third goes on after epochs 1, 3, 9) or none")  # fmt: skip
+    add(
+        "--scheduler",
+        metavar="S",
+        help="asha (default: the best third goes on after epochs 1, 3, 9) or none",
+    )
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
 
     add = parser.add_argument_group(
-        "space", "A choice takes any number of values, a range its two ends; a single value is "
-        "fixed. Several optimizers share one range of learning rates, which covers theirs."
-    ).add_argument  # fmt: skip
+        "space",
+        "A choice takes any number of values, a range its two ends; a single value is "
+        "fixed. Several optimizers share one range of learning rates, which covers theirs.",
+    ).add_argument
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]
         add(each.flag, type=kind[0], nargs="+", metavar=kind[1], help=help_of(each))

@@ -16,7 +16,7 @@ from study.data.sources import default_data_dir
 from study.files import write_json
 from study.results.history import History
 from study.results.tables import StudyResults, load_study, write_tables
-from tests.compared import study_content
+from tests.helpers.compared import study_content
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +48,11 @@ def bucket():
     server.start()
     _, port = server.get_host_and_port()
     os.environ.update(
-        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}", AWS_ACCESS_KEY_ID="a",
-        AWS_SECRET_ACCESS_KEY="s", AWS_DEFAULT_REGION="us-east-1",
-    )  # fmt: skip
+        AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
+        AWS_ACCESS_KEY_ID="a",
+        AWS_SECRET_ACCESS_KEY="s",
+        AWS_DEFAULT_REGION="us-east-1",
+    )
     boto3.client("s3").create_bucket(Bucket="a-bucket")
     yield "s3://a-bucket"
     server.stop()
@@ -102,13 +104,21 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
             histories[trial_id] = History(epochs, losses, sizes, facts)
         rows.append(
             {
-                "trial_id": trial_id, "status": status, "model": "cnn", "dataset": "mnist",
+                "trial_id": trial_id,
+                "status": status,
+                "model": "cnn",
+                "dataset": "mnist",
                 "evaluated": "validation",
-                "optimizer": "adadelta", "epochs": 3, "seed": number, "batch_size": batch_size,
-                "lr": lr, "gamma": 0.7, "width_mult": width,
+                "optimizer": "adadelta",
+                "epochs": 3,
+                "seed": number,
+                "batch_size": batch_size,
+                "lr": lr,
+                "gamma": 0.7,
+                "width_mult": width,
                 "error": "<out of memory>" if status == "failed" else None,
             }
-        )  # fmt: skip
+        )
     config = SearchConfig(
         "made-up", space_to_json(DEFAULT_SPACE), num_samples=len(trials), epochs=3
     )
@@ -135,8 +145,8 @@ def fruitless(tmp_path) -> StudyResults:
 
 @pytest.fixture(scope="module")
 def without_ray():
-    """Studies of `tests.simulated` run in this process."""
-    from tests.simulated import leave_out_ray
+    """Studies of `tests.helpers.simulated` run in this process."""
+    from tests.helpers.simulated import leave_out_ray
 
     with pytest.MonkeyPatch.context() as monkeypatch:
         leave_out_ray(monkeypatch)

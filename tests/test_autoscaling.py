@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from study.data.sources import default_data_dir
-from tests import studies
-from tests.nodes import NO_TRIALS, Cluster
-from tests.studies import ROOT, assert_each_trial_once, finish
+from tests.helpers import studies
+from tests.helpers.nodes import NO_TRIALS, Cluster
+from tests.helpers.studies import ROOT, assert_each_trial_once, finish
 
 pytestmark = pytest.mark.slow
 FIXED = [*studies.FIXED, "--epochs", "8", "--num-samples", "4"]
@@ -26,10 +26,15 @@ def fake_cluster(port):
         node_type["node_config"] = {}
     return {
         "cluster_name": "fake",
-        "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{port}",
-                     "head_node_id": "f" * 51 + "00000", "launch_multiple": True,
-                     "use_node_id_as_ip": True, "disable_node_updaters": True,
-                     "disable_launch_config_check": True},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": f"127.0.0.1:{port}",
+            "head_node_id": "f" * 51 + "00000",
+            "launch_multiple": True,
+            "use_node_id_as_ip": True,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+        },
         "head_node_type": "ray.head.default",
         "available_node_types": types,
         "max_workers": config["max_workers"],
@@ -37,11 +42,19 @@ def fake_cluster(port):
         "upscaling_speed": 1.0,
         "file_mounts_sync_continuously": False,
         # Nothing is done on a machine that is not there.
-        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [],
-        "rsync_exclude": [], "rsync_filter": [], "initialization_commands": [],
-        "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
-        "head_start_ray_commands": [], "worker_start_ray_commands": [],
-    }  # fmt: skip
+        "auth": {},
+        "docker": {},
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        "initialization_commands": [],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+    }
 
 
 def count_nodes(cluster):
@@ -53,17 +66,25 @@ def count_nodes(cluster):
 def test_waiting_trials_start_workers_and_idle_ones_go(tmp_path, mnist):
     file = tmp_path / "ray_bootstrap_config.yaml"
     environment = {
-        "HOME": str(tmp_path), "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
-    }  # fmt: skip
+        "HOME": str(tmp_path),
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    }
     head = (*NO_TRIALS, f"--autoscaling-config={file}")
     cluster = Cluster(tmp_path, head=head, environment=environment)
     file.write_text(yaml.safe_dump(fake_cluster(cluster.port)))
     with cluster:
         assert count_nodes(cluster) == 1
         process = cluster.study(
-            tmp_path, *FIXED, "--name", "n", "--max-concurrent", "2", "--data-dir",
+            tmp_path,
+            *FIXED,
+            "--name",
+            "n",
+            "--max-concurrent",
+            "2",
+            "--data-dir",
             str(default_data_dir()),
-        )  # fmt: skip
+        )
         most = 1
         while process.poll() is None:
             most = max(most, count_nodes(cluster))

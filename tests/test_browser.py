@@ -10,7 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from analysis.report import main
 from study.config.questions import QUESTIONS
-from tests.compared import write_comparison
+from tests.helpers.compared import write_comparison
 from tests.test_hostile_page import hostile_folders
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser]
@@ -163,8 +163,10 @@ def test_without_scripts_the_ledger_is_whole(open_page):
 
 def test_what_a_screen_reader_gets(open_page):
     page = open_page()
-    assert page.evaluate("[...document.querySelectorAll('svg')].filter(s => s.closest('figure'))"
-                         ".every(s => s.getAttribute('aria-label')?.length > 5)")  # fmt: skip
+    assert page.evaluate(
+        "[...document.querySelectorAll('svg')].filter(s => s.closest('figure'))"
+        ".every(s => s.getAttribute('aria-label')?.length > 5)"
+    )
     levels = page.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(h => +h.tagName[1])")
     assert levels[0] == 1
     assert levels.count(1) == 1

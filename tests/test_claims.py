@@ -24,7 +24,7 @@ from analysis.verdicts import (
     direction,
 )
 from study.config.questions import MODELS, QUESTIONS
-from tests.compared import write_comparison
+from tests.helpers.compared import write_comparison
 
 
 def arms_of(name, keep="*"):
@@ -33,7 +33,7 @@ def arms_of(name, keep="*"):
 
 @pytest.fixture(scope="module")
 def evidence(tmp_path_factory):
-    """All five comparisons, with effects that are known (see tests/compared.py)."""
+    """All five comparisons, with effects that are known (see tests/helpers/compared.py)."""
     folder = tmp_path_factory.mktemp("paper")
     arms = {
         "batch-size": QUESTIONS["batch-size"].select(None),

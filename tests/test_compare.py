@@ -19,9 +19,10 @@ from study.compare import make_parser, new_config
 from study.config.trial import TrialConfig
 from study.data.images import load_training_images, open_test_set
 from study.data.sources import default_data_dir
-from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, load_predictions, load_study
+from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS, load_predictions
+from study.results.tables import load_study
 from study.training.trainer import Trainer
-from tests.compared import study_content
+from tests.helpers.compared import study_content
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -121,9 +122,13 @@ def start(here, *argv):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, "-m", "study.compare", *argv],
-        cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=here,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def run(here, *argv):
@@ -162,8 +167,11 @@ def test_every_arm_and_replicate_is_in_the_tables(finished):
     trials = results.trials
     assert (trials["status"] == "complete").all()
     assert trials[["arm", "replicate"]].apply(tuple, axis=1).tolist() == [
-        ("large", 1), ("few", 1), ("large", 2), ("few", 2),
-    ]  # fmt: skip
+        ("large", 1),
+        ("few", 1),
+        ("large", 2),
+        ("few", 2),
+    ]
     assert trials.groupby("replicate")["seed"].nunique().eq(1).all()
     assert trials["train_examples"].tolist() == [60_000, 5_000] * 2
     assert trials["batch_norm"].tolist() == [False, True] * 2

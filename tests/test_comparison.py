@@ -72,19 +72,36 @@ def test_impossible_comparisons_are_refused(arms, kwargs, reason):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("arms", arms) for arms in (
-            None, {}, [], 3, {"a": None}, {"a": 3}, {"a": []}, {"": {}}, {"a b": {}},
-            {"<img>": {}}, {"a\n": {}}, {"\x1b[31m": {}}, {"a": {"epochs": 3}},
-            {"a": {"lr": "1"}}, {"a": {"lr": 10**400}}, {"a": {"model": []}},
-            {"a": {"dropout": 1}}, {"a": {"train_examples": "x"}},
-            {"a": {}, "b": {"train_examples": "x"}},
-        )),
+        *(
+            ("arms", arms)
+            for arms in (
+                None,
+                {},
+                [],
+                3,
+                {"a": None},
+                {"a": 3},
+                {"a": []},
+                {"": {}},
+                {"a b": {}},
+                {"<img>": {}},
+                {"a\n": {}},
+                {"\x1b[31m": {}},
+                {"a": {"epochs": 3}},
+                {"a": {"lr": "1"}},
+                {"a": {"lr": 10**400}},
+                {"a": {"model": []}},
+                {"a": {"dropout": 1}},
+                {"a": {"train_examples": "x"}},
+                {"a": {}, "b": {"train_examples": "x"}},
+            )
+        ),
         *(("title", title) for title in (3, None, ["?"], "a\nb", "\x1b]0;x\x07")),
         *(("name", name) for name in ("", "..", "../x", "a/b", "x" * 256, 3)),
         *(("replicates", count) for count in (True, "2", 10**400)),
         *(("seed", seed) for seed in (-1, "1", True)),
     ],
-)  # fmt: skip
+)
 def test_what_a_file_of_somebody_else_says_is_checked(field, value):
     with pytest.raises(UserError) as error:
         ComparisonConfig(**{"name": "c", "title": "?", "arms": {"a": {}}, field: value})

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis import comparison_frames as frames
-from tests.compared import EPOCHS, NUM_TRAIN, accuracy_of, write_comparison
+from tests.helpers.compared import EPOCHS, NUM_TRAIN, accuracy_of, write_comparison
 
 SIZES = {str(b): {"batch_size": b} for b in (32, 64, 512)}
 

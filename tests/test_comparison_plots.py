@@ -10,7 +10,7 @@ from analysis import comparison_frames as frames
 from analysis import predicted
 from analysis.plots import batch_size, comparison, predictions
 from analysis.plots.style import arm_styles, count, ordered_colours
-from tests.compared import EPOCHS, write_comparison
+from tests.helpers.compared import EPOCHS, write_comparison
 
 
 @pytest.fixture(scope="module")

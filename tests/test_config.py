@@ -104,29 +104,76 @@ def between(low: Any, high: Any, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("name", name) for name in (
-            "", "..", "../../ESCAPED/x", "/tmp/x", "$(touch x)", "a b", "a\nb", "\x1b[31m", "-",
-            "é" * 128, 3, None, ["a"], True,
-        )),
+        *(
+            ("name", name)
+            for name in (
+                "",
+                "..",
+                "../../ESCAPED/x",
+                "/tmp/x",
+                "$(touch x)",
+                "a b",
+                "a\nb",
+                "\x1b[31m",
+                "-",
+                "é" * 128,
+                3,
+                None,
+                ["a"],
+                True,
+            )
+        ),
         *(("seed", seed) for seed in (-1, 1.0, True, None, "1")),
         *(("num_samples", count) for count in (0, True, 2.0, "40", None, 10**400)),
         *(("epochs", count) for count in (0, True, [3])),
         *(("model", model) for model in (["cnn"], None, {}, "vgg")),
-        *(("space", space) for space in (
-            None, [], "lr", {}, {**SPACE, "depth": choice(1)}, {"lr": SPACE["lr"]},
-        )),
-        *(("space", {**SPACE, "lr": lr}) for lr in (
-            None, 0.1, [], {}, choice(0.1), {"name": "FloatDistribution"}, between(0.1, "1"),
-            between(1, 0.1), between(0.0, 1), between(0.1, float("nan")), between(0.1, 10**400),
-            between(0.1, 1, log="yes"), between(0.1, 1, step=0.1), between(0.1, 1, more=1),
-            {**between(0.1, 1), "more": 1},
-        )),
-        *(("space", {**SPACE, "batch_size": sizes}) for sizes in (
-            between(32, 64), choice(), choice(64, 64), choice("64"), choice(64.5), choice([64]),
-            choice(True), choice(0), {"name": "CategoricalDistribution", "attributes": []},
-        )),
+        *(
+            ("space", space)
+            for space in (
+                None,
+                [],
+                "lr",
+                {},
+                {**SPACE, "depth": choice(1)},
+                {"lr": SPACE["lr"]},
+            )
+        ),
+        *(
+            ("space", {**SPACE, "lr": lr})
+            for lr in (
+                None,
+                0.1,
+                [],
+                {},
+                choice(0.1),
+                {"name": "FloatDistribution"},
+                between(0.1, "1"),
+                between(1, 0.1),
+                between(0.0, 1),
+                between(0.1, float("nan")),
+                between(0.1, 10**400),
+                between(0.1, 1, log="yes"),
+                between(0.1, 1, step=0.1),
+                between(0.1, 1, more=1),
+                {**between(0.1, 1), "more": 1},
+            )
+        ),
+        *(
+            ("space", {**SPACE, "batch_size": sizes})
+            for sizes in (
+                between(32, 64),
+                choice(),
+                choice(64, 64),
+                choice("64"),
+                choice(64.5),
+                choice([64]),
+                choice(True),
+                choice(0),
+                {"name": "CategoricalDistribution", "attributes": []},
+            )
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_file_of_somebody_else_says_is_checked(field, value):
     with pytest.raises(UserError) as error:
         SearchConfig(**{"name": "s", "space": SPACE, field: value})

@@ -13,8 +13,8 @@ import pytest
 
 from study.files import UNFINISHED
 from study.results.tables import load_study
-from tests.crashes import Death, Recorder
-from tests.simulated import (
+from tests.helpers.crashes import Death, Recorder
+from tests.helpers.simulated import (
     Session,
     assert_nothing_lost,
     assert_sound,

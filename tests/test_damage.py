@@ -21,18 +21,28 @@ import pytest
 from study.config.comparison import ComparisonConfig
 from study.console.errors import UserError
 from study.results.journal import trial_status
+from study.results.predictions import load_predictions
 from study.results.study_file import StudyFile
-from study.results.tables import load_predictions, load_study
+from study.results.tables import load_study
 from study.status import read_status
-from tests.simulated import Session, assert_sound, comparison_config, search_config
+from tests.helpers.simulated import Session, assert_sound, comparison_config, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-KEYS = {"trials": "trial_id", "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"],
-        "predictions": ["trial_id", "index"]}  # fmt: skip
+KEYS = {
+    "trials": "trial_id",
+    "epochs": ["trial_id", "epoch"],
+    "steps": ["trial_id", "step"],
+    "predictions": ["trial_id", "index"],
+}
 # What Ray leaves besides checkpoints; the study reads none of it.
-LEFT_BY_RAY = ("tuner.pkl", "experiment_state-2026-11-24_20-13-44.json", "trial_00000/params.json",
-               "trial_00000/params.pkl", "trial_00000/result.json",
-               "trial_00003/error.txt")  # fmt: skip
+LEFT_BY_RAY = (
+    "tuner.pkl",
+    "experiment_state-2026-11-24_20-13-44.json",
+    "trial_00000/params.json",
+    "trial_00000/params.pkl",
+    "trial_00000/result.json",
+    "trial_00003/error.txt",
+)
 KINDS = ("finished-search", "finished-comparison", "interrupted-search", "interrupted-comparison")
 # Seeds under which trials end in all ways.
 SEARCH, COMPARISON = {"seed": 20}, {"seed": 56}
@@ -122,9 +132,12 @@ def studies(tmp_path_factory, without_ray) -> dict[str, Made]:
     made = {}
     for kind, config, other in (
         ("search", search_config(6, **SEARCH), search_config(6, seed=SEARCH["seed"] + 6)),
-        ("comparison", comparison_config(3, **COMPARISON),
-         comparison_config(3, seed=COMPARISON["seed"] + 6)),
-    ):  # fmt: skip
+        (
+            "comparison",
+            comparison_config(3, **COMPARISON),
+            comparison_config(3, seed=COMPARISON["seed"] + 6),
+        ),
+    ):
         for state in ("finished", "interrupted"):
             place = tmp_path_factory.mktemp(f"{state}-{kind}")
             folder = place / "n"
@@ -339,8 +352,10 @@ def test_every_damage_is_made_good_or_told(studies, tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["study.json", "optuna.log", "trials.parquet", "epochs.parquet",
-                                  "histories/trial_00000.npz"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["study.json", "optuna.log", "trials.parquet", "epochs.parquet", "histories/trial_00000.npz"],
+)
 def test_a_bit_flipped_anywhere(studies, tmp_path, name):
     """Sixty places of each file; what a flip changes is refused, or does not matter."""
     failures = []

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from study.results.tables import load_study
-from tests import studies
-from tests.studies import run
+from tests.helpers import studies
+from tests.helpers.studies import run
 
 pytestmark = pytest.mark.slow
 FIXED = [*studies.FIXED, "--epochs", "2"]
@@ -87,10 +87,15 @@ def test_a_lost_journal_is_told(folder, finished, how):
 
 @pytest.mark.parametrize(
     "change",
-    [{"optimizer": "sgd"}, {"seed": 2}, {"precision": "bf16"}, {"sampler": "random"},
-     {"num_samples": 3}],
+    [
+        {"optimizer": "sgd"},
+        {"seed": 2},
+        {"precision": "bf16"},
+        {"sampler": "random"},
+        {"num_samples": 3},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_edited_configuration_is_told(folder, change):
     file = folder / "study.json"
     content = json.loads(file.read_text())

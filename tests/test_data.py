@@ -119,8 +119,9 @@ def test_opening_the_test_set_is_recorded(raw, tmp_path):
         test = images.open_test_set("mnist", raw[0], record=record, reason=reason)
     assert test.images.shape == (10_000, 28, 28)
     assert [json.loads(line)["reason"] for line in record.read_text().splitlines()] == [
-        "first", "second",
-    ]  # fmt: skip
+        "first",
+        "second",
+    ]
 
 
 def test_an_opening_is_durable_before_the_images_are_read(raw, tmp_path, monkeypatch):
@@ -131,8 +132,11 @@ def test_an_opening_is_durable_before_the_images_are_read(raw, tmp_path, monkeyp
     monkeypatch.setattr(images, "_read_idx", lambda path: done.append(path.name) or read_idx(path))
     images.open_test_set("mnist", raw[0], record=record, reason="a test")
     assert done == [
-        record.stat().st_ino, tmp_path.stat().st_ino, datasets.TEST_IMAGES, datasets.TEST_LABELS,
-    ]  # fmt: skip
+        record.stat().st_ino,
+        tmp_path.stat().st_ino,
+        datasets.TEST_IMAGES,
+        datasets.TEST_LABELS,
+    ]
 
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe"])

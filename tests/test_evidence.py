@@ -23,7 +23,7 @@ from study.config.comparison import ComparisonConfig
 from study.config.questions import BATCH_SIZE, MODELS, QUESTIONS, Question
 from study.console.errors import UserError
 from study.results.study_file import StudyFile
-from tests.compared import write_comparison
+from tests.helpers.compared import write_comparison
 
 PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
 
@@ -55,14 +55,20 @@ def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder
         ("same", {"a": {}, "b": {}}, "same"),
         ("models", {"a": {"lr": 1.0}, "b": {"lr": 0.5}}, "models (own)"),
         # Of two networks, but not as the paper trained them: C17 to C19 are not about these.
-        ("models", {"cnn": {"optimizer": "sgd"}, "resnet18": {"optimizer": "sgd",
-         "model": "resnet18"}}, "models (own)"),
-        ("sizes", {"32": {"batch_size": 32, "model": "resnet18"}, "512": {"model": "resnet18"}},
-         "sizes"),
+        (
+            "models",
+            {"cnn": {"optimizer": "sgd"}, "resnet18": {"optimizer": "sgd", "model": "resnet18"}},
+            "models (own)",
+        ),
+        (
+            "sizes",
+            {"32": {"batch_size": 32, "model": "resnet18"}, "512": {"model": "resnet18"}},
+            "sizes",
+        ),
         # One effect of the two is still about regularization.
         ("mine", {"a": {"dropout": False}, "b": {"dropout": True}}, "regularization"),
     ],
-)  # fmt: skip
+)
 def test_an_own_comparison_is_not_taken_for_a_built_in_one(name, arms, kind):
     assert kind_of(asked(name, arms)) == kind
 
@@ -170,8 +176,9 @@ def test_what_was_lost_of_a_complete_trial_leaves_it_out(tmp_path):
     assert "trial_00002" not in set(found.trials["trial_id"])
     curves = loss_curves(found)
     assert curves.groupby("arm")["replicate"].unique().map(list).to_dict() == {
-        "32": [3], "512": [1, 2, 3]
-    }  # fmt: skip
+        "32": [3],
+        "512": [1, 2, 3],
+    }
     assert mcnemar_by_seed(found, "32", "512")["replicate"].tolist() == [3]
     assert [f.claim for f in ledger(evidence)] == [f"C{n}" for n in range(1, 22)]
 
@@ -196,14 +203,26 @@ def test_a_whole_page_smooths_and_counts_each_trial_once(tmp_path, monkeypatch):
     sizes = {"32": {"batch_size": 32}, "64": {"batch_size": 64}, "512": {}}
     path = write_comparison(tmp_path / "c", sizes, replicates=2).results.path
     assert main([str(path), "--output", str(tmp_path / "out")]) == 0
-    assert calls == {"loss_level": 6, "loss_noise": 1, "noise_scale_by_epoch": 1,
-                     "critical_batch_size": 1, "calibration": 1}  # fmt: skip
+    assert calls == {
+        "loss_level": 6,
+        "loss_noise": 1,
+        "noise_scale_by_epoch": 1,
+        "critical_batch_size": 1,
+        "calibration": 1,
+    }
 
 
 def test_what_was_computed_of_a_comparison_is_kept(tmp_path):
     compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=2)
-    for name in ("trials", "loss_curves", "loss_noise", "accuracy_by_epoch", "to_target",
-                 "noise_scale", "calibration"):  # fmt: skip
+    for name in (
+        "trials",
+        "loss_curves",
+        "loss_noise",
+        "accuracy_by_epoch",
+        "to_target",
+        "noise_scale",
+        "calibration",
+    ):
         assert getattr(compared, name) is getattr(compared, name), name
     assert compared.calibration["arm"].tolist() == ["32", "32", "512", "512"]
     with pytest.raises(FrozenInstanceError):
@@ -211,7 +230,7 @@ def test_what_was_computed_of_a_comparison_is_kept(tmp_path):
 
 
 def test_a_comparison_of_one_epoch_has_a_page(tmp_path, monkeypatch):
-    monkeypatch.setattr("tests.compared.EPOCHS", 1)
+    monkeypatch.setattr("tests.helpers.compared.EPOCHS", 1)
     sizes = QUESTIONS["batch-size"].select(None)
     path = write_comparison(tmp_path / "c", sizes, replicates=2).results.path
     assert main([str(path), "--output", str(tmp_path / "out")]) == 0

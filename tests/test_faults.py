@@ -13,8 +13,8 @@ import pytest
 
 from study.console.errors import UserError
 from study.results.tables import load_study
-from tests import studies
-from tests.studies import (
+from tests.helpers import studies
+from tests.helpers.studies import (
     assert_each_trial_once,
     assert_same_measurements,
     count_epochs,

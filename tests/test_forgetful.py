@@ -12,7 +12,7 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from tests.forgetful import mounted
+from tests.helpers.forgetful import mounted
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]  # and FUSE
 

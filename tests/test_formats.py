@@ -2,7 +2,7 @@
 
 `tests/formats` holds finished studies as these versions wrote them, without Ray's own files and
 the networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb. The
-comparison was made by that version of `tests.simulated`.
+comparison was made by that version of `tests.helpers.simulated`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import pytest
 
 from study.config.comparison import ComparisonConfig
 from study.config.search import SearchConfig
+from study.results.predictions import load_predictions
 from study.results.study_file import FORMAT_VERSIONS, StudyFile
-from study.results.tables import load_predictions, load_study
+from study.results.tables import load_study
 from study.training.epoch import EARLIER_NAMES
-from tests.simulated import assert_nothing_lost, comparison_config, run_study
+from tests.helpers.simulated import assert_nothing_lost, comparison_config, run_study
 
 KEPT = Path(__file__).with_name("formats")
 STUDIES = sorted(path.name for path in KEPT.iterdir())

@@ -27,16 +27,32 @@ from study.results.study_file import StudyFile
 from study.results.tables import load_study
 from study.search.trainable import TrialTrainable
 from study.status import read_status
-from tests.simulated import Session, assert_sound, run_study, search_config
+from tests.helpers.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 CONFIG = search_config(5, seed=20)
 TOKEN = b"a token without a newline"
 # What Ray unpickles where it finds it, or might.
-PICKLES = ("_dict_checkpoint.pkl", ".tune_metadata", "error.pkl", "tuner.pkl", "trainable.pkl",
-           "params.pkl", "searcher-state-2026-11-24_20-13-44.pkl")  # fmt: skip
-FILES = ("study.json", "optuna.log", "trials.parquet", "epochs.parquet", "steps.parquet",
-         "histories/trial_00000.npz", ".lock", ".part-x", "ray/x")  # fmt: skip
+PICKLES = (
+    "_dict_checkpoint.pkl",
+    ".tune_metadata",
+    "error.pkl",
+    "tuner.pkl",
+    "trainable.pkl",
+    "params.pkl",
+    "searcher-state-2026-11-24_20-13-44.pkl",
+)
+FILES = (
+    "study.json",
+    "optuna.log",
+    "trials.parquet",
+    "epochs.parquet",
+    "steps.parquet",
+    "histories/trial_00000.npz",
+    ".lock",
+    ".part-x",
+    "ray/x",
+)
 FOLDERS = ("histories", "ray", "ray/trial_00000", "x")
 
 
@@ -277,8 +293,7 @@ def test_a_lock_of_optunas_may_be_a_link(folder, tmp_path):
     assert_sound(folder, CONFIG, {})
 
 
-NAMES = ["a\nb", "\x1b[31mred", "\N{RIGHT-TO-LEFT OVERRIDE}x", "[red]",
-         "-rf", "$(touch x)"]  # fmt: skip
+NAMES = ["a\nb", "\x1b[31mred", "\N{RIGHT-TO-LEFT OVERRIDE}x", "[red]", "-rf", "$(touch x)"]
 
 
 @pytest.mark.parametrize("name", NAMES)

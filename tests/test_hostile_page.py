@@ -14,8 +14,8 @@ import pytest
 from analysis.report import main, markdown
 from study.config.questions import BATCH_SIZE
 from study.results.tables import write_tables
-from tests.compared import write_comparison
 from tests.conftest import write_study
+from tests.helpers.compared import write_comparison
 from tests.test_report import check
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,9 +52,12 @@ def make_hostile(results):
     study["config"]["title"] = f"# [title](javascript:alert(3)) `code` {SCRIPT}"
     study["data"]["dataset"] = SCRIPT
     study["sessions"][-1] |= {
-        "command": f"a | b {SCRIPT}\n| c", "host": SCRIPT, "python": SCRIPT,
-        "versions": {SCRIPT: SCRIPT}, "git": {"commit": SCRIPT, "dirty": True},
-    }  # fmt: skip
+        "command": f"a | b {SCRIPT}\n| c",
+        "host": SCRIPT,
+        "python": SCRIPT,
+        "versions": {SCRIPT: SCRIPT},
+        "git": {"commit": SCRIPT, "dirty": True},
+    }
     if "arms" not in study["config"]:
         del study["config"]["title"]
     file.write_text(json.dumps(study))
@@ -149,9 +152,16 @@ def test_an_own_comparison_takes_no_name_of_the_page(tmp_path, made_up, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["report.html", "report.md", "ledger.csv", "test_set_openings.jsonl", "figures/a.png",
-             "tables/by_arm.csv"],
-)  # fmt: skip
+    "name",
+    [
+        "report.html",
+        "report.md",
+        "ledger.csv",
+        "test_set_openings.jsonl",
+        "figures/a.png",
+        "tables/by_arm.csv",
+    ],
+)
 def test_a_file_that_the_report_did_not_write_stays(made_up, tmp_path, capsys, name):
     for out, argv in (
         (made_up.path / "report", [made_up.path]),
@@ -205,9 +215,17 @@ def test_a_report_that_was_killed_can_be_written_again(made_up, monkeypatch):
 @pytest.mark.parametrize("earlier", [False, True])
 @pytest.mark.parametrize(
     "name",
-    ["report", "report/figures", "report/tables", "report/report.html", "report/report.md",
-     "report/ledger.csv", "report/test_set_openings.jsonl", "report/figures/trial_map.svg"],
-)  # fmt: skip
+    [
+        "report",
+        "report/figures",
+        "report/tables",
+        "report/report.html",
+        "report/report.md",
+        "report/ledger.csv",
+        "report/test_set_openings.jsonl",
+        "report/figures/trial_map.svg",
+    ],
+)
 def test_links_in_a_results_folder_are_not_followed(made_up, tmp_path, capsys, name, earlier):
     if earlier:
         for part in ("report/figures", "report/tables"):

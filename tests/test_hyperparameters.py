@@ -21,7 +21,7 @@ from study.search.samplers import first_points, make_sampler, suggest
 from study.training.kernels.adadelta import FusedAdadelta
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer, make_optimizer
-from tests.simulated import run_study
+from tests.helpers.simulated import run_study
 
 # Those that some optimizers lack: a value, and the name of what torch calls it.
 OF_OPTIMIZERS = {"momentum": (0.5, "momentum"), "weight_decay": (0.25, "weight_decay")}
@@ -110,10 +110,21 @@ def test_it_is_drawn_only_for_optimizers_that_have_it(name):
 
 @pytest.mark.usefixtures("without_ray")
 def test_a_study_of_two_optimizers_is_run_and_resumed(tmp_path):
-    options = [part for name in OF_OPTIMIZERS for part in (
-        "--" + name.replace("_", "-"), "0.1", "0.2")]  # fmt: skip
-    config = search("--optimizer", "adadelta", "sgd", *options, "--num-samples", "8",
-                    "--epochs", "3", "--scheduler", "none")  # fmt: skip
+    options = [
+        part for name in OF_OPTIMIZERS for part in ("--" + name.replace("_", "-"), "0.1", "0.2")
+    ]
+    config = search(
+        "--optimizer",
+        "adadelta",
+        "sgd",
+        *options,
+        "--num-samples",
+        "8",
+        "--epochs",
+        "3",
+        "--scheduler",
+        "none",
+    )
     before = run_study(tmp_path / "n", config).trials
     assert set(before["optimizer"]) == {"adadelta", "sgd"}
     for name in OF_OPTIMIZERS:
@@ -179,8 +190,20 @@ def test_the_fused_adadelta_takes_nothing_that_it_would_ignore():
 
 @pytest.mark.usefixtures("without_ray")
 def test_the_page_shows_what_was_searched(tmp_path):
-    config = search("--optimizer", "adadelta", "sgd", "--momentum", "0.1", "0.2",
-                    "--num-samples", "10", "--epochs", "3", "--scheduler", "none")  # fmt: skip
+    config = search(
+        "--optimizer",
+        "adadelta",
+        "sgd",
+        "--momentum",
+        "0.1",
+        "0.2",
+        "--num-samples",
+        "10",
+        "--epochs",
+        "3",
+        "--scheduler",
+        "none",
+    )
     trials = run_study(tmp_path / "n", config).trials
     assert main([str(tmp_path / "n"), "--output", str(tmp_path / "page")]) == 0
     page = (tmp_path / "page" / "report.md").read_text()

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tests.nodes import RAY, Cluster, free_ports
-from tests.studies import SMALL, assert_each_trial_once, count_epochs
+from tests.helpers.nodes import RAY, Cluster, free_ports
+from tests.helpers.studies import SMALL, assert_each_trial_once, count_epochs
 
 pytestmark = pytest.mark.slow
 
@@ -19,8 +19,12 @@ pytestmark = pytest.mark.slow
 def job(tmp_path, mnist):
     """Runs ``ray job …`` against a cluster; returns its output."""
     (port,) = free_ports(1)
-    head = ("--num-cpus=2", "--include-dashboard=true", f"--dashboard-port={port}",
-            "--dashboard-host=127.0.0.1")  # fmt: skip
+    head = (
+        "--num-cpus=2",
+        "--include-dashboard=true",
+        f"--dashboard-port={port}",
+        "--dashboard-host=127.0.0.1",
+    )
     with Cluster(tmp_path, head=head) as cluster:
 
         def run(verb, *arguments):

@@ -46,12 +46,24 @@ def cluster(tmp_path_factory, mnist):
     temp_dir = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: it is part of socket names
     log = (tmp_path_factory.mktemp("head") / "log").open("w+")
     process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-         "--node-ip-address=127.0.0.1", f"--port={port}", f"--ray-client-server-port={client_port}",
-         "--include-dashboard=false", "--num-cpus=2", "--disable-usage-stats",
-         f"--temp-dir={temp_dir}"],
-        env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        [
+            str(Path(sys.executable).with_name("ray")),
+            "start",
+            "--head",
+            "--block",
+            "--node-ip-address=127.0.0.1",
+            f"--port={port}",
+            f"--ray-client-server-port={client_port}",
+            "--include-dashboard=false",
+            "--num-cpus=2",
+            "--disable-usage-stats",
+            f"--temp-dir={temp_dir}",
+        ],
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     end = time.monotonic() + 120
     while not all(answers(p) for p in (port, client_port)):
         assert process.poll() is None, Path(log.name).read_text()
@@ -70,9 +82,14 @@ def answers(port):
 
 def start(here, *argv):
     return subprocess.Popen(
-        [sys.executable, "-m", "study.run", *argv], cwd=here, env=ENVIRONMENT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "study.run", *argv],
+        cwd=here,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def run(here, *argv, process=None):
@@ -117,9 +134,13 @@ def test_a_closed_output_reaches_the_head(cluster, tmp_path):
     address = f"ray://127.0.0.1:{cluster[1]}"
     arguments = ["--address", address, "--name", "o", "--epochs", "50", *SMALL[:-4]]
     process = subprocess.Popen(
-        [sys.executable, "-m", "study.run", *arguments, "--num-samples", "40"], cwd=tmp_path,
-        env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "study.run", *arguments, "--num-samples", "40"],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()

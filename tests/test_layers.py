@@ -8,7 +8,7 @@ import sys
 import pytest
 from importlinter.cli import lint_imports
 
-from tests.studies import ROOT
+from tests.helpers.studies import ROOT
 
 HEAVY = {"torch", "ray", "optuna", "pandas"}
 BORDERS = {

@@ -35,12 +35,17 @@ def test_multiply_adds_by_hand():
 def test_width_scales_every_hidden_width(width_mult):
     cnn = SmallCNN(width_mult)
     assert [cnn.conv1.out_channels, cnn.conv2.out_channels, cnn.fc1.out_features] == [
-        8 * width_mult, 16 * width_mult, 64 * width_mult,
-    ]  # fmt: skip
+        8 * width_mult,
+        16 * width_mult,
+        64 * width_mult,
+    ]
     resnet = ModifiedResNet18(width_mult)
     assert [b.conv2.out_channels for b in resnet.blocks][::2] == [
-        16 * width_mult, 32 * width_mult, 64 * width_mult, 128 * width_mult,
-    ]  # fmt: skip
+        16 * width_mult,
+        32 * width_mult,
+        64 * width_mult,
+        128 * width_mult,
+    ]
     assert (
         resnet(torch.zeros(2, 1, 28, 28)).shape == cnn(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     )

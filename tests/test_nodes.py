@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from study.results.tables import load_study
-from tests import studies
-from tests.nodes import Cluster, kill_tree
-from tests.studies import (
+from tests.helpers import studies
+from tests.helpers.nodes import Cluster, kill_tree
+from tests.helpers.studies import (
     ROOT,
     assert_each_trial_once,
     assert_same_measurements,
@@ -127,8 +127,12 @@ def test_what_a_node_lacks_is_told_before_the_first_trial(tmp_path, mnist):
     (tmp_path / "results").mkdir()
     with Cluster(tmp_path, network=True) as cluster:
         cluster.add("w1", *GPU, prepare=f"mount -t tmpfs none {ROOT}/study")
-        cluster.add("w2", *GPU, prepare=f"mount -t tmpfs none {tmp_path}/results && "
-                    f"export PYTHONPATH={tmp_path}/other:$PYTHONPATH")  # fmt: skip
+        cluster.add(
+            "w2",
+            *GPU,
+            prepare=f"mount -t tmpfs none {tmp_path}/results && "
+            f"export PYTHONPATH={tmp_path}/other:$PYTHONPATH",
+        )
         out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"), status=2)
     first, second, third = out.splitlines()
     assert first.startswith("error: node 10.77.0.2: cannot import this package (ModuleNotFound")

@@ -8,7 +8,7 @@ import pytest
 
 from analysis import noise
 from study.training import noise_scale
-from tests.compared import NUM_TRAIN, write_comparison
+from tests.helpers.compared import NUM_TRAIN, write_comparison
 
 
 def test_the_batch_sizes_are_those_that_are_measured():

@@ -13,7 +13,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 from study.config.questions import QUESTIONS
-from tests.compared import write_comparison
+from tests.helpers.compared import write_comparison
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "analysis" / "notebooks"
 PICTURES = {"64_vs_512.ipynb": 5, "claims.ipynb": 1, "search.ipynb": 4}

@@ -8,8 +8,15 @@ import pandas as pd
 import pytest
 
 from study.results.tables import load_study
-from tests import studies
-from tests.studies import SMALL, assert_same_measurements, count_epochs, run, start, wait_until
+from tests.helpers import studies
+from tests.helpers.studies import (
+    SMALL,
+    assert_same_measurements,
+    count_epochs,
+    run,
+    start,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 FIXED = [*studies.FIXED, "--epochs", "3", "--num-samples", "3"]

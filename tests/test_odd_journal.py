@@ -14,7 +14,7 @@ from study import status
 from study.console.errors import UserError
 from study.results.study_file import StudyFile
 from study.status import read_status
-from tests.simulated import Session, assert_sound, run_study, search_config
+from tests.helpers.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
 HUGE = 10**9  # epochs: the memory could not hold them
@@ -105,8 +105,13 @@ REFUSED: dict[str, Change] = {
     "a failed trial with a value": changed_end(state=3),
     "a state that there is not": changed_end(state=9),
     "complete before its first epoch": lambda lines: lines.append(
-        {**NEW_TRIAL, "state": 1, "value": 0.5, "datetime_start": "2026-01-01T00:00:00.000000",
-         "datetime_complete": "2026-01-01T00:00:00.000000"}
+        {
+            **NEW_TRIAL,
+            "state": 1,
+            "value": 0.5,
+            "datetime_start": "2026-01-01T00:00:00.000000",
+            "datetime_complete": "2026-01-01T00:00:00.000000",
+        }
     ),
     "a time that is text": changed_end(datetime_complete="x"),
     "a time that is none": changed_end(datetime_complete=None),
@@ -150,7 +155,7 @@ REFUSED: dict[str, Change] = {
     "two objectives": changed(0, directions=[2, 2]),
     "the lowest is the best": changed(0, directions=[1]),
     "a constraint": waiting(system_attrs={"constraints": ["x"]}),
-}  # fmt: skip
+}
 HARMLESS: dict[str, Change] = {
     "origin: none": attr(origin=None),
     "origin: a table": attr(origin={"x": [HALF]}),
@@ -160,21 +165,29 @@ HARMLESS: dict[str, Change] = {
     "an unknown attribute": attr(**{HALF: HALF}),
     "a trial that waits for nothing": waiting(system_attrs={"fixed_params": {}}),
     "one parameter given": waiting(system_attrs={"fixed_params": {"lr": 1.0}}),
-}  # fmt: skip
+}
 OF_A_SAMPLER: dict[str, tuple[str, Change]] = {
     f"{sampler}: {how}": (sampler, waiting(system_attrs={f"{sampler}:relative_params:0": text}))
     for sampler in ("tpe", "gp")
     for how, text in {
-        "a number": 5, "a list": "[1]", "no JSON": "{", "text": '{"lr": "x"}',
-        "no choice": '{"batch_size": 63}', "no parameter": '{"x": 1}',
+        "a number": 5,
+        "a list": "[1]",
+        "no JSON": "{",
+        "text": '{"lr": "x"}',
+        "no choice": '{"batch_size": 63}',
+        "no parameter": '{"x": 1}',
     }.items()
 } | {
-    f"qmc: {place}": ("qmc", lambda lines, place=place: [
-        line["system_attr"].update(dict.fromkeys(line["system_attr"], place))
-        for line in lines if line["op_code"] == 3 and "qmc:" in str(line)
-    ])
+    f"qmc: {place}": (
+        "qmc",
+        lambda lines, place=place: [
+            line["system_attr"].update(dict.fromkeys(line["system_attr"], place))
+            for line in lines
+            if line["op_code"] == 3 and "qmc:" in str(line)
+        ],
+    )
     for place in ("x", None, -5, HUGE, 2**70)
-}  # fmt: skip
+}
 
 
 def copy_of(study: Path, place: Path, change: Change) -> Path:

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from study.results.tables import load_study
-from tests import studies
-from tests.forgetful import mounted
-from tests.studies import (
+from tests.helpers import studies
+from tests.helpers.forgetful import mounted
+from tests.helpers.studies import (
     assert_each_trial_once,
     assert_same_measurements,
     count_epochs,

@@ -6,8 +6,8 @@ import pytest
 from scipy.stats import binomtest
 
 from analysis import predicted
-from study.results.tables import LOG_P_COLUMNS
-from tests.compared import write_comparison
+from study.results.predictions import LOG_P_COLUMNS
+from tests.helpers.compared import write_comparison
 
 
 def frame(log_p, labels, trial="trial_00000"):
@@ -48,8 +48,9 @@ def test_reliability_is_plain_pandas():
     rows = predicted.confidences(draws(3000))
     table = predicted.reliability(rows)
     bins = pd.cut(rows["confidence"], np.linspace(0, 1, 16), right=False, labels=False)
-    plain = rows.groupby(bins).agg(confidence=("confidence", "mean"), accuracy=("right", "mean"),
-                                   n=("right", "size"))  # fmt: skip
+    plain = rows.groupby(bins).agg(
+        confidence=("confidence", "mean"), accuracy=("right", "mean"), n=("right", "size")
+    )
     np.testing.assert_allclose(table[["confidence", "accuracy", "n"]], plain)
     ece = (plain["n"] * (plain["accuracy"] - plain["confidence"]).abs()).sum() / 3000
     assert predicted.calibration_error(rows) == pytest.approx(ece)

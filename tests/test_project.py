@@ -17,7 +17,8 @@ from packaging.version import Version
 
 from study import compare, status
 from study.config.questions import QUESTIONS
-from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES
+from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS
+from study.results.tables import TABLES
 from study.run import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]

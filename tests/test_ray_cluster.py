@@ -94,8 +94,9 @@ def test_results_go_to_what_is_mounted():
         pod = group["template"]["spec"]
         ((mount,), (claim,)) = pod["containers"][0]["volumeMounts"], pod["volumes"]
         assert (mount["name"], mount["mountPath"]) == (claim["name"], in_the_container)
-    folders = [args[args.index("--results-dir") + 1] for _, args in commands()
-               if "--results-dir" in args]  # fmt: skip
+    folders = [
+        args[args.index("--results-dir") + 1] for _, args in commands() if "--results-dir" in args
+    ]
     assert len(folders) > 4
     assert set(folders) <= {in_the_container, "/shared/results"}
 
@@ -117,8 +118,12 @@ def test_the_kuberay_job_reaches_the_shell_whole():
 @pytest.mark.slow
 def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
     """Against a simulated AWS, which checks what it is sent as the real one does."""
-    for name, value in {"HOME": tmp_path, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
-                        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}.items():  # fmt: skip
+    for name, value in {
+        "HOME": tmp_path,
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+    }.items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -137,7 +142,9 @@ def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
             "SecurityGroups"
         ]
     assert {(i["InstanceType"], i.get("InstanceLifecycle")) for i in made} == {
-        ("m5.large", None), ("g4dn.xlarge", "spot")}  # fmt: skip
+        ("m5.large", None),
+        ("g4dn.xlarge", "spot"),
+    }
     # The launcher's own choice of image is too old for torch.
     assert not {i["ImageId"] for i in made} & set(launcher.DEFAULT_AMI.values())
     rules = groups[0]["IpPermissions"]

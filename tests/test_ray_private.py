@@ -105,9 +105,11 @@ def trial(tmp_path, monkeypatch):
     where = "ray.train._internal.storage._get_ray_train_session_dir"
     monkeypatch.setattr(where, lambda: str(tmp_path))
     experiment = Experiment(
-        "ray", lambda config: None, storage_path=str(tmp_path),
+        "ray",
+        lambda config: None,
+        storage_path=str(tmp_path),
         checkpoint_config=tune.CheckpointConfig(),
-    )  # fmt: skip
+    )
     return ray_private.make_trial(experiment, "trial_00007", {"lr": 1.0}, {"lr": 1.0})
 
 

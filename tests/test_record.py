@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from study.console.errors import StorageError, UserError
-from study.console.refusals import way_out
+from study.console.file_errors import way_out
 from study.files import is_held
 from study.results.lock import check_new_folder, locked
 from study.results.tables import load_study
-from tests.simulated import Session, assert_nothing_lost, assert_sound, search_config
-from tests.studies import ROOT
+from tests.helpers.simulated import Session, assert_nothing_lost, assert_sound, search_config
+from tests.helpers.studies import ROOT
 
 CONFIG = search_config(6, seed=22)  # ends in every way that there is
 

@@ -13,13 +13,14 @@ import pytest
 from study.config.space import default_space, distribution, space_to_json
 from study.console.errors import UserError
 from study.results.history import HISTORY_FILE, History
+from study.results.predictions import load_predictions
 from study.results.recovery import recover
 from study.results.storage import Storage
 from study.results.study_file import StudyFile
-from study.results.tables import load_predictions, load_study
+from study.results.tables import load_study
 from study.search.searcher import open_optuna_study
 from study.status import read_status
-from tests.simulated import (
+from tests.helpers.simulated import (
     Session,
     assert_nothing_lost,
     assert_sound,
@@ -210,9 +211,18 @@ def test_an_earlier_version_did_not_write_down_the_optimizer(folder, monkeypatch
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", 4), ("seed", 2), ("optimizer", "sgd"), ("precision", "fp32"), ("model", "resnet18"),
-     ("dataset", "fashion-mnist"), ("sampler", "qmc"), ("scheduler", "asha"), ("name", "m")],
-)  # fmt: skip
+    [
+        ("epochs", 4),
+        ("seed", 2),
+        ("optimizer", "sgd"),
+        ("precision", "fp32"),
+        ("model", "resnet18"),
+        ("dataset", "fashion-mnist"),
+        ("sampler", "qmc"),
+        ("scheduler", "asha"),
+        ("name", "m"),
+    ],
+)
 def test_an_edited_configuration_is_refused_by_name(folder, name, value):
     run_study(folder, CONFIG)
     was = getattr(CONFIG, name)
@@ -277,8 +287,10 @@ def test_values_are_kept_exactly(folder):
     for trial_id, history in kept.items():
         again = storage.kept(trial_id)
         assert (again.status, again.error, again.config) == (
-            history.status, history.error, history.config,
-        )  # fmt: skip
+            history.status,
+            history.error,
+            history.config,
+        )
         assert again.batch_sizes == history.batch_sizes
         np.testing.assert_array_equal(again.step_losses, history.step_losses)
         np.testing.assert_array_equal(again.log_p, history.log_p)

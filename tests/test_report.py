@@ -25,8 +25,8 @@ from analysis.report import main
 from analysis.sections.search import make_section, of_search
 from study.config.questions import QUESTIONS
 from study.results.tables import StudyResults
-from tests.compared import write_comparison
 from tests.conftest import write_study
+from tests.helpers.compared import write_comparison
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -126,8 +126,10 @@ def test_the_command_alone_keeps_openblas_to_one_thread():
         done = subprocess.run(
             [sys.executable, "-c", code.format(run, name)],
             env={k: v for k, v in os.environ.items() if k != name},
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.splitlines()[-1] == expected
 
 
@@ -142,8 +144,13 @@ def test_a_study_without_results_has_a_page_too(fruitless):
 def folders(tmp_path_factory):
     """All five comparisons of the paper."""
     root = tmp_path_factory.mktemp("results")
-    kinds = {"batch-size": None, "models": None, "regularization": ["cnn-*"], "schedule": None,
-             "training-size": None}  # fmt: skip
+    kinds = {
+        "batch-size": None,
+        "models": None,
+        "regularization": ["cnn-*"],
+        "schedule": None,
+        "training-size": None,
+    }
     return {
         kind: write_comparison(root / kind, QUESTIONS[kind].select(keep), replicates=3).results.path
         for kind, keep in kinds.items()
@@ -182,9 +189,14 @@ def test_all_comparisons_and_a_search_in_one_page(whole):
 # The comparison whose results each claim is judged by; C20 needs the network alone.
 OWN = {
     **{f"C{i}": "batch-size" for i in range(1, 15)},
-    "C15": "training-size", "C16": "regularization", "C17": "models", "C18": "models",
-    "C19": "models", "C20": "architecture", "C21": "models",
-}  # fmt: skip
+    "C15": "training-size",
+    "C16": "regularization",
+    "C17": "models",
+    "C18": "models",
+    "C19": "models",
+    "C20": "architecture",
+    "C21": "models",
+}
 
 
 def links_of(source):

@@ -12,16 +12,16 @@ from study.config.space import DEFAULT_SPACE, space_to_json
 from study.console.errors import UserError
 from study.files import open_plain, write_json
 from study.results.history import History, in_half_precision
+from study.results.predictions import load_predictions
 from study.results.tables import (
     EPOCH_COLUMNS,
     STEP_COLUMNS,
     TRIAL_COLUMNS,
-    load_predictions,
     load_study,
     rank_trials,
     write_tables,
 )
-from tests.compared import study_content, write_comparison
+from tests.helpers.compared import study_content, write_comparison
 
 CONTENT = study_content(SearchConfig("a", space_to_json(DEFAULT_SPACE)))
 

@@ -16,7 +16,7 @@ from study.console.text import command_line, shown
 from study.results.lock import check_new_folder
 from study.results.study_file import StudyFile
 from study.run import make_parser, new_config, resumed_config
-from tests.compared import study_content
+from tests.helpers.compared import study_content
 
 FOLDERS = ("--results-dir", "--data-dir", "--resume")
 NAMES = ("--name", "--address", "--storage-path")

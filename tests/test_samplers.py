@@ -109,17 +109,23 @@ def test_a_default_search_draws_the_points_that_it_always_drew(which, tmp_path):
         trial = study.ask()
         params = suggest(trial, search)
         assert list(params) == ["batch_size", "lr", "gamma", "width_mult"]
-        np.testing.assert_allclose(list(params.values()), values, rtol=1e-12, err_msg=(
-            f"trial {number} of a default search ({which}, seed 1) is another than it was; a study "
-            "begun by an earlier version would go on differently: keep the order of the space"
-        ))  # fmt: skip
+        np.testing.assert_allclose(
+            list(params.values()),
+            values,
+            rtol=1e-12,
+            err_msg=(
+                f"trial {number} of a default search ({which}, seed 1) has changed; a study "
+                "begun by an earlier version would go on differently: keep the order of the space"
+            ),
+        )
         study.tell(trial, 1 - abs(math.log10(params["lr"])) / 10 - params["gamma"] / 100)
 
 
 def test_what_an_optimizer_lacks_is_not_drawn():
-    space = {**default_space("sgd", "adadelta"),
-        "optimizer": distribution("optimizer", ["sgd", "adadelta"])
-    }  # fmt: skip
+    space = {
+        **default_space("sgd", "adadelta"),
+        "optimizer": distribution("optimizer", ["sgd", "adadelta"]),
+    }
     search = config(space, optimizer="sgd", sampler="random")
     study = optuna.create_study(sampler=make_sampler(search, 0))
     drawn = [suggest(study.ask(), search) for _ in range(20)]

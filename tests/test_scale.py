@@ -54,8 +54,12 @@ def test_a_part_is_charged_without_the_parts_within_it(monkeypatch):
     watch.wrap(Work, "inner", "b")
     assert Work().outer() == "done"
     assert watch.parts["a"].summary() == {
-        "calls": 1, "cpu_s": 1, "wall_s": 10, "last_cpu_s": 1, "last_wall_s": 10,
-    }  # fmt: skip
+        "calls": 1,
+        "cpu_s": 1,
+        "wall_s": 10,
+        "last_cpu_s": 1,
+        "last_wall_s": 10,
+    }
     assert watch.parts["b"].cpu_s == [2, 2]
 
 

@@ -30,8 +30,8 @@ from hypothesis.stateful import (
 from study.console.errors import UserError
 from study.results.study_file import StudyFile
 from study.results.tables import load_study
-from tests.crashes import Death, Recorder
-from tests.simulated import (
+from tests.helpers.crashes import Death, Recorder
+from tests.helpers.simulated import (
     Session,
     assert_nothing_lost,
     assert_sound,
@@ -50,8 +50,15 @@ DAMAGES = {
     "cut short": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "zeroed": lambda path: path.write_bytes(bytes(path.stat().st_size)),
 }
-EDITS = {"epochs": 9, "seed": 99, "optimizer": "sgd", "precision": "fp32", "protocol": "paper",
-         "sampler": "qmc", "name": "other"}  # fmt: skip
+EDITS = {
+    "epochs": 9,
+    "seed": 99,
+    "optimizer": "sgd",
+    "precision": "fp32",
+    "protocol": "paper",
+    "sampler": "qmc",
+    "name": "other",
+}
 
 
 class Schedule(RuleBasedStateMachine):
@@ -238,11 +245,15 @@ def try_schedules(count):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=count, stateful_step_count=STEPS, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck), print_blob=True,
+            max_examples=count,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
             phases=(Phase.generate, Phase.shrink),
         ),
-    )  # fmt: skip
+    )
 
 
 def test_some_schedules():

@@ -17,7 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from study.results.tables import load_study
-from tests.studies import (
+from tests.helpers.studies import (
     ROOT,
     SMALL,
     assert_each_trial_once,
@@ -124,8 +124,22 @@ def test_driver_killed_at_three_moments(here):
 
 def test_a_resumed_trials_losses_equal_an_uninterrupted_ones(here):
     """Fixed hyperparameters, no early stopping: the losses follow from the seed alone."""
-    fixed = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-             "--scheduler", "none", "--epochs", "4", "--num-samples", "2"]  # fmt: skip
+    fixed = [
+        "--batch-size",
+        "1024",
+        "--lr",
+        "1",
+        "--gamma",
+        "0.7",
+        "--width-mult",
+        "0.5",
+        "--scheduler",
+        "none",
+        "--epochs",
+        "4",
+        "--num-samples",
+        "2",
+    ]
     run(here, *fixed, "--name", "whole")
     process = start(here, *fixed, "--name", "cut")
     folder = here / "results" / "cut"
@@ -171,9 +185,24 @@ def test_a_spent_time_budget_ends_the_study(here):
 
 
 def test_diverging_trials_are_kept_and_the_study_goes_on(here):
-    out = run(here, "--num-samples", "3", "--name", "d", "--optimizer", "sgd", "--lr", "1e20",
-              "--epochs", "2", "--batch-size", "1024", "--width-mult", "0.5",
-              status=1)  # fmt: skip
+    out = run(
+        here,
+        "--num-samples",
+        "3",
+        "--name",
+        "d",
+        "--optimizer",
+        "sgd",
+        "--lr",
+        "1e20",
+        "--epochs",
+        "2",
+        "--batch-size",
+        "1024",
+        "--width-mult",
+        "0.5",
+        status=1,
+    )
     results = assert_each_trial_once(here / "results" / "d", 3, {"diverged"})
     assert Counter(results.trials["status"]) == {"diverged": 3}
     assert results.trials["error"].str.startswith("loss not finite in epoch 1").all()
@@ -190,11 +219,24 @@ def test_failed_trials_are_explained_and_run_again(here):
         "PYTHONPATH": str(ROOT),
         "FAIL_WITH": "[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer",
     }
-    command = [sys.executable, "-m", "tests.failing", "--num-samples", "2", "--name", "f", *SMALL]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.helpers.failing",
+        "--num-samples",
+        "2",
+        "--name",
+        "f",
+        *SMALL,
+    ]
     process = subprocess.Popen(
-        command, cwd=here, env=environment, text=True, stdout=subprocess.PIPE,
+        command,
+        cwd=here,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     out = finish(process, status=1)
     assert "\x1b" not in out
     assert out.count(r"[/pytorch/gloo/pair.cc:534] \x1b[31mConnection closed by peer") >= 2

@@ -70,8 +70,13 @@ def test_accuracy_by_epoch(made_up):
     np.testing.assert_array_equal(labelled(ax)[64].get_ydata(), [0.97, 0.985, 0.99])
     grey = [line for line in ax.get_lines() if line.get_color() == style.GREY]
     assert len(grey) == 5  # every other trial with an epoch
-    bars = [line for line in ax.get_lines() if line.get_label().startswith("_") and
-            len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]  # fmt: skip
+    bars = [
+        line
+        for line in ax.get_lines()
+        if line.get_label().startswith("_")
+        and len(set(line.get_xdata())) == 1
+        and len(line.get_xdata()) == 2
+    ]
     ends = frame[frame["best"]].groupby("trial_id").tail(1)
     got = sorted(tuple(line.get_ydata()) for line in bars)
     assert got == sorted(zip(ends["low"], ends["high"], strict=True))

@@ -23,9 +23,9 @@ from study.results.history import History
 from study.results.journal import JOURNAL_FILE, trial_status
 from study.results.recovery import recover
 from study.results.storage import Storage
-from study.search.scheduler import replay
+from study.search.early_stopping import replay
 from study.search.searcher import StudySearch, open_optuna_study
-from study.search.stopping import StopRequest
+from study.search.stop_request import StopRequest
 
 # One point fixed beforehand: the report's.
 FEW = {"num_samples": 6, "epochs": 3, "sampler": "random"}
@@ -76,10 +76,19 @@ def save_checkpoint(tmp_path, trial, epochs, eval_loss=0.1, accuracy=0.9):
     folder.mkdir(parents=True)
     torch.save({}, folder / "state.pt")
     rows = [
-        {"epoch": e, "step": e, "examples_seen": e, "lr": 1.0, "train_loss": 0.1,
-         "eval_loss": eval_loss, "eval_accuracy": accuracy, "seconds": 1.0, "eval_seconds": 0.1}
+        {
+            "epoch": e,
+            "step": e,
+            "examples_seen": e,
+            "lr": 1.0,
+            "train_loss": 0.1,
+            "eval_loss": eval_loss,
+            "eval_accuracy": accuracy,
+            "seconds": 1.0,
+            "eval_seconds": 0.1,
+        }
         for e in range(1, epochs + 1)
-    ]  # fmt: skip
+    ]
     losses = [np.zeros(1, np.float32)] * epochs
     History(rows, losses, [1], {}, config=trial.config).save(folder)
     return folder
@@ -101,8 +110,11 @@ def test_states_values_and_ray_ids(begin):
     search.on_trial_complete(failing.trial_id, error=True)
     trials = study.trials
     assert [t.state for t in trials] == [
-        TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL,
-    ]  # fmt: skip
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.FAIL,
+    ]
     assert [trial_status(t) for t in trials] == ["complete", "pruned", "diverged", "failed"]
     assert trials[0].value == 0.98
     assert trials[0].intermediate_values == {1: 0.88, 2: 0.88, 3: 0.98}
@@ -110,16 +122,17 @@ def test_states_values_and_ray_ids(begin):
     assert trials[1].intermediate_values == {1: 0.5}
     assert trials[2].user_attrs["error"] == "loss not finite in epoch 2"
     assert trials[3].user_attrs["error"]
-    assert [t.user_attrs["ray_trial_id"] for t in trials] == [
-        f"trial_{n:05d}" for n in range(4)
-    ]  # fmt: skip
+    assert [t.user_attrs["ray_trial_id"] for t in trials] == [f"trial_{n:05d}" for n in range(4)]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"Traceback\nError: \xff no text\n", "Error: \N{REPLACEMENT CHARACTER} no text"),
-     (b"", "ended without a result"), (None, "ended without a result")],
-)  # fmt: skip
+    [
+        (b"Traceback\nError: \xff no text\n", "Error: \N{REPLACEMENT CHARACTER} no text"),
+        (b"", "ended without a result"),
+        (None, "ended without a result"),
+    ],
+)
 def test_the_last_line_of_a_failed_trials_log_is_its_error(
     begin, tmp_path, monkeypatch, content, reason
 ):

@@ -1,6 +1,7 @@
 """The commands and their sessions, from the command line to the closing messages, without Ray.
 
-Ray's part is played by `tests.simulated`; the studies that Ray itself runs are in test_search.
+Ray's part is played by `tests.helpers.simulated`; the studies that Ray itself runs are in
+test_search.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from study.config.search import SearchConfig
 from study.console.errors import UserError
 from study.results.lock import locked
 from study.results.tables import load_study
-from tests.simulated import Trials, images, leave_out_ray, never_run
+from tests.helpers.simulated import Trials, images, leave_out_ray, never_run
 
 
 class Tuner:
@@ -62,7 +63,7 @@ def without_ray(monkeypatch, tmp_path):
     monkeypatch.setattr("ray.shutdown", lambda: None)
     monkeypatch.setattr("study.cluster.joining.connect", lambda address: None)
     monkeypatch.setattr("study.cluster.joining.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
-    monkeypatch.setattr("study.search.preflight.check", lambda *_, **__: None)
+    monkeypatch.setattr("study.search.node_checks.check", lambda *_, **__: None)
     monkeypatch.setattr("study.training.kernels.problem", lambda: None)
     monkeypatch.setattr("study.data.sources.fetch", lambda *_: None)
     monkeypatch.setattr("study.data.images.load_splits", lambda *_: (images(), images()))
@@ -212,7 +213,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(monkeypatch, capsys, wrap
 
 def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr("tests.simulated.end_of", lambda config: ("failed", 1))
+        patch.setattr("tests.helpers.simulated.end_of", lambda config: ("failed", 1))
         assert run.main([*SEARCH]) == 1
         out = capsys.readouterr().out
         assert "All trials failed or diverged: exit status 1." in out
@@ -229,7 +230,7 @@ def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch
         "study.data.sources.fetch",
         "study.cluster.joining.connect",
         "study.cluster.joining.plan_slots",
-        "study.search.preflight.check",
+        "study.search.node_checks.check",
     ],
 )
 def test_nothing_is_written_before_all_is_known_to_be_there(monkeypatch, capsys, tmp_path, part):
@@ -277,14 +278,23 @@ def test_what_is_no_study_gets_no_lock(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "new", "on_head"),
     [
-        (["--num-samples", "3", "--address", "ray://h:1"], "n",
-         ["--num-samples", "3", "--name", "n", "--results-dir", "{here}/results"]),
-        (["--resume", "results/a", "--address=ray://h:1"], None,
-         ["--resume", "{here}/results/a", "--results-dir", "{here}/results"]),
-        (["--resume", "s3://b/a", "--results-dir", "r"], None,
-         ["--resume", "s3://b/a", "--results-dir", "{here}/r"]),
+        (
+            ["--num-samples", "3", "--address", "ray://h:1"],
+            "n",
+            ["--num-samples", "3", "--name", "n", "--results-dir", "{here}/results"],
+        ),
+        (
+            ["--resume", "results/a", "--address=ray://h:1"],
+            None,
+            ["--resume", "{here}/results/a", "--results-dir", "{here}/results"],
+        ),
+        (
+            ["--resume", "s3://b/a", "--results-dir", "r"],
+            None,
+            ["--resume", "s3://b/a", "--results-dir", "{here}/r"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_head_is_asked(tmp_path, argv, new, on_head):
     args = run.make_parser().parse_args(argv)
     config = new and SearchConfig(new, run.new_config(run.make_parser().parse_args([])).space)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from study.console.signals import on_first_signal
-from study.search.stopping import StopRequest
+from study.search.stop_request import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -81,5 +81,8 @@ def test_report_point_is_the_reports_configuration_or_the_nearest():
         "width_mult": CategoricalDistribution((2.0,)),
     }
     assert report_point(narrow, "adadelta") == {
-        "batch_size": 64, "lr": 0.5, "gamma": 0.9, "width_mult": 2.0,
-    }  # fmt: skip
+        "batch_size": 64,
+        "lr": 0.5,
+        "gamma": 0.9,
+        "width_mult": 2.0,
+    }

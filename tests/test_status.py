@@ -15,8 +15,8 @@ from study.console.errors import UserError
 from study.console.terminal import Terminal
 from study.results.study_file import StudyFile
 from study.search.searcher import open_optuna_study
-from tests.compared import write_comparison
-from tests.studies import SMALL, count_epochs, run, start, wait_until
+from tests.helpers.compared import write_comparison
+from tests.helpers.studies import SMALL, count_epochs, run, start, wait_until
 
 
 def shown(folder, uri=None):
@@ -40,8 +40,13 @@ def folder(made_up):
     for table in made_up.path.glob("*.parquet"):  # of other trials than the journal's
         table.unlink()
     journal = open_optuna_study(made_up.path, config)
-    ended = [("complete", 0.97), ("complete", 0.99), ("pruned", 0.5), ("diverged", None),
-             ("failed", None)]  # fmt: skip
+    ended = [
+        ("complete", 0.97),
+        ("complete", 0.99),
+        ("pruned", 0.5),
+        ("diverged", None),
+        ("failed", None),
+    ]
     for name, value in [*ended, ("running", 0.8)]:
         trial = journal.ask()
         for parameter, distribution in DEFAULT_SPACE.items():

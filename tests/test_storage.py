@@ -14,7 +14,7 @@ import torch
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.results.storage import Storage
-from tests.simulated import history_of
+from tests.helpers.simulated import history_of
 from tests.test_results import history
 
 TRIAL = "trial_00003"
@@ -208,15 +208,18 @@ class Away:
         return fail
 
 
-@pytest.mark.parametrize("call", [
-    lambda storage: storage.newest_checkpoint(TRIAL, CONFIG, resumable=True),
-    lambda storage: storage.history_in("x/checkpoint_000000"),
-    lambda storage: storage.trial_ids(),
-    lambda storage: storage.keep_only(TRIAL, None),
-    lambda storage: storage.keep_last(TRIAL),
-    lambda storage: storage.has_study(),
-    lambda storage: storage.marker().__enter__(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda storage: storage.newest_checkpoint(TRIAL, CONFIG, resumable=True),
+        lambda storage: storage.history_in("x/checkpoint_000000"),
+        lambda storage: storage.trial_ids(),
+        lambda storage: storage.keep_only(TRIAL, None),
+        lambda storage: storage.keep_last(TRIAL),
+        lambda storage: storage.has_study(),
+        lambda storage: storage.marker().__enter__(),
+    ],
+)
 def test_what_cannot_be_reached_is_not_what_is_lost(storage, tmp_path, call):
     path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     there, storage._filesystem = storage._filesystem, Away()
@@ -352,9 +355,17 @@ def test_hostile_names_in_the_store_are_ignored(remote, tmp_path):
     there.keep(TRIAL, measured())
     there.push()
     bucket, _, prefix = there._root.partition("/")
-    names = ["histories/../../../out.npz", "histories/trial_1.npz", "histories//trial_00009.npz",
-             "histories/x/trial_00008.npz", "histories/trial_00007.npz/x", "histories/.part-x",
-             "../out.json", "ray/../../x", "unknown"]  # fmt: skip
+    names = [
+        "histories/../../../out.npz",
+        "histories/trial_1.npz",
+        "histories//trial_00009.npz",
+        "histories/x/trial_00008.npz",
+        "histories/trial_00007.npz/x",
+        "histories/.part-x",
+        "../out.json",
+        "ray/../../x",
+        "unknown",
+    ]
     for name in names:
         boto3.client("s3").put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=b"x")
     here.pull()

@@ -16,7 +16,7 @@ from study.config.search import SearchConfig
 from study.config.space import DEFAULT_SPACE, space_to_json
 from study.console.errors import UserError
 from study.results.study_file import StudyFile, resume_command
-from tests.compared import study_content
+from tests.helpers.compared import study_content
 
 A_SEARCH = SearchConfig("a-search", space_to_json(DEFAULT_SPACE))
 A_COMPARISON = ComparisonConfig("a.comparison", "Which?", QUESTIONS["models"].select(None))
@@ -88,18 +88,48 @@ def test_what_was_written_is_read(tmp_path, content):
 
 # What readers take from the file. Each is left out, and replaced by other kinds of values.
 RELIED_ON = [
-    ("config",), ("config", "name"), ("config", "seed"), ("config", "epochs"),
-    ("data",), ("data", "dataset"), ("data", "split"), ("data", "split", "train"),
-    ("data", "split", "validation"), ("sessions",), ("sessions", 0),
-    *(("sessions", 0, key) for key in ("started", "host", "python", "command", "nodes",
-                                       "concurrent_trials", "address", "versions", "git")),
-]  # fmt: skip
-OF_SEARCH = [("config", "space"), ("config", "num_samples"), ("config", "space", "lr"),
-             ("config", "space", "lr", "name"), ("config", "space", "lr", "attributes"),
-             ("config", "space", "lr", "attributes", "low"),
-             ("config", "space", "batch_size", "attributes", "choices")]  # fmt: skip
-OF_COMPARISON = [("config", "arms"), ("config", "arms", "cnn"), ("config", "replicates"),
-                 ("config", "title"), ("data", "split", "evaluated")]  # fmt: skip
+    ("config",),
+    ("config", "name"),
+    ("config", "seed"),
+    ("config", "epochs"),
+    ("data",),
+    ("data", "dataset"),
+    ("data", "split"),
+    ("data", "split", "train"),
+    ("data", "split", "validation"),
+    ("sessions",),
+    ("sessions", 0),
+    *(
+        ("sessions", 0, key)
+        for key in (
+            "started",
+            "host",
+            "python",
+            "command",
+            "nodes",
+            "concurrent_trials",
+            "address",
+            "versions",
+            "git",
+        )
+    ),
+]
+OF_SEARCH = [
+    ("config", "space"),
+    ("config", "num_samples"),
+    ("config", "space", "lr"),
+    ("config", "space", "lr", "name"),
+    ("config", "space", "lr", "attributes"),
+    ("config", "space", "lr", "attributes", "low"),
+    ("config", "space", "batch_size", "attributes", "choices"),
+]
+OF_COMPARISON = [
+    ("config", "arms"),
+    ("config", "arms", "cnn"),
+    ("config", "replicates"),
+    ("config", "title"),
+    ("data", "split", "evaluated"),
+]
 # The configuration has defaults; a comparison without arms is a search; one arm is enough.
 MAY_BE_MISSING = {"epochs", "replicates", "num_samples", "arms", "cnn", "seed"}
 WRONG = [None, [], {}, "x", -1, 1.5, True, 10**400, [[]], {"a": {"b": []}}]
@@ -129,9 +159,12 @@ def test_what_is_missing_or_of_another_kind_is_refused(tmp_path, content, path):
             continue
         # What is let through is of a kind that fits.
         allowed = {
-            "seed": (bool,), "address": (str, type(None)), "git": (dict, type(None)),
-            "versions": (dict,), "cnn": (dict,),
-        }  # fmt: skip
+            "seed": (bool,),
+            "address": (str, type(None)),
+            "git": (dict, type(None)),
+            "versions": (dict,),
+            "cnn": (dict,),
+        }
         assert isinstance(value, allowed.get(path[-1], ())), (value, study)
 
 
@@ -152,13 +185,24 @@ def test_the_line_says_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        "", "{", "[]", "null", "3", '"text"', "NaN", "{}", "[" * 100_000, '{"a":' * 5_000,
-        b"\xff\xfe\x00", b"\x00" * 500, b"PAR1",
+        "",
+        "{",
+        "[]",
+        "null",
+        "3",
+        '"text"',
+        "NaN",
+        "{}",
+        "[" * 100_000,
+        '{"a":' * 5_000,
+        b"\xff\xfe\x00",
+        b"\x00" * 500,
+        b"PAR1",
         '{"format_version": ' + "9" * 5_000 + "}",
         changed(COMPARISON, ("config", "title"), "half a character: \ud800"),
     ],
     ids=lambda content: str(content)[:12],
-)  # fmt: skip
+)
 def test_what_is_no_study_json_is_refused(tmp_path, content):
     assert "damaged" in refused(tmp_path, content)
 
@@ -190,9 +234,25 @@ def test_what_is_not_a_file_is_refused(tmp_path):
 
 
 NAMES = [
-    "", ".", "..", "../x", "a/b", "/abs", "a b", "a\n", "a\x00b", "$(touch x)", "`x`", "a;b",
-    'x"><img src=x onerror=alert(1)>', "a\\1", "$a_$", "<b>", "&amp;", "a|b",
-]  # fmt: skip
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "/abs",
+    "a b",
+    "a\n",
+    "a\x00b",
+    "$(touch x)",
+    "`x`",
+    "a;b",
+    'x"><img src=x onerror=alert(1)>',
+    "a\\1",
+    "$a_$",
+    "<b>",
+    "&amp;",
+    "a|b",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -206,10 +266,26 @@ def test_names_that_are_more_than_names_are_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     "place",
-    ["/any/folder", "folder", "", "..", "file:///any/folder", "local://x", "mock://x", "s3://",
-     "s3://a-bucket/a?endpoint_override=http://elsewhere", "s3://me:secret@a-bucket/a",
-     "s3:///x", "s3://a b", "S3://../x\n", 3, [], {}, True],
-)  # fmt: skip
+    [
+        "/any/folder",
+        "folder",
+        "",
+        "..",
+        "file:///any/folder",
+        "local://x",
+        "mock://x",
+        "s3://",
+        "s3://a-bucket/a?endpoint_override=http://elsewhere",
+        "s3://me:secret@a-bucket/a",
+        "s3:///x",
+        "s3://a b",
+        "S3://../x\n",
+        3,
+        [],
+        {},
+        True,
+    ],
+)
 def test_a_place_that_is_no_object_store_is_refused(tmp_path, place):
     assert "storage" in refused(tmp_path, {**SEARCH, "storage": place})
 

@@ -22,7 +22,7 @@ from study.console.text import escape, shown
 from study.data.sources import default_data_dir
 from study.results.tables import load_study
 from study.search.progress import StudyProgress
-from tests.studies import ROOT, SMALL, assert_each_trial_once
+from tests.helpers.studies import ROOT, SMALL, assert_each_trial_once
 
 HOSTILE = (
     "[/b] [red]x[/red] :smile: \x1b[31m \x1b]0;title\x07 \x9b1m \u202e \r \ud800 ü漢\u3000\u200d"
@@ -129,8 +129,11 @@ def test_a_status_that_nobody_reads_is_no_error(closed, made_up, more):
         table.unlink()
     done = subprocess.run(
         **command("study.status", str(made_up.path), *more),
-        stdout=closed, stderr=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
+        stdout=closed,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     assert done.stderr == ""
 
 
@@ -183,18 +186,36 @@ def test_odd_folders_a_former_cluster_and_no_home(tmp_path, mnist):
     here = tmp_path / "here"
     here.mkdir()
     done = subprocess.run(
-        **command("study.run", *options, "--batch-size", "1024", "--width-mult", "0.5", *data,
-                  **environment),
-        cwd=here, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
+        **command(
+            "study.run",
+            *options,
+            "--batch-size",
+            "1024",
+            "--width-mult",
+            "0.5",
+            *data,
+            **environment,
+        ),
+        cwd=here,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     commands = [line for line in done.stdout.splitlines() if line.startswith("  python -m ")]
     assert len(commands) == 2
     for each in commands:
         pasted = subprocess.run(
-            f"{each} {shlex.join(data)}", shell=True, cwd=here, text=True, check=False,
-            env=command("", **environment)["env"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            f"{each} {shlex.join(data)}",
+            shell=True,
+            cwd=here,
+            text=True,
+            check=False,
+            env=command("", **environment)["env"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         assert pasted.returncode == 0, pasted.stdout
     assert_each_trial_once(here / odd / "n", 2)
     assert [path.name for path in here.iterdir()] == [odd]

@@ -16,15 +16,10 @@ from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData
 from study.search.trainable import omp_threads
+from study.training.device import DeviceImages, GraphedStep, resolve_precision
 from study.training.epoch import EARLIER_NAMES
 from study.training.models import MaskDropout
-from study.training.trainer import (
-    DeviceImages,
-    GraphedStep,
-    Trainer,
-    learning_state,
-    resolve_precision,
-)
+from study.training.trainer import Trainer, learning_state
 
 CPU = torch.device("cpu")
 CONFIGS = [
@@ -336,8 +331,18 @@ def test_log_probabilities_are_what_is_evaluated(digits):
 
 @pytest.mark.parametrize(
     ("value", "threads"),
-    [("", 1), ("1", 1), ("4", 4), ("4,2", 4), (" 3 , 2", 3), ("0", 1), ("abc", 1), ("-2", 1),
-     ("9" * 400, 1), ("\u0664", 1)],
-)  # fmt: skip
+    [
+        ("", 1),
+        ("1", 1),
+        ("4", 4),
+        ("4,2", 4),
+        (" 3 , 2", 3),
+        ("0", 1),
+        ("abc", 1),
+        ("-2", 1),
+        ("9" * 400, 1),
+        ("\u0664", 1),
+    ],
+)
 def test_threads_as_openmp_allows_them(value, threads):
     assert omp_threads(value) == threads

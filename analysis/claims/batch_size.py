@@ -48,12 +48,14 @@ def c1(evidence: Evidence) -> Finding:
     verdict = REPRODUCED if agree else CONTRADICTED
     compared, (a, b) = needed(batch_arms(evidence, 64, 32))
     return finding(
-        verdict, frames.points(compared, a, b), POINTS,
+        verdict,
+        frames.points(compared, a, b),
+        POINTS,
         estimate="of accuracy, 64 minus 32",
         why="The paper contradicts itself. All three sizes are run here. The estimate shows how "
         "much the slip could change the final accuracy.",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def c2(evidence: Evidence) -> Finding:
@@ -66,13 +68,16 @@ def c2(evidence: Evidence) -> Finding:
     low, high = wilson(pd.Series([paper.ACCURACY]), paper.NUM_TEST_IMAGES).iloc[0]
     wilson_words = f"{low:.2%} to {high:.2%}"
     return finding(
-        verdict, e, PERCENT, estimate="for one run at batch 512",
+        verdict,
+        e,
+        PERCENT,
+        estimate="for one run at batch 512",
         why="The verdict is about the difference between the two numbers, which is one image. "
         "Runs that differ only in the seed scatter much more. "
         f"{paper.ACCURACY:.2%} is {'inside' if inside else 'outside'} the interval for one run. "
         f"As one run on 10 000 images it has a Wilson interval of its own: {wilson_words}.",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def c3(evidence: Evidence) -> Finding:
@@ -84,12 +89,15 @@ def c3(evidence: Evidence) -> Finding:
     apart = e.low > 0 or e.high < 0
     verdict = REPRODUCED if p < 0.05 else CONTRADICTED if apart else NOT_DISTINGUISHABLE
     return finding(
-        verdict, e, POINTS, estimate="of accuracy, 32 minus 512",
+        verdict,
+        e,
+        POINTS,
+        estimate="of accuracy, 32 minus 512",
         why=f"Equal means within {frames.MARGIN} points. Two one-sided t tests give p = {p:.2g}. "
         "The epochs are equal, so batch 32 takes 16 times as many steps. C4 is about the same "
         "difference.",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def c4(evidence: Evidence) -> Finding:
@@ -99,12 +107,15 @@ def c4(evidence: Evidence) -> Finding:
     above = probability_above(both["a"], both["b"])
     e = frames.points(compared, a, b)
     return finding(
-        direction(e), e, POINTS, estimate="of accuracy, 32 minus 512",
+        direction(e),
+        e,
+        POINTS,
+        estimate="of accuracy, 32 minus 512",
         why="Both use the paper's learning rate. Neither was tuned for its batch size. A run at "
         f"32 beats a run at 512 with probability {above:.2f}. The work that the paper cites calls "
         "batches up to 512 small. Its large batch would be 6000 here.",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def c5(evidence: Evidence) -> Finding:
@@ -114,13 +125,15 @@ def c5(evidence: Evidence) -> Finding:
     e = ratio_interval(both["a"], both["b"])
     device = ", ".join(sorted(compared.trials["device"].dropna().unique()))
     return finding(
-        direction(e, 1, above=False), e, TIMES,
+        direction(e, 1, above=False),
+        e,
+        TIMES,
         estimate="the seconds of batch 32",
         why=f"The time of {compared.config.epochs} epochs with evaluation on {device}, one trial "
         "per core. The paper's loop spends most of its time loading images one by one and "
         "rewriting a file.",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def c6(evidence: Evidence) -> Finding:
@@ -132,12 +145,14 @@ def c6(evidence: Evidence) -> Finding:
     wide = wide[[a, b]].dropna()
     e = ratio_interval(wide[a], wide[b])
     return finding(
-        direction(e, 1), e, TIMES,
+        direction(e, 1),
+        e,
+        TIMES,
         estimate="the noise in a step's loss at 512",
         why="The noise is the scatter of the step losses in the last epoch. Averaging over 16 "
         "times as many images alone explains a factor of 4: sigma / sqrt(B).",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def c7(evidence: Evidence) -> Finding:
@@ -146,16 +161,25 @@ def c7(evidence: Evidence) -> Finding:
     by_epoch = compared.noise_scale[compared.noise_scale["arm"] == arm]
     if by_epoch.empty:
         raise NoEvidence
-    inside = by_epoch[(by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
-                      & (by_epoch["high"] >= paper.CRITICAL_BATCH_SIZE)]  # fmt: skip
+    inside = by_epoch[
+        (by_epoch["low"] <= paper.CRITICAL_BATCH_SIZE)
+        & (by_epoch["high"] >= paper.CRITICAL_BATCH_SIZE)
+    ]
     last = by_epoch.iloc[-1]
     verdict = CONTRADICTED if inside.empty else NOT_DISTINGUISHABLE
-    e = Estimate(last["noise_scale"], last["low"], last["high"], int(last["n"]),
-                 "95 % bootstrap interval over seeds")  # fmt: skip
+    e = Estimate(
+        last["noise_scale"],
+        last["low"],
+        last["high"],
+        int(last["n"]),
+        "95 % bootstrap interval over seeds",
+    )
     low, high = by_epoch["noise_scale"].min(), by_epoch["noise_scale"].max()
     top = f"{high:,.0f}" if np.isfinite(high) else "values that 2 048 images cannot resolve"
     return finding(
-        verdict, e, "{:,.0f} images",
+        verdict,
+        e,
+        "{:,.0f} images",
         estimate=f"after the last epoch (over all epochs: from {low:,.0f} to {top})",
         why="This is the gradient's simple noise scale (McCandlish et al. 2018). It estimates the "
         "batch size beyond which more images per step hardly help. The paper's number is for "
@@ -163,7 +187,7 @@ def c7(evidence: Evidence) -> Finding:
         + f" It is inside the interval in {len(inside)} of the {len(by_epoch)} epochs."
         + _critical_words(compared),
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def _critical_words(compared: Compared) -> str:
@@ -197,14 +221,16 @@ def c8(evidence: Evidence) -> Finding:
     )
     ratio = float(np.exp(np.log(left.mean(0) / right.mean(0)).mean()))
     return finding(
-        direction(e, SAME_TREND), e, "{:.3f}",
+        direction(e, SAME_TREND),
+        e,
+        "{:.3f}",
         estimate="rank correlation of the two smoothed curves at equal examples",
         why="Both curves are smoothed by a local-level Kalman smoother with maximum-likelihood "
         "variances. The paper does not say which filter it used. On average the level of batch 32 "
         f"is {ratio:.2f} times that of 512: one trend, not one curve. The trend counts as the same "
         f"if the interval is above {SAME_TREND}.",
         trials=used(compared, a, b),
-    )  # fmt: skip
+    )
 
 
 def _at_equal_examples(curves: pd.DataFrame) -> dict[int, np.ndarray]:

@@ -39,10 +39,12 @@ def c9(evidence: Evidence) -> Finding:
     change, settled = _stable(compared, arm)
     limit = paper.STABLE_EPOCH + 1
     verdict = (
-        REPRODUCED if settled.high <= limit
-        else CONTRADICTED if settled.low > limit
+        REPRODUCED
+        if settled.high <= limit
+        else CONTRADICTED
+        if settled.low > limit
         else NOT_DISTINGUISHABLE
-    )  # fmt: skip
+    )
     why = (
         f"From this epoch on, the mean accuracy stays within {frames.MARGIN} points of its last "
         f"value. A broken line fitted to it bends at epoch {show(change, '{:.1f}')}."
@@ -56,10 +58,13 @@ def c9(evidence: Evidence) -> Finding:
             f"{show(without, '{:.0f}')}. The accuracy settles because the learning rate decays."
         )
     return finding(
-        verdict, settled, "{:.0f}", why=why,
+        verdict,
+        settled,
+        "{:.0f}",
+        why=why,
         estimate="is the first stable epoch",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def _stable(compared: Compared, arm: str) -> tuple[Estimate, Estimate]:
@@ -75,12 +80,15 @@ def c10(evidence: Evidence) -> Finding:
     others = frames.by_arm(compared).set_index("arm")["loss"].drop(arm)
     means = ", ".join(f"{loss:.4f} at {name}" for name, loss in others.items())
     return finding(
-        contains(e, paper.TEST_LOSS), e, NATS,
+        contains(e, paper.TEST_LOSS),
+        e,
+        NATS,
         estimate="for one run at batch 512",
         why=f"The paper does not say for which batch size. Means at the others: {means}."
-        if means else "The paper does not say for which batch size.",
+        if means
+        else "The paper does not say for which batch size.",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
@@ -105,13 +113,15 @@ def c11(evidence: Evidence) -> Finding:
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
     half = _share(errors, errors["confidence"].between(0.4, 0.6))
     return finding(
-        NOT_TESTABLE, sure, "{:.0%}",
+        NOT_TESTABLE,
+        sure,
+        "{:.0%}",
         estimate="of the errors have a confidence above 0.9, and "
         f"{show(half, '{:.0%}')} one between 0.4 and 0.6",
         why="The paper's two statements about the same four pictures exclude each other. The "
         "second is probably meant for (e)-(h). Both kinds of errors exist.",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def c12(evidence: Evidence) -> Finding:
@@ -123,13 +133,16 @@ def c12(evidence: Evidence) -> Finding:
     table = compared.calibration[compared.calibration["arm"] == arm]
     ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
     return finding(
-        NOT_TESTABLE, e, "{:.0%}", estimate="of the errors have such a confidence",
+        NOT_TESTABLE,
+        e,
+        "{:.0%}",
+        estimate="of the errors have such a confidence",
         why="The errors of any classifier have such confidences. They do not separate "
         "underfitting from overfitting. What they do show is the calibration. The expected "
         f"calibration error is {show(ece, '{:.2%}')}. The best temperature is "
         f"{show(temperature, '{:.2f}')} (above 1: overconfident).",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def c13(evidence: Evidence) -> Finding:
@@ -139,12 +152,14 @@ def c13(evidence: Evidence) -> Finding:
     e = _share(right, right["confidence"] > paper.CORRECT_CONFIDENCE)
     rounded = _share(right, right["confidence"] >= 0.99995)
     return finding(
-        direction(e, 0.5), e, "{:.1%}",
+        direction(e, 0.5),
+        e,
+        "{:.1%}",
         estimate="of the correct predictions are above 99 %",
         why=f"{show(rounded, '{:.0%}')} are printed as 100.00 %. That is rounding: their log-odds "
         "are finite.",
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def c14(evidence: Evidence) -> Finding:
@@ -159,9 +174,10 @@ def c14(evidence: Evidence) -> Finding:
         "No person was asked, and the examples were picked by eye. What can be measured is how "
         "often models with different seeds fail on the same images. In a later study people "
         "checked the test labels and found 15 of them wrong (Northcutt et al. 2021).",
-        value=always / union if union else np.nan, n=models,
+        value=always / union if union else np.nan,
+        n=models,
         trials=used(compared, arm),
-    )  # fmt: skip
+    )
 
 
 def c15(evidence: Evidence) -> Finding:
@@ -175,22 +191,28 @@ def c15(evidence: Evidence) -> Finding:
     resnet, cnn = arm_of(models, model="resnet18"), arm_of(models, model="cnn")
     if models is None or not (resnet and cnn):
         return finding(
-            NOT_DISTINGUISHABLE, data, POINTS,
+            NOT_DISTINGUISHABLE,
+            data,
+            POINTS,
             estimate="of accuracy from twice the images",
             why="Whether this is the best way can only be judged against another way. Fill the gap "
             "with:",
             command=MODELS.command,
             trials=used(sizes, a, b),
-        )  # fmt: skip
+        )
     other = frames.points(models, resnet, cnn)
     verdict = (
-        CONTRADICTED if other.low > data.high
-        else REPRODUCED if data.low > other.high
+        CONTRADICTED
+        if other.low > data.high
+        else REPRODUCED
+        if data.low > other.high
         else NOT_DISTINGUISHABLE
-    )  # fmt: skip
+    )
     return finding(
-        verdict, data, POINTS,
+        verdict,
+        data,
+        POINTS,
         estimate="of accuracy from twice the images (27 500 to 55 000)",
         why=f"The paper's other network gains {show(other, POINTS)} on the same images.",
         trials=used(sizes, a, b) + used(models, resnet, cnn),
-    )  # fmt: skip
+    )

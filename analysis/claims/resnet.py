@@ -37,13 +37,15 @@ def c16(evidence: Evidence) -> Finding:
         for name, row in effects.iterrows()
     )
     return finding(
-        direction(e), e, POINTS,
+        direction(e),
+        e,
+        POINTS,
         estimate="of accuracy, CNN with minus without dropout",
         why="The paper's CNN has dropout and no batch norm. Its ResNet has batch norm and no "
         "dropout. So it is unclear which one 'our network' is. Effects in the CNN over all four "
         f"cells: {more or 'unknown, because not all four cells were run'}.",
         trials=used(compared),
-    )  # fmt: skip
+    )
 
 
 def c17(evidence: Evidence) -> Finding:
@@ -52,13 +54,16 @@ def c17(evidence: Evidence) -> Finding:
     e = frames.points(compared, resnet, cnn)
     one = prediction_interval(compared.of_arm(resnet)["last_eval_accuracy"])
     return finding(
-        direction(e), e, POINTS, estimate="of accuracy, ResNet minus CNN",
+        direction(e),
+        e,
+        POINTS,
+        estimate="of accuracy, ResNet minus CNN",
         why=f"One run of the ResNet reaches {show(one, PERCENT)}. The paper's number is "
         f"{'inside' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
         f"interval. The ResNet has {times_the_cnn('parameters'):.0f} times the CNN's parameters "
         f"and {times_the_cnn('multiply_adds'):.0f} times its multiply-adds.",
         trials=used(compared, resnet, cnn),
-    )  # fmt: skip
+    )
 
 
 def _models(evidence: Evidence) -> tuple[Compared, str, str] | None:
@@ -77,11 +82,13 @@ def c18(evidence: Evidence) -> Finding:
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
     seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
     return finding(
-        direction(e, 1, above=False), e, TIMES,
+        direction(e, 1, above=False),
+        e,
+        TIMES,
         estimate=f"the CNN's examples until {target}, in whole epochs",
         why=f"Counted in images seen. In seconds the ResNet takes {show(seconds, TIMES)} as long.",
         trials=used(compared, resnet, cnn),
-    )  # fmt: skip
+    )
 
 
 def c19(evidence: Evidence) -> Finding:
@@ -91,12 +98,15 @@ def c19(evidence: Evidence) -> Finding:
     both = frames.pairs(compared, resnet, cnn, "seconds")
     e = ratio_interval(both["a"], both["b"])
     return finding(
-        direction(e, 1), e, TIMES, estimate="the CNN's seconds",
+        direction(e, 1),
+        e,
+        TIMES,
+        estimate="the CNN's seconds",
         why="The ResNet takes longer, but not by the paper's factor. "
         f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
         "seconds means that the paper timed its data loader.",
         trials=used(compared, resnet, cnn),
-    )  # fmt: skip
+    )
 
 
 def c20(evidence: Evidence) -> Finding:
@@ -108,13 +118,14 @@ def c20(evidence: Evidence) -> Finding:
         "Counted in the network of Appendix C. Four of its eight shortcuts change the number of "
         "channels and need 1 x 1 convolutions. The paper has no equation (C).",
         value=count,
-    )  # fmt: skip
+    )
 
 
 def c21(evidence: Evidence) -> Finding:
     """The paper's last sentence."""
     return Finding(
-        NOT_TESTABLE, "",
+        NOT_TESTABLE,
+        "",
         "The sentence breaks off, so it is unknown whether it means a small or a large advantage. "
         "The advantage itself is C17.",
-    )  # fmt: skip
+    )

@@ -72,10 +72,19 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.plot(sizes, sigma / np.sqrt(sizes), ls="--", color=GREY, zorder=0)
     label = f"\u03c3 / \u221aB with \u03c3 = {sigma:.2f}"  # sigma over the root of B
     middle = np.sqrt(sizes.prod())
-    ax.annotate(label, (middle, sigma / middle**0.5), xytext=(6, 4),
-                textcoords="offset points", color="0.45")  # fmt: skip
-    ax.set(xscale="log", yscale="log", xlabel="batch size",
-           ylabel="sd of the step loss in the last epoch")  # fmt: skip
+    ax.annotate(
+        label,
+        (middle, sigma / middle**0.5),
+        xytext=(6, 4),
+        textcoords="offset points",
+        color="0.45",
+    )
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="batch size",
+        ylabel="sd of the step loss in the last epoch",
+    )
     log_ticks(ax, plain)
     plain_ticks(ax, sorted(styles))
     return ax
@@ -96,8 +105,13 @@ def plot_noise_scale(scale: pd.DataFrame, critical: float, *, ax: Axes) -> Axes:
         )
         ax.plot(own["epoch"], own["noise_scale"], lw=2, ms=5, label=f"batch {arm}", **style)
     ax.axhline(critical, color=GREY, ls="--")
-    ax.annotate(f"the paper: {critical:,.0f}", (1, critical), xytext=(2, 4),
-                textcoords="offset points", color="0.45")  # fmt: skip
+    ax.annotate(
+        f"the paper: {critical:,.0f}",
+        (1, critical),
+        xytext=(2, 4),
+        textcoords="offset points",
+        color="0.45",
+    )
     ax.set(yscale="log", xlabel="epoch", ylabel="simple noise scale (images)")
     log_ticks(ax, count)
     whole_numbers(ax)

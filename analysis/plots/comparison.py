@@ -38,8 +38,9 @@ def plot_accuracy_by_arm(by_epoch: pd.DataFrame, *, ax: Axes) -> Axes:
         for _, run in own.groupby("replicate"):
             ax.plot(run["epoch"], 1 - run["accuracy"], color=style["color"], lw=0.6, alpha=0.35)
         mean = own.drop_duplicates("epoch").sort_values("epoch")
-        ax.fill_between(mean["epoch"], 1 - mean["high"], 1 - mean["low"], color=style["color"],
-                        alpha=0.25, lw=0)  # fmt: skip
+        ax.fill_between(
+            mean["epoch"], 1 - mean["high"], 1 - mean["low"], color=style["color"], alpha=0.25, lw=0
+        )
         ax.plot(mean["epoch"], 1 - mean["mean"], lw=2, ms=5, label=arm, **style)
     ax.set(yscale="log", xlabel="epoch", ylabel="accuracy")
     ax.invert_yaxis()
@@ -124,8 +125,14 @@ def plot_learning_curve(rows: pd.DataFrame, *, ax: Axes) -> Axes:
     if fitted["train_examples"].nunique() > 1:
         slope, offset = np.polyfit(np.log(fitted["train_examples"]), np.log(fitted["error"]), 1)
         x = np.geomspace(rows["train_examples"].min() / 1.2, rows["train_examples"].max() * 1.2, 50)
-        ax.plot(x, np.exp(offset) * x**slope, ls="--", color=GREY, zorder=0,
-                label=f"error ∝ images$^{{{slope:.2f}}}$")  # fmt: skip
+        ax.plot(
+            x,
+            np.exp(offset) * x**slope,
+            ls="--",
+            color=GREY,
+            zorder=0,
+            label=f"error ∝ images$^{{{slope:.2f}}}$",
+        )
     ax.set(xscale="log", yscale="log", xlabel="training images", ylabel="error")
     plain_ticks(ax, sorted(rows["train_examples"].unique()))
     log_ticks(ax, percent, (1, 2, 3, 5))

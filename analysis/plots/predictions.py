@@ -25,8 +25,15 @@ def plot_reliability(table: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.vlines(table["confidence"], table["low"], table["high"], color=colour, lw=2)
     ax.plot(table["confidence"], table["accuracy"], "o", color=colour, ms=6)
     for row in table.itertuples():
-        ax.annotate(f"{row.n:,}", (row.confidence, row.low), xytext=(0, -9), ha="center",  # pyright: ignore[reportArgumentType]
-                    textcoords="offset points", fontsize=7, color="0.45")  # fmt: skip
+        ax.annotate(
+            f"{row.n:,}",
+            (row.confidence, row.low),
+            xytext=(0, -9),
+            ha="center",  # pyright: ignore[reportArgumentType]
+            textcoords="offset points",
+            fontsize=7,
+            color="0.45",
+        )
     share = FuncFormatter(lambda x, _: f"{100 * x:.0f} %")
     ax.xaxis.set_major_formatter(share)
     ax.yaxis.set_major_formatter(share)
@@ -48,15 +55,20 @@ def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
     """
     palette = sns.color_palette("colorblind")
     for right, name, colour, style in (
-        (True, "correct", palette[0], "-"), (False, "wrong", palette[3], "--"),
-    ):  # fmt: skip
+        (True, "correct", palette[0], "-"),
+        (False, "wrong", palette[3], "--"),
+    ):
         own = rows[rows["right"] == right]
         ax.fill_between(own["log_odds"], own["density"], step="mid", color=colour, alpha=0.2, lw=0)
         ax.step(own["log_odds"], own["density"], where="mid", color=colour, ls=style, label=name)
     ax.set(xlabel="confidence (log-odds axis)", ylabel="share of predictions")
     places = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
-    ax.set_xticks([float(np.log(p / (1 - p))) for p in places],
-                  [f"{100 * p:g} %" for p in places], rotation=30, ha="right")  # fmt: skip
+    ax.set_xticks(
+        [float(np.log(p / (1 - p))) for p in places],
+        [f"{100 * p:g} %" for p in places],
+        rotation=30,
+        ha="right",
+    )
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f} %"))
     ax.legend(frameon=False)
     return ax
@@ -72,8 +84,14 @@ def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.bar(
         overlap["models"], overlap["images"], color=sns.color_palette("colorblind")[0], width=0.7
     )
-    ax.plot(overlap["models"], overlap["expected"], "o--", color="0.45", ms=5,
-            label="if errors fell at random")  # fmt: skip
+    ax.plot(
+        overlap["models"],
+        overlap["expected"],
+        "o--",
+        color="0.45",
+        ms=5,
+        label="if errors fell at random",
+    )
     # Logarithmic, because chance would give a thousand images or almost none.
     ax.set(xlabel="models that miss the image", ylabel="images", yscale="log")
     ax.set_ylim(bottom=0.5)

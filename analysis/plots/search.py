@@ -15,8 +15,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from analysis.plots.style import ERROR_TICKS, GREY, arm_styles, percent, plain, whole_numbers
 
-STATUS_MARKERS = {"complete": "o", "pruned": "v", "interrupted": "s", "diverged": "x",
-                  "failed": "X"}  # fmt: skip
+STATUS_MARKERS = {
+    "complete": "o",
+    "pruned": "v",
+    "interrupted": "s",
+    "diverged": "x",
+    "failed": "X",
+}
 
 
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
@@ -68,8 +73,10 @@ def plot_loss_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
         )
     ax.set(xlabel="epoch", ylabel="loss (nats per example)")
     _finish(ax, frame, log="y", legend="batch size")
-    lines = [Line2D([], [], color="0.3", ls=ls, label=name)
-             for ls, name in (("-", "validation"), ("--", "training"))]  # fmt: skip
+    lines = [
+        Line2D([], [], color="0.3", ls=ls, label=name)
+        for ls, name in (("-", "validation"), ("--", "training"))
+    ]
     if (legend := ax.get_legend()) is not None:
         ax.add_artist(legend)
         ax.legend(handles=lines, loc="upper center", frameon=False)
@@ -132,10 +139,12 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     lane = {width: (i - (len(widths) - 1) / 2) * 0.24 for i, width in enumerate(widths)}
     area = dict(zip(widths, np.linspace(40, 130, len(widths)), strict=True))
     rows = frame.assign(
-        y=[sizes.index(b) + lane[w] for b, w in zip(frame["batch_size"], frame["width_mult"],
-                                                   strict=True)],
+        y=[
+            sizes.index(b) + lane[w]
+            for b, w in zip(frame["batch_size"], frame["width_mult"], strict=True)
+        ],
         area=frame["width_mult"].map(area),
-    )  # fmt: skip
+    )
     known = rows[np.isfinite(rows["error"])]
     shown = known["error"].clip(lower=1e-4)
     norm = (
@@ -145,16 +154,31 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     )
     for status, marker in STATUS_MARKERS.items():
         group = known[known["status"] == status]
-        points = ax.scatter(group["lr"], group["y"], c=shown[group.index], s=group["area"],
-                            marker=marker, cmap="viridis_r", norm=norm, zorder=3)  # fmt: skip
+        points = ax.scatter(
+            group["lr"],
+            group["y"],
+            c=shown[group.index],
+            s=group["area"],
+            marker=marker,
+            cmap="viridis_r",
+            norm=norm,
+            zorder=3,
+        )
         if len(group) and status in ("complete", "pruned", "interrupted"):
             points.set_edgecolor("0.5")
             points.set_linewidth(0.6)
         bare = rows[(rows["status"] == status) & ~np.isfinite(rows["error"])]
         ax.scatter(bare["lr"], bare["y"], color="tab:red", s=bare["area"], marker=marker, zorder=3)
     best = rows[rows["best"]]
-    ax.scatter(best["lr"], best["y"], s=best["area"] * 3.2, facecolor="none", edgecolor="crimson",
-               lw=2, zorder=4)  # fmt: skip
+    ax.scatter(
+        best["lr"],
+        best["y"],
+        s=best["area"] * 3.2,
+        facecolor="none",
+        edgecolor="crimson",
+        lw=2,
+        zorder=4,
+    )
     for edge in range(1, len(sizes)):
         ax.axhline(edge - 0.5, color=mpl.rcParams["grid.color"], lw=0.8)
     ax.grid(visible=False, axis="y")
@@ -181,8 +205,9 @@ def _error_bar(ax: Axes, norm: LogNorm) -> None:
 
 def _map_legend(ax: Axes, rows: pd.DataFrame, area: dict[float, float]) -> None:
     def symbol(label: str, marker: str, size: float, **style: Any) -> Line2D:
-        return Line2D([], [], ls="", marker=marker, ms=size**0.5, label=label,
-                      **{"color": "0.45", **style})  # fmt: skip
+        return Line2D(
+            [], [], ls="", marker=marker, ms=size**0.5, label=label, **{"color": "0.45", **style}
+        )
 
     present = set(rows["status"])
     handles = [symbol(s, m, 60) for s, m in STATUS_MARKERS.items() if s in present]
@@ -190,8 +215,14 @@ def _map_legend(ax: Axes, rows: pd.DataFrame, area: dict[float, float]) -> None:
         handles += [symbol(f"width x{width:g}", "o", size) for width, size in area.items()]
     if rows["best"].any():
         handles.append(symbol("best", "o", 130, markerfacecolor="none", color="crimson"))
-    ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False,
-              ncols=min(4, max(1, len(handles))), fontsize="small")  # fmt: skip
+    ax.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        frameon=False,
+        ncols=min(4, max(1, len(handles))),
+        fontsize="small",
+    )
 
 
 def _finish(

@@ -15,10 +15,12 @@ def make_section() -> Section:
     for model, name in (("cnn", "The CNN"), ("resnet18", "The modified ResNet18")):
         table = layers(model)
         total = {
-            "layer": "all", "kind": "", "output": "",
+            "layer": "all",
+            "kind": "",
+            "output": "",
             "parameters": table["parameters"].sum(),
             "multiply_adds": table["multiply_adds"].sum(),
-        }  # fmt: skip
+        }
         table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)
         shown = table.assign(
             **{c: table[c].map("{:,}".format) for c in ("parameters", "multiply_adds")}

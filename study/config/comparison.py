@@ -40,8 +40,12 @@ MIN_VALIDATION = 1000  # images left to evaluate on
 
 # What an arm may set; the rest is the comparison's.
 ARM_SETTINGS = (
-    "model", *HYPERPARAMETERS, "dropout", "batch_norm", "train_examples",
-)  # fmt: skip
+    "model",
+    *HYPERPARAMETERS,
+    "dropout",
+    "batch_norm",
+    "train_examples",
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import pandas as pd
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.errors import StorageError, UserError
 from study.results.history import FACTS, History
-from study.results.tables import LOG_P_COLUMNS, PREDICTION_COLUMNS, TABLES, read_table
+from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS
+from study.results.tables import TABLES, read_table
 
 # What `trials.parquet` says of a trial's configuration, whatever became of the trial.
 CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")

@@ -26,9 +26,14 @@ HISTORY_FILE = "history.npz"
 NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
 # Columns of `trials` that a trial knows only once it runs.
 FACTS = {
-    "num_params": int, "precision": str, "train_examples": int, "dropout": bool,
-    "batch_norm": bool, "node": str, "device": str,
-}  # fmt: skip
+    "num_params": int,
+    "precision": str,
+    "train_examples": int,
+    "dropout": bool,
+    "batch_norm": bool,
+    "node": str,
+    "device": str,
+}
 NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 
@@ -113,10 +118,16 @@ class History:
                 losses = list(arrays["losses"])
                 log_p = arrays.get("log_p")
             found = cls(
-                [renamed(epoch) for epoch in meta["epochs"]], losses, meta["batch_sizes"],
-                meta["facts"], log_p, meta.get("config"), meta.get("status"), meta.get("error", ""),
+                [renamed(epoch) for epoch in meta["epochs"]],
+                losses,
+                meta["batch_sizes"],
+                meta["facts"],
+                log_p,
+                meta.get("config"),
+                meta.get("status"),
+                meta.get("error", ""),
                 meta.get("state_sha256"),
-            )  # fmt: skip
+            )
             found._check()
         except Exception as error:  # a zip file with flipped bits raises nearly anything
             raise ValueError(f"not a history ({error!r})") from None

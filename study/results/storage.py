@@ -32,9 +32,14 @@ from study.results.history import HISTORY_FILE, STATE_FILE, History
 
 RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
 RECORDS = (
-    "study.json", "trials.parquet", "epochs.parquet", "steps.parquet", "predictions.parquet",
-    "test_set_openings.jsonl", "optuna.log",
-)  # fmt: skip
+    "study.json",
+    "trials.parquet",
+    "epochs.parquet",
+    "steps.parquet",
+    "predictions.parquet",
+    "test_set_openings.jsonl",
+    "optuna.log",
+)
 HISTORIES = "histories"  # a file per ended trial
 HISTORY_NAME = re.compile(r"(trial_\d{5,})\.npz")
 

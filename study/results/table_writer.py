@@ -14,9 +14,10 @@ from study.config.trial import TrialConfig
 from study.data.images import ImageData
 from study.results.history import FACTS, History
 from study.results.journal import trial_name, trial_status
+from study.results.predictions import write_predictions
 from study.results.recovery import Recovered, asked, trial_config_of
 from study.results.storage import Storage
-from study.results.tables import write_predictions, write_tables
+from study.results.tables import write_tables
 
 TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
 

@@ -30,7 +30,7 @@ from study.config.trial import MODELS
 from study.console.errors import StorageError, UserError
 from study.console.text import one_line
 from study.files import open_plain, replacing
-from study.results.history import ENDS, FACTS, NOTHING, NUM_CLASSES, History
+from study.results.history import ENDS, FACTS, NOTHING, History
 from study.results.study_file import FORMAT_VERSIONS, StudyFile, resume_command
 from study.training.epoch import COUNTS, EARLIER_NAMES, NOISE, VALUES
 
@@ -93,16 +93,6 @@ RANGES = {
         if each.type is not str
     },
     **dict.fromkeys(("best_eval_accuracy", "last_eval_accuracy", "eval_accuracy"), (0, 1)),
-}
-# Log-probabilities are natural logarithms: of a confident model they tell apart what
-# probabilities near 1 cannot.
-LOG_P_COLUMNS = tuple(f"log_p{digit}" for digit in range(NUM_CLASSES))
-PREDICTION_COLUMNS = {
-    "trial_id": "category",
-    "index": "int32",
-    "label": "int8",
-    "predicted": "int8",
-    **dict.fromkeys(LOG_P_COLUMNS, "float16"),
 }
 
 
@@ -211,19 +201,19 @@ def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
             f"{resume_command(study.config, path)}"
         ) from None
     keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
-    _require_unique(file, frame, keys[name])
+    require_unique(file, frame, keys[name])
     if name == "trials":
-        _require(file, frame, "status", frame["status"].isin(STATUSES))
-        _require(file, frame, "model", frame["model"].isin(MODELS))
+        require(file, frame, "status", frame["status"].isin(STATUSES))
+        require(file, frame, "model", frame["model"].isin(MODELS))
         # An older table does not say which images were evaluated.
         frame["evaluated"] = frame["evaluated"].fillna(study.evaluated)
-        _require(file, frame, "evaluated", frame["evaluated"] == study.evaluated)
+        require(file, frame, "evaluated", frame["evaluated"] == study.evaluated)
     for column, (low, high) in RANGES.items():
         if column in frame:
             each = HYPERPARAMETERS.get(column)
             may_be_unknown = "accuracy" in column or (each is not None and each.may_be_empty)
             unknown = frame[column].isna() & may_be_unknown
-            _require(file, frame, column, frame[column].between(low, high) | unknown)
+            require(file, frame, column, frame[column].between(low, high) | unknown)
     return frame
 
 
@@ -243,60 +233,6 @@ def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> 
                 return words, False
             lost = words
     return lost, True
-
-
-def write_predictions(
-    path: Path, index: np.ndarray, labels: np.ndarray, log_p: dict[str, np.ndarray]
-) -> None:
-    """Write ``predictions.parquet``.
-
-    Args:
-        path: The comparison's folder.
-        index: Place of each evaluated image in its file, (n,).
-        labels: Of the images, (n,).
-        log_p: By trial id, each final model's log-probabilities, float16 (n, 10).
-    """
-    frames = [
-        pd.DataFrame(
-            {
-                "trial_id": trial_id,
-                "index": index,
-                "label": labels,
-                "predicted": values.argmax(1),
-                **dict(zip(LOG_P_COLUMNS, values.T, strict=True)),
-            }
-        )
-        for trial_id, values in log_p.items()
-    ]
-    frame = pd.concat(frames) if frames else pd.DataFrame(columns=list(PREDICTION_COLUMNS))
-    with replacing(path / "predictions.parquet") as file:
-        frame.astype(PREDICTION_COLUMNS).to_parquet(file, index=False, **WRITTEN)
-
-
-def load_predictions(path: str | Path) -> pd.DataFrame:
-    """Read ``predictions.parquet`` of the comparison in `path`.
-
-    Raises:
-        UserError: There is none, or it is damaged.
-    """
-    file = Path(path) / "predictions.parquet"
-    try:
-        frame = read_table(file, PREDICTION_COLUMNS)
-        # After them: of a running comparison, the trials are then as new or newer.
-        trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; only a comparison keeps predictions") from None
-    _require(file, frame, "trial_id", frame["trial_id"].isin(trials["trial_id"]))
-    _require_unique(file, frame, ["trial_id", "index"])
-    for column in ("label", "predicted"):
-        _require(file, frame, column, frame[column].between(0, NUM_CLASSES - 1))
-    log_p = frame[list(LOG_P_COLUMNS)].to_numpy(np.float32)
-    sums_to_one = np.abs(np.exp(log_p).sum(axis=1) - 1) < 0.02
-    _require(file, frame, "log_p0", pd.Series(sums_to_one, frame.index))
-    groups = [g[["index", "label"]] for _, g in frame.groupby("trial_id", observed=True)]
-    if any(not np.array_equal(group, groups[0]) for group in groups):
-        raise UserError(f"{file}: damaged (the trials' images differ); restore it from a copy")
-    return frame
 
 
 def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
@@ -347,15 +283,17 @@ def _fill_later_columns(trials: pd.DataFrame) -> None:
             trials[name] = pd.Series(defaults, trials.index, each.column)
 
 
-def _require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+def require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:
+    """Raise `UserError` if two rows of `file` have the same `keys`, or one lacks a key."""
     for key in keys:
-        _require(file, frame, key, frame[key].notna())
+        require(file, frame, key, frame[key].notna())
     if len(doubled := np.flatnonzero(frame.duplicated(keys))):
         which = ", ".join(f"{key} {frame[key].iloc[doubled[0]]!s}" for key in keys)
         raise UserError(f"{file}: damaged (twice: {ascii(which)[:90]}); restore it from a copy")
 
 
-def _require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> None:
+def require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> None:
+    """Raise `UserError` with the first value of `column` that is not `good`."""
     if len(bad := np.flatnonzero(~good.fillna(False).to_numpy(bool))):
         value = ascii(str(frame[column].iloc[bad[0]]))[:60]
         raise UserError(f"{file}: damaged ({column} {value}); restore it from a copy")

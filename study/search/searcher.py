@@ -26,7 +26,7 @@ from ray.tune.search import SearchAlgorithm
 from study.cluster.ray_private import continue_trial, error_file, make_trial
 from study.config.study import METRIC, MODE, StudyConfig
 from study.config.trial import TrialConfig
-from study.console.refusals import is_refusal
+from study.console.file_errors import is_refusal
 from study.results.history import NOTHING, History
 from study.results.journal import (
     JOURNAL_FILE,
@@ -41,7 +41,7 @@ from study.results.journal import (
 from study.results.recovery import Recovered, asked
 from study.results.storage import Storage
 from study.search.samplers import first_points, make_sampler, suggest
-from study.search.stopping import StopRequest
+from study.search.stop_request import StopRequest
 from study.training.epoch import EpochRecord
 
 

@@ -19,7 +19,7 @@ from ray import tune
 from study.cluster import joining, ray_private
 from study.config.space import space_of
 from study.config.study import StudyConfig
-from study.console.refusals import saying_how_to_go_on
+from study.console.file_errors import saying_how_to_go_on
 from study.console.signals import on_first_signal
 from study.console.terminal import Terminal
 from study.data import images, sources
@@ -29,11 +29,11 @@ from study.results.recovery import Recovered, recover, repair
 from study.results.storage import RAY_FOLDER, Storage
 from study.results.study_file import SessionRecord, StudyFile, resume_command
 from study.results.table_writer import TableWriter
-from study.search import preflight
+from study.search import node_checks
+from study.search.early_stopping import make_scheduler
 from study.search.progress import StudyProgress
-from study.search.scheduler import make_scheduler
 from study.search.searcher import StudySearch, open_optuna_study, retry_failed
-from study.search.stopping import StopRequest
+from study.search.stop_request import StopRequest
 from study.search.trainable import TrialTrainable
 from study.training import kernels
 
@@ -198,7 +198,7 @@ class Session:
             self.options.gpus_per_trial, self.options.max_concurrent, elastic=joined
         )
         with self.console.status("Checking the nodes …"):
-            preflight.check(self.storage, cluster=joined)
+            node_checks.check(self.storage, cluster=joined)
         ray_private.limit_pending(slots.count)
         return slots
 

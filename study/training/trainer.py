@@ -10,9 +10,6 @@ from __future__ import annotations
 import math
 import operator
 import time
-import warnings
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -21,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from study.config.datasets import DATASET_SPECS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData, stratified_split
+from study.training.device import DeviceImages, GraphedStep, pick_device, resolve_precision
 from study.training.epoch import EpochRecord, renamed
 from study.training.kernels import library
 from study.training.kernels.adadelta import FusedAdadelta
@@ -33,23 +30,6 @@ from study.training.noise_scale import BIG_BATCH, squared_gradient_norms
 
 # Images evaluated at once: small enough for a CPU's cache, large enough for a GPU.
 EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
-
-
-def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` is bf16 if the hardware multiplies it natively."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        fast = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
-    return "bf16" if fast else "fp32"
 
 
 def make_optimizer(
@@ -92,82 +72,6 @@ def make_optimizer(
                 capturable=cuda,
             )
     raise ValueError(config.optimizer)
-
-
-class DeviceImages:
-    """A split on a device, as uint8, normalised batch by batch.
-
-    Args:
-        data: The split; its arrays may be read-only and are shared, not copied, on a CPU.
-        dataset: One of `study.config.datasets.DATASETS`, for the pixel statistics.
-        device: Where the images lie.
-    """
-
-    def __init__(self, data: ImageData, dataset: str, device: torch.device) -> None:
-        with warnings.catch_warnings():
-            # Arrays from Ray's object store are read-only; nothing here writes to them.
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.images = torch.from_numpy(data.images).to(device)
-            self.labels = torch.from_numpy(data.labels).long().to(device)
-        spec = DATASET_SPECS[dataset]
-        # (pixel / 255 - mean) / std, as one multiplication and one addition.
-        self.scale = 1 / (255 * spec.std)
-        self.shift = -spec.mean / spec.std
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
-        """Normalised images, float32 (n, 1, 28, 28) in channels-last order, and labels (n,)."""
-        images = self.images[index].float().mul_(self.scale).add_(self.shift)
-        # With one channel, only the strides tell channels-last from the usual order.
-        return images.unsqueeze(3).permute(0, 3, 1, 2), self.labels[index]
-
-
-class GraphedStep:
-    """A training step on CUDA that becomes one graph launch.
-
-    Launched one by one, a step's hundred kernels cost more than they compute. The
-    first runs for each batch size are plain, so that every library and the
-    optimizer's state are set up; then the step is captured, and replayed since.
-    As nothing of a capture may move, the step takes its examples, its learning
-    rate and its place for the loss from device memory.
-
-    Args:
-        step: Queues one step for a batch of the given size, without waiting.
-        generators: Random streams that the step draws from.
-        stream: Where it runs.
-    """
-
-    PLAIN_RUNS = 3
-
-    def __init__(
-        self,
-        step: Callable[[int], None],
-        generators: list[torch.Generator],
-        stream: torch.cuda.Stream,
-    ) -> None:
-        self.step = step
-        self.generators = generators
-        self.stream = stream
-        self.runs: Counter[int] = Counter()
-        self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.pool = torch.cuda.graph_pool_handle()  # the graphs never run at once: they share
-
-    def __call__(self, size: int) -> None:
-        """Queue a step for a batch of `size`."""
-        self.runs[size] += 1
-        if self.runs[size] <= self.PLAIN_RUNS:
-            self.step(size)
-            return
-        if size not in self.graphs:
-            graph = torch.cuda.CUDAGraph()
-            for generator in self.generators:
-                graph.register_generator_state(generator)
-            with torch.cuda.graph(graph, self.pool, self.stream):
-                self.step(size)
-            self.graphs[size] = graph
-        self.graphs[size].replay()
 
 
 class Trainer:

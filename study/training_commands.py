@@ -26,22 +26,46 @@ if TYPE_CHECKING:  # all of these take seconds to import
 def add_running_options(parser: Parser) -> None:
     """How a session runs: free to differ between the sessions of one study."""
     add = parser.add_argument_group("running").add_argument
-    add("--resume", type=place_or_uri, metavar="DIR",
-        help="continue or extend what is in DIR, or at s3://…/NAME")  # fmt: skip
+    add(
+        "--resume",
+        type=place_or_uri,
+        metavar="DIR",
+        help="continue or extend what is in DIR, or at s3://…/NAME",
+    )
     add("--name", help="name of the results folder (default: what it is and the time)")
-    add("--results-dir", type=place, metavar="DIR", default=Path("results"),
-        help="parent of that folder (default results)")  # fmt: skip
-    add("--storage-path", metavar="S3",
+    add(
+        "--results-dir",
+        type=place,
+        metavar="DIR",
+        default=Path("results"),
+        help="parent of that folder (default results)",
+    )
+    add(
+        "--storage-path",
+        metavar="S3",
         help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
-        "clusters without a folder that all nodes mount")  # fmt: skip
-    add("--data-dir", type=place, metavar="DIR", default=default_data_dir(),
-        help="folder of the images; missing ones are downloaded there (default "
-        "%(default)s)")  # fmt: skip
-    add("--address", metavar="A", default=os.environ.get("RAY_ADDRESS") or None,
+        "clusters without a folder that all nodes mount",
+    )
+    add(
+        "--data-dir",
+        type=place,
+        metavar="DIR",
+        default=default_data_dir(),
+        help="folder of the images; missing ones are downloaded there (default %(default)s)",
+    )
+    add(
+        "--address",
+        metavar="A",
+        default=os.environ.get("RAY_ADDRESS") or None,
         help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
-        "this machine)")  # fmt: skip
-    add("--gpus-per-trial", type=number, metavar="X",
-        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)")  # fmt: skip
+        "this machine)",
+    )
+    add(
+        "--gpus-per-trial",
+        type=number,
+        metavar="X",
+        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)",
+    )
     add(
         "--max-concurrent",
         type=int,

@@ -8,7 +8,7 @@ Owners, modes and times are kept as they are.
 A cut with a seed is that of a gentler disk, which had written some of the rest by itself: of
 each file's new content nothing, a beginning or all, of each changed name the old or the new.
 
-Needs root, Linux and libfuse. ``python -m tests.forgetful FOLDER`` serves until FOLDER is
+Needs root, Linux and libfuse. ``python -m tests.helpers.forgetful FOLDER`` serves until FOLDER is
 unmounted; extended attributes set on FOLDER are its commands.
 """
 
@@ -25,7 +25,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK, BLOCKS = 4096, 2**20  # 4 GB, as it tells those who ask for room
 
 
@@ -34,7 +34,9 @@ class ForgetfulDisk:
 
     def __init__(self, path):
         self.path = path
-        self._server = subprocess.Popen([sys.executable, "-m", "tests.forgetful", path], cwd=ROOT)
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.helpers.forgetful", path], cwd=ROOT
+        )
         while not os.path.ismount(path):
             assert self._server.poll() is None, "cannot be mounted"
             time.sleep(0.02)
@@ -231,11 +233,17 @@ class FileSystem:
     def getattr(self, path, fh=None):
         inode = self.find(path)
         return {
-            "st_ino": inode.number, "st_mode": inode.mode, "st_size": len(inode.content),
-            "st_nlink": 1, "st_uid": inode.owner[0], "st_gid": inode.owner[1],
-            "st_blocks": -(-len(inode.content) // 512), "st_atime": inode.read_ns,
-            "st_mtime": inode.written_ns, "st_ctime": inode.written_ns,
-        }  # fmt: skip
+            "st_ino": inode.number,
+            "st_mode": inode.mode,
+            "st_size": len(inode.content),
+            "st_nlink": 1,
+            "st_uid": inode.owner[0],
+            "st_gid": inode.owner[1],
+            "st_blocks": -(-len(inode.content) // 512),
+            "st_atime": inode.read_ns,
+            "st_mtime": inode.written_ns,
+            "st_ctime": inode.written_ns,
+        }
 
     def chmod(self, path, mode):
         inode = self.find(path)

@@ -19,10 +19,20 @@ from study.results.journal import trial_status
 from study.results.storage import Storage
 from study.results.tables import load_study
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # The losses follow from the seed alone, wherever and however often a trial is continued.
-FIXED = ["--batch-size", "1024", "--lr", "1", "--gamma", "0.7", "--width-mult", "0.5",
-         "--scheduler", "none"]  # fmt: skip
+FIXED = [
+    "--batch-size",
+    "1024",
+    "--lr",
+    "1",
+    "--gamma",
+    "0.7",
+    "--width-mult",
+    "0.5",
+    "--scheduler",
+    "none",
+]
 SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]
 
 
@@ -30,9 +40,13 @@ def start(here, *argv):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.Popen(
         [sys.executable, "-m", "study.run", *argv],
-        cwd=here, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        cwd=here,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    )
 
 
 def finish(process, status=0, timeout=400):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
 ENVIRONMENT = {
     **os.environ,
@@ -96,9 +96,13 @@ class Cluster:
 
     def start_head(self):
         self._ray_start(
-            "head", "--head", f"--port={self.port}", f"--temp-dir={self.temp_dir}",
-            "--disable-usage-stats", *self.head_options,
-        )  # fmt: skip
+            "head",
+            "--head",
+            f"--port={self.port}",
+            f"--temp-dir={self.temp_dir}",
+            "--disable-usage-stats",
+            *self.head_options,
+        )
 
     def add(self, name, *options, prepare="true"):
         """Start a worker, after a shell command whose effects only it sees."""
@@ -117,9 +121,12 @@ class Cluster:
     def popen(self, command, node="head", **options):
         """A process on a node, as a user there would start it."""
         return subprocess.Popen(
-            [*self._inside(node), *command], env=self.environment, text=True,
-            start_new_session=True, **options,
-        )  # fmt: skip
+            [*self._inside(node), *command],
+            env=self.environment,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
 
     def study(self, here, *argv):
         """A study's driver on the head, joined to the cluster."""
@@ -132,11 +139,25 @@ class Cluster:
         script = f'hostname {name} && {prepare} && exec "$@"'
         log = (self.log_dir / f"{name}-{len(self.nodes)}.log").open("w+")
         process = self.popen(
-            ["unshare", "--uts", "--mount", "sh", "-c", script, "sh", RAY, "start", "--block",
-             f"--node-ip-address={self._ip(name)}",
-             f"--dashboard-agent-listen-port={free_ports(1)[0]}", *options],
-            name, stdout=log, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [
+                "unshare",
+                "--uts",
+                "--mount",
+                "sh",
+                "-c",
+                script,
+                "sh",
+                RAY,
+                "start",
+                "--block",
+                f"--node-ip-address={self._ip(name)}",
+                f"--dashboard-agent-listen-port={free_ports(1)[0]}",
+                *options,
+            ],
+            name,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
         self.nodes[name] = process
         end = time.monotonic() + 120
         while "Ray runtime started" not in Path(log.name).read_text():

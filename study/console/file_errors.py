@@ -18,14 +18,29 @@ from study.console.text import escape, one_line
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSALS = (
-    *FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENODEV,
-    errno.ENXIO, errno.ENOTCONN, errno.EMFILE, errno.ENFILE,
-)  # fmt: skip
+    *FULL,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENXIO,
+    errno.ENOTCONN,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 # What may also come from elsewhere: a refusal if a file was asked for, not if a text names it.
 OTHERS = (
-    errno.EFBIG, errno.ETIMEDOUT, errno.EREMOTEIO, errno.EUCLEAN, errno.ENOMEM, errno.ENOLCK,
-    errno.EHOSTDOWN, errno.EBUSY,
-)  # fmt: skip
+    errno.EFBIG,
+    errno.ETIMEDOUT,
+    errno.EREMOTEIO,
+    errno.EUCLEAN,
+    errno.ENOMEM,
+    errno.ENOLCK,
+    errno.EHOSTDOWN,
+    errno.EBUSY,
+)
 
 
 def is_refusal(error: object) -> bool:

@@ -10,8 +10,9 @@ from analysis.evidence import Compared
 from study.config.comparison import ComparisonConfig
 from study.files import write_json
 from study.results.history import History
+from study.results.predictions import load_predictions, write_predictions
 from study.results.study_file import FORMAT_VERSIONS
-from study.results.tables import load_predictions, load_study, write_predictions, write_tables
+from study.results.tables import load_study, write_tables
 
 NUM_TRAIN, NUM_IMAGES, EPOCHS = 10_000, 200, 6
 
@@ -22,10 +23,17 @@ SPLIT = {"train": 1000, "validation": 200, "evaluated": "validation"}
 def study_content(config, split=None):
     """What ``study.json`` holds of a study with one session."""
     session = {
-        "started": "2026-01-01T00:00:00+00:00", "command": "-m study.compare made-up",
-        "address": None, "nodes": 1, "concurrent_trials": 2, "gpus_per_trial": 0.0,
-        "host": "a-host", "python": "3.11.2", "versions": {"ray": "2.60.0"}, "git": None,
-    }  # fmt: skip
+        "started": "2026-01-01T00:00:00+00:00",
+        "command": "-m study.compare made-up",
+        "address": None,
+        "nodes": 1,
+        "concurrent_trials": 2,
+        "gpus_per_trial": 0.0,
+        "host": "a-host",
+        "python": "3.11.2",
+        "versions": {"ray": "2.60.0"},
+        "git": None,
+    }
     return {
         "format_version": FORMAT_VERSIONS[-1],
         "kind": config.kind,
@@ -117,10 +125,14 @@ def history(trial, final, rng) -> History:
         for e in range(1, EPOCHS + 1)
     ]
     facts = {
-        "num_params": 10, "precision": "fp32", "node": "n", "device": "a processor",
-        "dropout": bool(trial.dropout), "batch_norm": bool(trial.batch_norm),
+        "num_params": 10,
+        "precision": "fp32",
+        "node": "n",
+        "device": "a processor",
+        "dropout": bool(trial.dropout),
+        "batch_norm": bool(trial.batch_norm),
         "train_examples": trial.train_examples or NUM_TRAIN,
-    }  # fmt: skip
+    }
     return History(epochs, losses, sizes, facts)
 
 

@@ -35,7 +35,7 @@ from study.results.table_writer import TableWriter
 from study.results.tables import load_study
 from study.results.versions import installed_versions
 from study.search.searcher import StudySearch, open_optuna_study, retry_failed
-from study.search.stopping import StopRequest
+from study.search.stop_request import StopRequest
 
 IMAGES = 8  # evaluated ones, of a comparison
 STEPS = [20, 20, 10]  # examples in each step of an epoch
@@ -71,21 +71,32 @@ def history_of(config: TrialConfig, epochs: int, *, keep: bool) -> History:
     accuracies = rng.random(config.epochs)
     records = [
         {
-            "epoch": e, "step": 3 * e, "examples_seen": 50 * e, "lr": config.lr * 0.5**e,
-            "train_loss": float(losses[e - 1].mean()), "eval_loss": 1 / e,
-            "eval_accuracy": float(accuracies[e - 1]), "seconds": float(e), "eval_seconds": 0.5,
+            "epoch": e,
+            "step": 3 * e,
+            "examples_seen": 50 * e,
+            "lr": config.lr * 0.5**e,
+            "train_loss": float(losses[e - 1].mean()),
+            "eval_loss": 1 / e,
+            "eval_accuracy": float(accuracies[e - 1]),
+            "seconds": float(e),
+            "eval_seconds": 0.5,
         }
         for e in range(1, epochs + 1)
-    ]  # fmt: skip
+    ]
     if status == "diverged" and epochs == last:
         records[-1]["eval_loss"] = float("nan")
     whole = keep and epochs == config.epochs
     scores = rng.normal(size=(IMAGES, 10))
     log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     facts = {
-        "num_params": 7, "precision": "fp32", "train_examples": 50, "dropout": True,
-        "batch_norm": False, "node": "n", "device": "d",
-    }  # fmt: skip
+        "num_params": 7,
+        "precision": "fp32",
+        "train_examples": 50,
+        "dropout": True,
+        "batch_norm": False,
+        "node": "n",
+        "device": "d",
+    }
     kept = log_p.astype(np.float16) if whole else None
     return History(records, losses, STEPS, facts, kept, asdict(config))
 
@@ -273,9 +284,10 @@ def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None
             {name: row[name] for name in results.trials if name in trials[0].params}, 0
         )
         expected = history_of(
-            TrialConfig(**{**asdict(made_with), "seed": row["seed"]}), row["epochs_run"],
+            TrialConfig(**{**asdict(made_with), "seed": row["seed"]}),
+            row["epochs_run"],
             keep=config.keeps_predictions,
-        )  # fmt: skip
+        )
         if trial_id in acknowledged:
             assert row["status"] == acknowledged[trial_id].status
             assert row["epochs_run"] == len(acknowledged[trial_id].epochs)
@@ -313,8 +325,10 @@ def assert_nothing_lost(before, after, acknowledged) -> None:
     if before is None:
         return
     for name, keys in (
-        ("trials", ["trial_id"]), ("epochs", ["trial_id", "epoch"]), ("steps", ["trial_id", "step"])
-    ):  # fmt: skip
+        ("trials", ["trial_id"]),
+        ("epochs", ["trial_id", "epoch"]),
+        ("steps", ["trial_id", "step"]),
+    ):
         old = getattr(before, name).set_index(keys)
         new = getattr(after, name).set_index(keys).reindex(old.index)
         if name == "trials":  # an interrupted trial goes on

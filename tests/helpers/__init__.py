@@ -1,0 +1,1 @@
+"""What several test files use: studies, Ray clusters, failing disks, comparisons of results."""
