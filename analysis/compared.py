@@ -10,7 +10,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from study.config.comparison import ComparisonConfig
+from study.config.arms import ArmsConfig
 from study.results.tables import StudyResults
 
 
@@ -42,9 +42,9 @@ class ComparedTables:
         return list(self.config.arms)
 
     @property
-    def config(self) -> ComparisonConfig:
+    def config(self) -> ArmsConfig:
         """The comparison's configuration."""
-        return cast("ComparisonConfig", self.results.study.config)
+        return cast("ArmsConfig", self.results.study.config)
 
     @property
     def images(self) -> str:

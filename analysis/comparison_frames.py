@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.compared import ComparedTables
 from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
 from analysis.smoothing import loss_level
-from study.config.comparison import ARM_SETTINGS
+from study.config.arms import ARM_SETTINGS
 from study.results.tables import STATUSES
 
 MARGIN = 0.1  # accuracies within so many percentage points count as equal; set in advance

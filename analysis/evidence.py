@@ -15,7 +15,7 @@ from analysis import comparison_frames as frames
 from analysis import noise, paper, predicted
 from analysis.compared import ComparedTables
 from analysis.intervals import SEED, Estimate
-from study.config.comparison import ComparisonConfig
+from study.config.arms import ArmsConfig
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.questions import BATCH_SIZE, QUESTIONS, Question
 from study.console.errors import UserError
@@ -90,7 +90,7 @@ class Evidence:
         return any(q.command and self.get(q) is not None for q in QUESTIONS.values())
 
 
-def question_of(config: ComparisonConfig) -> Question | None:
+def question_of(config: ArmsConfig) -> Question | None:
     """Which of `QUESTIONS` a comparison's configuration asks, on any images.
 
     If the arms depart from the paper's configuration in more than a question varies, they do not
@@ -100,7 +100,7 @@ def question_of(config: ComparisonConfig) -> Question | None:
     return next((q for q in QUESTIONS.values() if q.is_asked_by(config.arms)), None)
 
 
-def kind_of(config: ComparisonConfig) -> str:
+def kind_of(config: ArmsConfig) -> str:
     """The question that a comparison answers for the paper, else a name that no question has.
 
     The paper's claims are about its own images. Results on another data set do not judge them.

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.config.search import SearchConfig
 from study.config.space import DEFAULT_SPACE, space_to_json
-from study.config.study import trial_seed
+from study.config.study import SEED_FAMILIES, trial_seed
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import shown
@@ -75,6 +76,12 @@ def test_impossible_trials_are_refused(field, value, reason):
 
 def test_the_whole_training_split_is_a_possible_batch():
     assert TrialConfig(batch_size=NUM_TRAIN_EXAMPLES).batch_size == NUM_TRAIN_EXAMPLES
+
+
+def test_no_two_families_share_a_seed():
+    seeds = [trial_seed(1, k, family) for family in SEED_FAMILIES for k in range(1000)]
+    assert len(set(seeds)) == len(seeds)
+    assert trial_seed(1, 7) == int(np.random.SeedSequence([1, 7]).generate_state(1)[0])
 
 
 def test_study_makes_its_trials():

@@ -115,13 +115,22 @@ def test_training_never_reads_the_test_set(raw, monkeypatch):
 
 def test_opening_the_test_set_is_recorded(raw, tmp_path):
     record = tmp_path / "openings.jsonl"
-    for reason in ("first", "second"):
+    for reason in ("first", "second", "first"):
         test = images.open_test_set("mnist", raw[0], record=record, reason=reason)
     assert test.images.shape == (10_000, 28, 28)
     assert [json.loads(line)["reason"] for line in record.read_text().splitlines()] == [
         "first",
-        "second",
+        "second",  # and the first is the same opening, continued
     ]
+    assert images.openings(record) == ["first", "second"]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "{}", "null", "\x00\x00", '{"reason": ["x"]}'])
+def test_a_damaged_record_still_counts_as_an_opening(tmp_path, line):
+    record = tmp_path / "openings.jsonl"
+    assert images.openings(record) == []
+    record.write_text(f"{line}\n")
+    assert len(images.openings(record)) == 1
 
 
 def test_an_opening_is_durable_before_the_images_are_read(raw, tmp_path, monkeypatch):

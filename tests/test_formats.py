@@ -1,8 +1,9 @@
 """Studies of earlier versions are read, continued and extended.
 
 `tests/formats` holds finished studies as these versions wrote them, without Ray's own files and
-the networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb. The
-comparison was made by that version of `tests.helpers.simulated`.
+the networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb,
+``4_search`` and ``4_comparison`` by 55a6182. Both comparisons and ``4_search`` were made by that
+version of `tests.helpers.simulated`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pytest
 
 from study.config.comparison import ComparisonConfig
 from study.config.search import SearchConfig
+from study.config.study import trial_seed
 from study.results.predictions import load_predictions
 from study.results.study_file import FORMAT_VERSIONS, StudyFile
 from study.results.tables import load_study
@@ -101,8 +103,18 @@ def test_an_extended_study_keeps_what_it_had(folder):
 
 def test_an_extended_comparison_is_a_new_one_bit_for_bit(tmp_path):
     folder = shutil.copytree(KEPT / "3_comparison", tmp_path / "old")
-    config = comparison_config(3, seed=4)
+    config = comparison_config(3, seed=4, seeds="shared")  # as all comparisons before format 5
     assert replace(config, replicates=2) == StudyFile.read(folder).config
     after = run_study(folder, config, resume=True)
     assert_same_tables(after, run_study(tmp_path / "new", config))
     pd.testing.assert_frame_equal(load_predictions(folder), load_predictions(tmp_path / "new"))
+
+
+def test_an_earlier_comparison_keeps_its_seeds(tmp_path):
+    folder = shutil.copytree(KEPT / "4_comparison", tmp_path / "old")
+    before = load_study(folder).trials
+    run_study(folder, StudyFile.read(folder).config, resume=True)
+    config = replace(StudyFile.read(folder).config, replicates=3)  # a file of today's format now
+    after = run_study(folder, config, resume=True).trials
+    assert after["seed"].tolist()[:4] == before["seed"].tolist()
+    assert after["seed"].tolist()[4:] == [trial_seed(config.seed, 3)] * 2

@@ -18,34 +18,18 @@ selected. `study.config.questions` has the built-in ones; an own one is a small 
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config.datasets import DATASETS
-from study.config.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
-from study.config.study import StudyConfig, require_name, require_seed, require_types, trial_seed
-from study.config.trial import NUM_TRAINING_IMAGES, PRECISIONS, TrialConfig
-from study.console.errors import UserError, require_choice, require_positive
+from study.config.arms import ArmsConfig, check_arms, check_keys, require_replicates
+from study.console.errors import UserError, require_choice
 from study.console.text import shown
 
 PROTOCOLS = ("split", "paper")
-MAX_REPLICATES = 1000
-MIN_VALIDATION = 1000  # images left to evaluate on
-
-# What an arm may set; the rest is the comparison's.
-ARM_SETTINGS = (
-    "model",
-    *HYPERPARAMETERS,
-    "dropout",
-    "batch_norm",
-    "train_examples",
-)
 
 
 @dataclass(frozen=True)
@@ -81,102 +65,46 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class ComparisonConfig(StudyConfig):
+class ComparisonConfig(ArmsConfig):
     """One comparison: each arm is trained with the same seeds.
 
     Attributes:
-        title: The question.
-        arms: Each arm's settings.
         replicates: Seeds of each arm; resuming may raise it.
+        protocol: See `StudyConfig`.
+        seeds: ``own``, or ``shared``: before format 5, replicate k had the seed of trial k of a
+            search with the same root.
     """
 
     kind = "comparison"
     module = "study.compare"
     grows = "replicates"
-    is_ranked = False
-    keeps_predictions = True
-    sampler = "given"
-    scheduler = "none"
-    optimizer = TrialConfig.optimizer
 
-    name: str
-    title: str
-    arms: dict[str, dict[str, Any]]
     replicates: int = 10
-    epochs: int = 15
-    dataset: str = "mnist"
     protocol: str = "split"
-    precision: str = "auto"
-    seed: int = 1
+    seeds: str = "own"
 
     def __post_init__(self) -> None:
-        require_types(self)
-        require_name("--name", self.name)
-        require_choice("--dataset", self.dataset, DATASETS)
+        super().__post_init__()
         require_choice("--protocol", self.protocol, PROTOCOLS)
-        require_choice("--precision", self.precision, PRECISIONS)
-        require_positive("--replicates", self.replicates, integer=True)
-        require_positive("--epochs", self.epochs, integer=True)
-        if self.replicates > MAX_REPLICATES:
-            raise UserError(f"--replicates: {self.replicates} is too many; use {MAX_REPLICATES}")
-        require_seed(self.seed)
-        if not self.arms:
-            raise UserError("arms: there are none")
-        check_arms(self.arms, "arms")
-        for name, config in {name: self._arm(name) for name in self.arms}.items():
-            if config.batch_size > (config.train_examples or self.num_train):
-                raise UserError(
-                    f"arm {name}: batch_size: {config.batch_size} is larger than its "
-                    f"{config.train_examples} training examples"
-                )
-        if self.protocol == "split" and NUM_TRAINING_IMAGES - self.num_train < MIN_VALIDATION:
-            raise UserError(
-                f"train_examples: {self.num_train} leaves fewer than {MIN_VALIDATION} validation "
-                "images; use fewer, or --protocol paper"
-            )
+        require_choice("seeds", self.seeds, ("own", "shared"))
+        require_replicates(self.replicates)
 
     @property
-    def num_trials(self) -> int:
-        """Arms times replicates."""
-        return len(self.arms) * self.replicates
+    def seeds_by_arm(self) -> dict[str, int]:
+        """`replicates`, of every arm."""
+        return dict.fromkeys(self.arms, self.replicates)
 
     @property
-    def num_train(self) -> int:
-        """Images that are trained on where an arm does not take fewer."""
-        if self.protocol == "paper":
-            return NUM_TRAINING_IMAGES
-        asked = [settings.get("train_examples") or 0 for settings in self.arms.values()]
-        return max([NUM_TRAIN_EXAMPLES, *asked])
+    def seed_family(self) -> str:
+        """Its kind's own, unless it was begun before there were families."""
+        return "search" if self.seeds == "shared" else self.kind
 
-    @property
-    def points(self) -> list[dict[str, Any]]:
-        """The trials in their order: replicate by replicate, so that the arms keep step."""
-        replicates = range(1, self.replicates + 1)
-        return [{"arm": arm, "replicate": k} for k in replicates for arm in self.arms]
-
-    def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
-        """The trial of an arm and a replicate; `number` does not matter."""
-        seed = trial_seed(self.seed, params["replicate"])
-        return replace(self._arm(params["arm"]), seed=seed)
-
-    def _arm(self, name: str) -> TrialConfig:
-        try:
-            return TrialConfig(
-                dataset=self.dataset,
-                epochs=self.epochs,
-                precision=self.precision,
-                **self.arms[name],
-            )
-        except UserError as error:
-            raise UserError(f"arm {name}: {error}") from None
-
-    def distributions(self) -> dict[str, dict[str, Any]]:
-        """Which arm, and which replicate."""
-        replicates = {"low": 1, "high": MAX_REPLICATES, "log": False, "step": 1}
-        return {
-            "arm": {"name": "CategoricalDistribution", "attributes": {"choices": list(self.arms)}},
-            "replicate": {"name": "IntDistribution", "attributes": replicates},
-        }
+    def fixed_part(self) -> dict[str, Any]:
+        """The fields that must not change; a journal from before format 5 lacks `seeds`."""
+        fixed = super().fixed_part()
+        if self.seeds == "shared":
+            del fixed["seeds"]
+        return fixed
 
     def identity(self) -> list[Any]:
         """The values by which earlier versions distinguished two comparisons."""
@@ -195,7 +123,7 @@ def load_comparison(path: Path) -> Comparison:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # TOML's own errors are among them
         raise UserError(f"{path}: not a readable TOML file ({error})") from None
-    _check_keys(content, ("title", "defaults", "arms"), str(path))
+    check_keys(content, ("title", "defaults", "arms"), str(path))
     title, defaults = content.get("title", path.stem), content.get("defaults", {})
     arms = content.get("arms", {})
     if not isinstance(title, str):
@@ -205,35 +133,3 @@ def load_comparison(path: Path) -> Comparison:
     if len(arms) < 2:
         raise UserError(f"{path}: {len(arms)} arms; a comparison needs [arms.A] and [arms.B]")
     return Comparison(title, {n: {**defaults, **s} for n, s in arms.items()})
-
-
-def check_arms(arms: Any, where: str) -> None:
-    """Raise `UserError` unless `arms` is a table of arms, each a table of known settings.
-
-    Args:
-        arms: What is to be one.
-        where: How an error begins.
-    """
-    if not isinstance(arms, dict):
-        raise UserError(f"{where}: {shown(arms)} is not a table of arms")
-    for name, settings in arms.items():
-        if not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(f"{where}: {shown(name)}: use letters, digits, '.', '_' and '-'")
-        if not isinstance(settings, dict):
-            raise UserError(f"{where}: {name}: {shown(settings)} is not a table of settings")
-        _check_keys(settings, ARM_SETTINGS, f"{where}: {name}")
-
-
-def _check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise UserError(
-                f"{where}: unknown key {shown(key)}{hint(key, known)}; "
-                f"the keys are {', '.join(known)}"
-            )
-
-
-def hint(word: str, known: Any) -> str:
-    """`` (did you mean '…'?)``, if one of the `known` words is close to `word`."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

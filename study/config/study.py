@@ -17,6 +17,8 @@ LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 # The objective of every study; see docs of `study.search.searcher`.
 METRIC = "eval_accuracy"
 MODE = "max"
+# Which stream of seeds each kind of study draws from. A search's is as it always was.
+SEED_FAMILIES = {"search": (), "comparison": (1,), "finalists": (2,), "final": (3,)}
 
 
 def require_name(name: str, value: str) -> None:
@@ -106,6 +108,16 @@ class StudyConfig(ABC):
         return "test" if self.protocol == "paper" else "validation"
 
     @property
+    def opened_for(self) -> str:
+        """The study in whose folder it is recorded that this one opens the test set."""
+        return self.name
+
+    @property
+    def opening_reason(self) -> str:
+        """What it opens the test set for; the same reason is recorded once."""
+        return f"{self.name}: the paper's protocol; nothing is selected"
+
+    @property
     def stops_early(self) -> bool:
         """Whether trials that fall behind are stopped."""
         return self.scheduler != "none"
@@ -130,6 +142,10 @@ class StudyConfig(ABC):
     def identity(self) -> list[Any]:
         """The values by which earlier versions distinguished two studies of one kind."""
 
+    def resume_arguments(self, path: str) -> tuple[str, ...]:
+        """What `module` is given to continue the study in the folder, or at the URI, `path`."""
+        return ("--resume", path)
+
     def to_json(self) -> dict[str, Any]:
         """The fields as plain JSON values."""
         return deepcopy(vars(self))
@@ -139,8 +155,16 @@ class StudyConfig(ABC):
         return {name: value for name, value in self.to_json().items() if name != self.grows}
 
 
-def trial_seed(root: int, number: int) -> int:
-    """The seed of trial, or replicate, `number` under the root seed `root`."""
+def trial_seed(root: int, number: int, family: str = "search") -> int:
+    """The seed of trial, or replicate, `number` under the root seed `root`.
+
+    Args:
+        root: The study's seed.
+        number: Of the trial or replicate.
+        family: One of `SEED_FAMILIES`. Two families share no seed, so that no run is repeated as
+            its own confirmation.
+    """
     import numpy as np  # here, so that reading a configuration does not import it
 
-    return int(np.random.SeedSequence([root, number]).generate_state(1)[0])
+    stream = np.random.SeedSequence([root, number], spawn_key=SEED_FAMILIES[family])
+    return int(stream.generate_state(1)[0])

@@ -24,8 +24,9 @@ from study.config.datasets import (
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.console.errors import UserError
 from study.data.sources import fetch
-from study.files import sync
+from study.files import open_plain, sync
 
+OPENINGS_FILE = "test_set_openings.jsonl"
 SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
 
 
@@ -83,8 +84,33 @@ def load_splits(
     return train, validation
 
 
+def openings(record: Path) -> list[str]:
+    """The reasons for which the test set was opened, as `open_test_set` recorded them.
+
+    A damaged line counts as an opening for a reason that nobody has.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        with open_plain(record) as file:
+            lines = file.read().decode(errors="replace").splitlines()
+    except (FileNotFoundError, UserError):  # not a plain file: `open_test_set` refuses it
+        return []
+    return [_reason(line) for line in lines]
+
+
+def _reason(line: str) -> str:
+    try:
+        return str(json.loads(line)["reason"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return line
+
+
 def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) -> ImageData:
-    """The sealed 10 000 test images; each opening is appended to `record`.
+    """The sealed 10,000 test images; each opening is appended to `record`.
+
+    What is continued opens them for the same reason again, which counts as the same opening.
 
     Args:
         dataset: One of `study.config.datasets.DATASETS`.
@@ -93,12 +119,13 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
         reason: Who opens the test set and what for.
 
     Raises:
-        UserError: No source has the files, or `record` cannot be written.
+        UserError: No source has the files, or `record` cannot be read or written.
     """
     raw = fetch(dataset, data_dir)
     opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
     try:
-        _append_line(record, json.dumps(opening))
+        if reason not in openings(record):
+            _append_line(record, json.dumps(opening))
     except OSError as error:
         link = error.errno == errno.ELOOP
         why = "it is a symbolic link" if link else error.strerror or str(error)

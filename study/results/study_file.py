@@ -16,6 +16,7 @@ from typing import Any
 
 from study.config.comparison import ComparisonConfig
 from study.config.datasets import DATASET_SPECS
+from study.config.finalists import FinalConfig, FinalistsConfig
 from study.config.search import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, SearchConfig
 from study.config.study import METRIC, MODE, StudyConfig
 from study.config.trial import NUM_TEST_IMAGES, NUM_TRAINING_IMAGES
@@ -25,8 +26,10 @@ from study.data.images import SPLIT_SEED
 from study.files import open_plain, require_uri, write_json
 from study.results.versions import git_state, installed_versions
 
-FORMAT_VERSIONS = (2, 3, 4)  # that are read; the last one is written
-KINDS = {config.kind: config for config in (SearchConfig, ComparisonConfig)}
+FORMAT_VERSIONS = (2, 3, 4, 5)  # that are read; the last one is written
+KINDS: dict[str, type[StudyConfig]] = {
+    c.kind: c for c in (SearchConfig, ComparisonConfig, FinalistsConfig, FinalConfig)
+}
 STUDY_FILE = "study.json"
 
 
@@ -217,8 +220,9 @@ class StudyFile:
         kind = content.get("kind", "comparison" if of_a_comparison else "search")
         if kind not in KINDS:
             raise ValueError(f"kind is {shown(kind)}; the kinds are {', '.join(KINDS)}")
+        earlier = {"seeds": "shared"} if kind == "comparison" else {}  # before format 5
         try:
-            config = KINDS[kind](**content["config"])
+            config = KINDS[kind](**{**earlier, **content["config"]})
             if (storage := content.get("storage")) is not None:
                 require_uri("storage", storage)
         except UserError as error:
@@ -247,7 +251,7 @@ def resume_command(config: StudyConfig, path: Path | str, address: str | None = 
         address: Of the Ray cluster that it joins, if any.
     """
     where = ["--address", address] if address else []
-    return command_line(config.module, "--resume", path, *where)
+    return command_line(config.module, *config.resume_arguments(str(path)), *where)
 
 
 def _field(content: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:

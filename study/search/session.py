@@ -236,8 +236,8 @@ class Session:
         return images.load_training_images(dataset, data_dir), images.open_test_set(
             dataset,
             data_dir,
-            record=self.storage.folder / "test_set_openings.jsonl",
-            reason=f"{self.config.name}: the paper's protocol; nothing is selected",
+            record=self.storage.folder.with_name(self.config.opened_for) / images.OPENINGS_FILE,
+            reason=self.config.opening_reason,
         )
 
     def _progress(self, study: optuna.Study, planned: int) -> StudyProgress:
