@@ -18,6 +18,7 @@ from study.config.questions import QUESTIONS, find_comparison
 from study.console.errors import UserError
 from study.opening import opened
 from study.training_commands import (
+    add_place_options,
     add_running_options,
     check_running_options,
     check_unchanged,
@@ -100,6 +101,7 @@ def make_parser() -> Parser:
         help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16",
     )
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
+    add_place_options(parser)
     add_running_options(parser)
     return parser
 

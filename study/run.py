@@ -26,6 +26,7 @@ from study.console.errors import UserError, require_positive
 from study.console.text import format_value
 from study.opening import opened
 from study.training_commands import (
+    add_place_options,
     add_running_options,
     check_running_options,
     check_unchanged,
@@ -102,6 +103,7 @@ def make_parser() -> Parser:
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]
         add(each.flag, type=kind[0], nargs="+", metavar=kind[1], help=help_of(each))
+    add_place_options(parser)
     add_running_options(parser)
     return parser
 

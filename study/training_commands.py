@@ -20,12 +20,12 @@ if TYPE_CHECKING:  # all of these take seconds to import
     import pandas as pd
 
     from study.results.storage import Storage
-    from study.search.session import Outcome, Session
+    from study.search.session import Outcome, RunOptions, Session
 
 
-def add_running_options(parser: Parser) -> None:
-    """How a session runs: free to differ between the sessions of one study."""
-    add = parser.add_argument_group("running").add_argument
+def add_place_options(parser: Parser) -> None:
+    """Where a study is: a new one, or one to be continued."""
+    add = parser.add_argument_group("place").add_argument
     add(
         "--resume",
         type=place_or_uri,
@@ -46,6 +46,16 @@ def add_running_options(parser: Parser) -> None:
         help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
         "clusters without a folder that all nodes mount",
     )
+    add(
+        "--retry-failed",
+        action="store_true",
+        help="with --resume: run each failed trial again, as a new trial with the same seed",
+    )
+
+
+def add_running_options(parser: Parser) -> None:
+    """How a session runs: free to differ between the sessions of one study."""
+    add = parser.add_argument_group("running").add_argument
     add(
         "--data-dir",
         type=place,
@@ -73,11 +83,6 @@ def add_running_options(parser: Parser) -> None:
         help="maximum number of trials at once (default: all that fit)",
     )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
-    add(
-        "--retry-failed",
-        action="store_true",
-        help="with --resume: run each failed trial again, as a new trial with the same seed",
-    )
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
@@ -124,9 +129,17 @@ def run_session(
     args: argparse.Namespace, storage: Storage, config: StudyConfig
 ) -> tuple[Session, Outcome]:
     """Run a new study, or continue an earlier one, as the command line says; returns the end."""
-    from study.search.session import RunOptions, Session
+    from study.search.session import Session
 
-    options = RunOptions(
+    session = Session(storage, config, run_options(args))
+    return session, session.run(resume=args.resume is not None)
+
+
+def run_options(args: argparse.Namespace) -> RunOptions:
+    """How the command line says that a session runs."""
+    from study.search.session import RunOptions
+
+    return RunOptions(
         data_dir=args.data_dir,
         address=args.address,
         gpus_per_trial=args.gpus_per_trial,
@@ -134,8 +147,6 @@ def run_session(
         retry_failed=args.retry_failed,
         time_budget_s=args.time_budget,
     )
-    session = Session(storage, config, options)
-    return session, session.run(resume=args.resume is not None)
 
 
 def show_counts(session: Session, outcome: Outcome, trials: pd.DataFrame) -> None:

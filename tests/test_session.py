@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -23,66 +22,17 @@ from study.config.search import SearchConfig
 from study.console.errors import UserError
 from study.results.lock import locked
 from study.results.tables import load_study
-from tests.helpers.simulated import Trials, images, leave_out_ray, never_run
-
-
-class Tuner:
-    """In place of Ray's: trains nothing, in this process."""
-
-    before_each_epoch = staticmethod(lambda: None)
-
-    def __init__(self, trainable, tune_config, run_config):
-        self.search = tune_config.search_alg
-        self.run_config = run_config
-
-    def fit(self):
-        [callback] = self.run_config.callbacks
-        storage = callback.storage
-        self.search.add_configurations(never_run(storage.folder))
-        trials = Trials(self.search, storage, keep=False, callbacks=[callback])
-        while not trials.finished:
-            while trials.start():
-                pass
-            self.before_each_epoch()
-            if self.run_config.stop.stop_all():
-                return
-            if trials.running:
-                trials.epoch(0)
+from tests.helpers.commands import before_epoch, play_ray, the_command_after
+from tests.helpers.simulated import images
 
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch, tmp_path):
-    """Ray, data and the other nodes are left out; the rest is real."""
-    leave_out_ray(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("ray.tune.Tuner", Tuner)
-    monkeypatch.setattr("ray.tune.with_parameters", lambda trainable, **_: trainable)
-    monkeypatch.setattr("ray.tune.with_resources", lambda trainable, _: trainable)
-    monkeypatch.setattr("ray.tune.experiment.Trial.local_path", tmp_path / "no logs")
-    monkeypatch.setattr("ray.shutdown", lambda: None)
-    monkeypatch.setattr("study.cluster.joining.connect", lambda address: None)
-    monkeypatch.setattr("study.cluster.joining.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
-    monkeypatch.setattr("study.search.node_checks.check", lambda *_, **__: None)
-    monkeypatch.setattr("study.training.kernels.problem", lambda: None)
-    monkeypatch.setattr("study.data.sources.fetch", lambda *_: None)
-    monkeypatch.setattr("study.data.images.load_splits", lambda *_: (images(), images()))
+    play_ray(monkeypatch, tmp_path)
 
 
 SEARCH = ("--name", "a", "--num-samples", "8", "--epochs", "3", "--sampler", "random")
 COMPARISON = ("batch-size", "--arms", "64", "512", "--replicates", "3", "--epochs", "3")
-
-
-def before_epoch(monkeypatch, number, action):
-    """Have `action` called before the session's epoch `number`."""
-    seen = []
-
-    def count():
-        seen.append(1)
-        if len(seen) == number:
-            action()
-
-    monkeypatch.setattr(Tuner, "before_each_epoch", staticmethod(count))
 
 
 def another_driver(folder=Path("results/a")):
@@ -92,14 +42,6 @@ def another_driver(folder=Path("results/a")):
             return "runs"
     except UserError as error:
         return str(error)
-
-
-def the_command_after(words, out):
-    """The arguments of the command that is printed below `words`."""
-    [at] = [i for i, line in enumerate(out.splitlines()) if line.startswith(words)]
-    python, _m, module, *arguments = shlex.split(out.splitlines()[at + 1])
-    assert python == "python"
-    return module, arguments
 
 
 def assert_equal_studies(one, other):

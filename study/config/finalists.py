@@ -19,16 +19,19 @@ class ConfirmingConfig(ArmsConfig):
     """A study that confirms a search; its folder is beside the search's.
 
     Attributes:
-        search: Name of the search.
+        search: Name of the search's folder.
+        replicates: Seeds of the final runs; set before the finalists run.
     """
 
     module = "study.finalize"
 
     search: str = ""
+    replicates: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_name("search", self.search)
+        require_replicates(self.replicates)
 
     def resume_arguments(self, path: str) -> tuple[str, ...]:
         """The search's folder or URI."""
@@ -70,21 +73,11 @@ class FinalistsConfig(ConfirmingConfig):
 
 @dataclass(frozen=True)
 class FinalConfig(ConfirmingConfig):
-    """The chosen configuration and the paper's, on all training images and the test images.
-
-    Attributes:
-        replicates: Seeds of each arm.
-    """
+    """The chosen configuration and the paper's, on all training images and the test images."""
 
     kind = "final"
     grows = "replicates"
     protocol = "paper"
-
-    replicates: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_replicates(self.replicates)
 
     @property
     def seeds_by_arm(self) -> dict[str, int]:

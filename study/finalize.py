@@ -1,0 +1,187 @@
+"""Confirm a search: ``python -m study.finalize results/NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from study.cli import Parser, guarded, place_or_uri
+from study.config.finalists import CHOSEN, PAPER, ConfirmingConfig, FinalConfig
+from study.config.search import SearchConfig
+from study.console.errors import UserError, require_positive
+from study.console.text import command_line, format_value
+from study.files import is_uri
+from study.opening import opened
+from study.results.study_file import StudyFile, resume_command
+from study.training_commands import add_running_options, check_running_options, runs_on_head
+
+if TYPE_CHECKING:
+    from study.confirming import Confirmation
+    from study.results.confirmation import Choice
+    from study.results.tables import StudyResults
+
+EPILOG = """examples:
+  python -m study.finalize results/NAME
+      confirm a finished search; the same command continues what was stopped
+  python -m study.finalize results/NAME --budget 24 --replicates 5
+      with fewer runs
+
+1. The search's best configurations and the paper's are trained again with fresh seeds, on the
+   same validation images. Sequential halving spends most runs on the best. Nothing is stopped
+   early. These runs are a study of their own: results/NAME-finalists.
+2. The chosen configuration and the paper's are trained with ten more seeds on all 60,000
+   training images, and the sealed test images are opened: results/NAME-final. The opening is
+   recorded in results/NAME/test_set_openings.jsonl. A second one needs --reopen-test WHY.
+
+Afterwards: python -m analysis.report results/NAME results/NAME-finalists results/NAME-final
+"""
+
+
+def make_parser() -> Parser:
+    """The command line."""
+    parser = Parser(
+        prog="python -m study.finalize",
+        description="Find out which of a search's best configurations really is best, and how "
+        "good it is on images that the search has never seen.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "resume", type=place_or_uri, metavar="DIR", help="the search: results/NAME or s3://…/NAME"
+    )
+    add = parser.add_argument_group("confirmation").add_argument
+    add("--budget", type=int, metavar="N", help="most runs of the finalists (default 40)")
+    add(
+        "--replicates",
+        type=int,
+        metavar="N",
+        help=f"seeds of the final runs (default {FinalConfig.replicates})",
+    )
+    add("--name", metavar="NAME", help="start of the two folders' names (default: the search's)")
+    add("--reopen-test", metavar="WHY", help="open the test set again, and record why")
+    add_running_options(parser)
+    # What a search's command line has besides: it is continued where it is.
+    parser.set_defaults(results_dir=Path("results"), storage_path=None, retry_failed=False)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = make_parser().parse_args(argv)
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    check_running_options(args)
+    for name in ("budget", "replicates"):
+        if (value := getattr(args, name)) is not None:
+            require_positive(f"--{name}", value, integer=True)
+    if runs_on_head(args):
+        raise UserError(
+            f"--address: {args.address}: confirm on a machine of the cluster, with --address auto"
+        )
+    args.resume = search_of(args.resume)
+    with opened(args, SearchConfig, None) as (storage, search):
+        from study.confirming import Confirmation
+        from study.results.tables import load_study
+
+        results = load_study(storage.folder)
+        require_finished(results, search)
+        confirmation = Confirmation(args, storage, results)
+        ended = confirmation.run()
+        if isinstance(ended, int):
+            return ended
+        show(confirmation, *ended)
+    return 0
+
+
+def search_of(given: str) -> str:
+    """The folder or URI of the search that `given`, a search or what confirms it, belongs to.
+
+    Raises:
+        UserError: It is another kind of study.
+    """
+    if is_uri(given):
+        return given
+    config = StudyFile.read(Path(given)).config
+    if isinstance(config, ConfirmingConfig):
+        return config.resume_arguments(str(Path(given)))[0]
+    if not config.is_ranked:
+        raise UserError(
+            f"{given}: holds a {config.kind}, which selects nothing; give the folder of a search"
+        )
+    return given
+
+
+def require_finished(results: StudyResults, search: SearchConfig) -> None:
+    """Raise `UserError` unless the search has ended with at least two complete trials."""
+    from study.results.history import ENDS
+
+    ended = results.trials["status"].isin(ENDS).sum()
+    if ended < search.num_samples:
+        raise UserError(
+            f"{results.path}: {ended} of {search.num_samples} trials have ended; finish the search "
+            f"first: {resume_command(search, results.path)}"
+        )
+    if (complete := (results.trials["status"] == "complete").sum()) < 2:
+        raise UserError(
+            f"{results.path}: {complete} complete trials; confirming takes two. Extend the search: "
+            f"{resume_command(search, results.path)} --num-samples {2 * search.num_samples}"
+        )
+
+
+def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None:
+    """Print the answer, and the next commands."""
+    from study.results.confirmation import final
+    from study.results.estimates import show as text
+    from study.results.predictions import load_predictions
+
+    def say(line: str) -> None:
+        confirmation.console.print(line, soft_wrap=True)
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    scores = confirmation.results.trials.set_index("trial_id")["last_eval_accuracy"]
+    for column in ("configuration", "fresh seeds", "accuracy", "score in the search"):
+        table.add_column(column, no_wrap=True)
+    for row in chosen.table.to_dict("records"):
+        score = scores.get(row["arm"])
+        table.add_row(
+            row["arm"],
+            str(row["n"]),
+            "" if row["accuracy"] != row["accuracy"] else f"{row['accuracy']:.2%}",
+            "" if score is None else f"{score:.2%}",
+        )
+    say("\nThe finalists, on the validation images (mean over fresh seeds):")
+    confirmation.console.print(table)
+    settings = ", ".join(f"{name} {format_value(v)}" for name, v in chosen.settings.items())
+    say(f"Chosen: {chosen.arm} ({settings}).")
+    if (score := scores.get(chosen.arm)) is not None:
+        say(
+            f"The search gave it {score:.2%}; {chosen.again.n} fresh seeds give "
+            f"{text(chosen.again, '{:.2%}')} ({chosen.again.kind}; they chose it: a little high)."
+        )
+    found = final(runs, load_predictions(runs.path))
+    say(f"\nOn the {runs.study.num_evaluated:,} test images, trained on all 60,000:")
+    names = {CHOSEN: chosen.arm, PAPER: "the paper's configuration"}
+    for arm, accuracy in found.accuracy.items():
+        say(f"  {names[arm]}: {text(accuracy.both, '{:.2%}')}, n = {accuracy.seeds.n} seeds")
+        say(f"    for new seeds on these images: {text(accuracy.seeds, '{:.2%}')}")
+    if found.gain is not None:
+        gain = found.gain
+        say(f"  gain, paired by seed: {text(gain.both, '{:+.2f} points')}")
+        say(f"    for new seeds on these images: {text(gain.seeds, '{:+.2f} points')}")
+        say(f"    so many seeds detect {found.detectable:.2f} points (80% power)")
+    say("Intervals are 95%; the first of each two speaks of new seeds and new images.")
+    folders = [s.folder for s in (confirmation.search, confirmation.finalists, confirmation.final)]
+    say("Next:")
+    say(f"  {command_line('analysis.report', *folders)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
