@@ -38,7 +38,7 @@ class Estimate:
     kind: str
 
 
-PERCENT, POINTS, NATS = "{:.2%}", "{:.2f} points", "{:.4f} nats"
+PERCENT, POINTS, NATS = "{:.2%}", "{:z.2f} points", "{:.4f} nats"
 TIMES, MANY_TIMES = "{:.2f} times", "{:.0f} times"
 
 

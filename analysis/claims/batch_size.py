@@ -93,9 +93,9 @@ def c3(evidence: Evidence) -> Finding:
         e,
         POINTS,
         estimate="of accuracy, 32 minus 512",
-        why=f"Means that differ by less than {frames.MARGIN} points count as equal. Two one-sided t "
-        f"tests of this give p = {p:.2g}. The number of epochs is equal, so batch 32 takes 16 times as many steps. "
-        "C4 is about the same difference.",
+        why=f"Means that differ by less than {frames.MARGIN} points count as equal. Two one-sided "
+        f"t tests of this give p = {p:.2g}. The number of epochs is equal, so batch 32 takes 16 "
+        "times as many steps. C4 is about the same difference.",
         trials=used(compared, a, b),
     )
 

@@ -41,7 +41,7 @@ def c16(evidence: Evidence) -> Finding:
     e = frames.points(compared, a, b)
     effects = frames.interaction(compared, "cnn").set_index("effect")
     more = "; ".join(
-        f"{name} {row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        f"{name} {row.value:z.2f} [{row.low:z.2f}, {row.high:z.2f}]"
         for name, row in effects.iterrows()
     )
     return finding(

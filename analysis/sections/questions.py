@@ -40,7 +40,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
         )
         effects = frames.interaction(compared, model)
         words = "; ".join(
-            f"{e.effect} {e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in effects.itertuples()
+            f"{e.effect} {e.value:z.2f} [{e.low:z.2f}, {e.high:z.2f}]" for e in effects.itertuples()
         )
         yield Exhibit(
             places.regularization(model).name,
