@@ -74,7 +74,7 @@ def plot_differences(differences: pd.DataFrame, margin: float, *, ax: Axes) -> A
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_xticks(_difference_ticks(rows))
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("difference in accuracy (points)")
+    ax.set_xlabel("difference in accuracy (percentage points)")
     return ax
 
 

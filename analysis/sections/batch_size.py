@@ -64,8 +64,8 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     scale, critical = compared.noise_scale, compared.critical_batch_size
     if len(scale):
         also = (
-            f" Fitting steps = S + E / B to the steps until {frames.TARGET:.0%} accuracy gives a "
-            f"critical batch size E / S of {show(critical, '{:,.0f}')} images ({critical.kind})."
+            f" Fitting steps = S + E / B to the steps until {frames.TARGET:.0%} accuracy gives "
+            f"E / S: a critical batch size of {show(critical, '{:,.0f}')} images ({critical.kind})."
             if critical
             else ""
         )

@@ -135,9 +135,9 @@ def differences(evidence: Evidence) -> Exhibit | None:
     return Exhibit(
         places.DIFFERENCES.name,
         "Difference of each arm from its baseline, paired by seed",
-        f"Difference in final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
-        "points, which was set in advance to count as equal. The axis is logarithmic away from "
-        "zero.",
+        f"Difference in final accuracy in percentage points, with its {RESULT}. Grey zone: within "
+        f"{frames.MARGIN} points, which was set in advance to count as equal. The axis is "
+        "logarithmic away from zero.",
         frame,
         single(plots.plot_differences, frame, frames.MARGIN),
         (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),
