@@ -1,4 +1,4 @@
-"""Prepares the folder that a page is written to. It never overwrites files of anyone else."""
+"""Prepares the folder of a page. It overwrites nothing but an earlier page."""
 
 from __future__ import annotations
 
