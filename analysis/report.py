@@ -49,10 +49,12 @@ EPILOG = f"""examples:
   python -m analysis.report results/batch-size results/models --output report
       several on one page
 
-The paper is "{paper.TITLE}" by {paper.AUTHOR}. Its claims are judged if the results
-include a built-in comparison on MNIST. report.html needs no other file. Beside it are report.md,
-each figure as PNG, SVG and CSV, each table as CSV and, if claims are judged, ledger.csv. The
-command also works on a running study, with the tables written so far.
+The paper is "{paper.TITLE}" by {paper.AUTHOR}.
+Its claims are judged if the results include a comparison that they are about.
+
+report.html needs no other file. Beside it are report.md, each figure as PNG, SVG and CSV, each
+table as CSV and, if claims are judged, ledger.csv. The command also works on a running study,
+with the tables written so far.
 """
 
 
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.report",
         description="Write a page about searches and comparisons: figures, tables, and a verdict "
-        "on each claim of the paper that the study reproduces.",
+        "on each claim of the paper behind this project.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
