@@ -1,4 +1,4 @@
-"""Analyses a study's tables: computes frames, draws figures and writes a page.
+"""Reads a study's tables, draws figures from them and writes the report page.
 
-Importing a module loads neither torch, ray nor optuna, so any machine can read results.
+Importing a module here loads neither torch, ray nor optuna, so results can be read on any machine.
 """

@@ -1,4 +1,4 @@
-"""The two networks layer by layer: shapes, parameters and multiply-adds. Also Table I."""
+"""Counts the shapes, parameters and multiply-adds of the paper's networks; holds its Table I."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-# Table I as printed, and what the code of Appendix C does.
+# Each row of Table I as printed, and what the code of Appendix C does instead.
 TABLE_I = [
     ("conv1", "3 x 3, 8, stride 1", "the same; no padding, so 28 x 28 becomes 26 x 26"),
     (
         "conv2_x",
         "2 x 2 max pool, stride 1; two blocks of 16",
         "stride 2: 26 x 26 becomes 13 x 13. "
-        "With stride 1 the classifier would need 18 432 features. The code has 4 608.",
+        "With stride 1 the classifier would need 18,432 features. The code has 4,608.",
     ),
     ("conv3_x", "two blocks of 32", "at 13 x 13; no block shrinks the image"),
     ("conv4_x", "two blocks of 64", "at 13 x 13"),

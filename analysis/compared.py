@@ -1,4 +1,4 @@
-"""The tables of one comparison: the input of everything that is computed from it."""
+"""The tables of one loaded comparison, with access to its arms and their trials."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ComparedTables:
 
     @property
     def num_train(self) -> int:
-        """Number of training images, unless an arm takes fewer."""
+        """Number of training images of each arm that does not set its own."""
         return self.results.study.num_train
 
     def of_arm(self, arm: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Frames of comparisons: arms, replicates, and their differences by seed.
+"""Computes the frames of a comparison: results by arm, paired differences, loss curves.
 
 Accuracies are fractions. Differences of accuracies are in percentage points.
 """
@@ -14,18 +14,18 @@ from analysis.smoothing import loss_level
 from study.config.arms import ARM_SETTINGS
 from study.results.tables import STATUSES
 
-MARGIN = 0.1  # accuracies within so many percentage points count as equal; set in advance
-TARGET = 0.98  # accuracy until which the time is measured; both networks reach it
+MARGIN = 0.1  # accuracies that differ by fewer points count as equal; set in advance
+TARGET = 0.98  # accuracy until which steps, images and seconds are counted
 CURVE_POINTS = 160  # points per loss curve, evenly spaced on a logarithmic axis
 
 
 def by_arm(compared: ComparedTables) -> pd.DataFrame:
-    """What each arm reached.
+    """The results of each arm.
 
     Returns:
-        One row per arm: ``n`` complete trials and ``lost`` others. For ``accuracy``, ``loss`` and
-        ``seconds``: the mean, ``*_low`` and ``*_high`` (95 % t interval over seeds). Also
-        ``accuracy_sd``.
+        One row per arm: ``n`` (its complete trials) and ``lost`` (its other trials). For
+        ``accuracy``, ``loss`` and ``seconds``: the mean, ``*_low`` and ``*_high`` (95% t interval
+        over seeds). Also ``accuracy_sd``.
     """
     trials = compared.results.trials
     rows = []
@@ -51,7 +51,7 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
 
 
 def arm_settings(compared: ComparedTables) -> pd.DataFrame:
-    """How each arm is configured.
+    """The settings of each arm.
 
     Returns:
         One row per arm: ``arm`` and each of `study.config.comparison.ARM_SETTINGS`. None if the
@@ -91,7 +91,7 @@ def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
 
     Returns:
         One row per arm other than `baseline`: ``n`` pairs, ``difference`` (percentage points) with
-        ``low`` and ``high`` (95 % t interval), ``equivalence_p`` (TOST, ``±MARGIN``) and
+        ``low`` and ``high`` (95% t interval), ``equivalence_p`` (TOST, ``±MARGIN``) and
         ``probability_above``: P(a run of the arm is better than one of the baseline).
     """
     rows = []
@@ -131,7 +131,7 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
 
     Returns:
         One row per arm, replicate and epoch: ``accuracy``. Over the arm's replicates in that
-        epoch: ``mean``, ``low`` and ``high`` (95 % t interval over seeds).
+        epoch: ``mean``, ``low`` and ``high`` (95% t interval over seeds).
     """
     rows = compared.epochs()[["arm", "replicate", "batch_size", "epoch", "eval_accuracy"]]
     rows = rows.rename(columns={"eval_accuracy": "accuracy"})
@@ -156,7 +156,7 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
         One row per trial and point of a grid that is even on a logarithmic axis: arm, replicate,
         batch_size, ``step``, ``epoch``, ``examples``, ``seconds`` (training and evaluation until
         then), ``loss`` of this one step, ``smoothed`` (see `analysis.smoothing`; the first epoch
-        is smoothed on its own), and the trial's ``level_sd`` and ``noise_sd``.
+        is smoothed separately), and the trial's ``level_sd`` and ``noise_sd``.
     """
     frames = []
     epochs = compared.results.epochs.set_index("trial_id")
@@ -206,7 +206,7 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
 
 
 def loss_noise(compared: ComparedTables) -> pd.DataFrame:
-    """How much the step losses scatter in the last epoch, in which their level hardly moves.
+    """Scatter of the step losses in the last epoch, in which their level hardly changes.
 
     Returns:
         One row per trial: arm, replicate, batch_size, ``sd`` of the full batches' losses around a
@@ -250,7 +250,7 @@ def noise_slope(noise: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
-    """When each trial first reached an accuracy, in whole epochs.
+    """When each trial first reached an accuracy, counted in whole epochs.
 
     Returns:
         One row per trial: arm, replicate, batch_size, ``epoch``, ``step``, ``examples`` and
@@ -268,7 +268,7 @@ def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
 
 
 def throughput(compared: ComparedTables) -> pd.DataFrame:
-    """Training images per second, without the time of evaluation: one row per trial."""
+    """Training images per second of each trial. The time of the evaluation is not counted."""
     epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
     epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
     groups = epochs.groupby(["arm", "replicate", "batch_size"], sort=False)
@@ -282,7 +282,7 @@ def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     Returns:
         One row per effect (dropout, batch norm, interaction), in percentage points. An effect is
         the mean over the other's two settings. The interaction is how much one effect changes
-        with the other. Also ``low``, ``high`` (95 % t interval) and ``n``.
+        with the other. Also ``low``, ``high`` (95% t interval) and ``n``.
     """
     trials = compared.trials[compared.trials["model"] == model]
     wide = (

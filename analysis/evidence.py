@@ -1,4 +1,4 @@
-"""Loads results and finds the question that each one answers."""
+"""Loads results folders and finds the question that each comparison answers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from study.results.tables import StudyResults, differs, load_study
 
 
 class Compared(ComparedTables):
-    """A loaded comparison and what is computed from it: each thing once, at its first use.
+    """A loaded comparison, with frames that are computed once, when they are first used.
 
-    So a figure and a claim about the same thing show the same numbers.
+    So a figure and a claim about the same frame show the same numbers.
     """
 
     @cached_property
@@ -93,15 +93,15 @@ class Evidence:
 def question_of(config: ArmsConfig) -> Question | None:
     """Which of `QUESTIONS` a comparison's configuration asks, on any images.
 
-    If the arms depart from the paper's configuration in more than a question varies, they do not
-    ask it, whatever the comparison is called. The first question that fits is taken: one of the
-    networks alone belongs to `MODELS`, not to a question about what a network has.
+    Arms that depart from the paper's configuration in more than the question varies do not ask
+    it, whatever the comparison is called. The first question that fits is taken. So a comparison
+    of one network alone belongs to `MODELS`, not to a question about parts of a network.
     """
     return next((q for q in QUESTIONS.values() if q.is_asked_by(config.arms)), None)
 
 
 def kind_of(config: ArmsConfig) -> str:
-    """The question that a comparison answers for the paper, else a name that no question has.
+    """The question that a comparison answers for the paper, or a name that no question has.
 
     The paper's claims are about its own images. Results on another data set do not judge them.
     """

@@ -1,4 +1,4 @@
-"""Intervals and tests for measurements, at a level of 95 % unless stated otherwise."""
+"""Confidence intervals and tests, at a level of 95% unless stated otherwise."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ class Estimate:
     kind: str
 
 
-PERCENT, POINTS, TIMES, NATS = "{:.2%}", "{:+.3f} points", "{:.2f} times", "{:.4f} nats"
+PERCENT, POINTS, NATS = "{:.2%}", "{:z.2f} points", "{:.4f} nats"
+TIMES, MANY_TIMES = "{:.2f} times", "{:.0f} times"
 
 
 def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72 % [98.65, 98.79]``. `template` formats the number."""
+    """E.g. ``98.72% [98.65, 98.79]``. `template` formats the number and its unit."""
     number = template.format(e.value)
     if np.isnan(e.low):
         return f"{number} (n = {e.n}: no interval)"
-    unit = number.partition(" ")[2]
-    ends = (template.format(x).removesuffix(f" {unit}") for x in (e.low, e.high))
+    ends = (template.format(x).partition(" ")[0].removesuffix("%") for x in (e.low, e.high))
     return f"{number} [{', '.join(ends)}]"
 
 
 def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
-    """95 % Wilson score intervals of accuracies.
+    """95% Wilson score intervals of accuracies.
 
-    They cover the chance in which examples were drawn, for one fixed model. They do not cover
-    the chance of another seed, or the selection of a best trial.
+    They cover the random choice of the images, for one trained model. They do not cover the
+    random choice of the seed, or the selection of a best trial.
 
     Args:
         accuracy: Fractions, multiples of 1 / n. NaN stays NaN.
@@ -72,23 +72,23 @@ def mean_interval(values: Values) -> Estimate:
     """Mean and t interval of independent replicates. A single replicate has no interval."""
     x = np.asarray(values, float)
     low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
-    return Estimate(float(x.mean()), low, high, len(x), "95 % t interval over seeds")
+    return Estimate(float(x.mean()), low, high, len(x), "95% t interval over seeds")
 
 
 def ratio_interval(numerator: Values, denominator: Values) -> Estimate:
     """Geometric mean and t interval of paired ratios of positive numbers."""
     logs = mean_interval(np.log(np.asarray(numerator, float) / np.asarray(denominator, float)))
     value, low, high = np.exp([logs.value, logs.low, logs.high])
-    return Estimate(value, low, high, logs.n, "95 % t interval of the log ratio over seeds")
+    return Estimate(value, low, high, logs.n, "95% t interval of the log ratio over seeds")
 
 
 def prediction_interval(values: Values) -> Estimate:
-    """Mean, and the interval in which one further replicate falls with a probability of 95 %."""
+    """Mean, and the interval that contains one further replicate with a probability of 95%."""
     x = np.asarray(values, float)
     mean, n = float(x.mean()), len(x)
     sd = x.std(ddof=1) if n > 1 else np.nan
     half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * sd * np.sqrt(1 + 1 / n) if n > 1 else np.nan
-    return Estimate(mean, mean - half, mean + half, n, "95 % prediction interval for one run")
+    return Estimate(mean, mean - half, mean + half, n, "95% prediction interval for one run")
 
 
 def bootstrap(
@@ -107,7 +107,7 @@ def bootstrap(
     # No interpolation: a draw may be infinite.
     low, high = np.nanpercentile(draws, [tail, 100 - tail], method="nearest")
     value = float(statistic(np.arange(n)))
-    return Estimate(value, float(low), float(high), n, "95 % bootstrap interval over seeds")
+    return Estimate(value, float(low), float(high), n, "95% bootstrap interval over seeds")
 
 
 def equivalence_p(differences: Values, margin: float) -> float:

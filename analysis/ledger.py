@@ -1,4 +1,4 @@
-"""The ledger: each claim of the paper, the results that judge it, and where they are shown."""
+"""The ledger: all claims of the paper, each with its verdict and with what on the page shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Claim:
     """A claim of the paper.
 
     Attributes:
-        judge: Makes its entry.
+        judge: Makes its entry from the evidence.
         question: The question whose results judge it; None if it needs no results.
         shown_in: The figure or table that shows its number, from the same question.
     """
@@ -36,13 +36,13 @@ class Claim:
             )
 
     def entry(self, evidence: Evidence) -> Finding:
-        """The ledger's entry, with what shows it or the command that fills the gap."""
+        """The ledger's entry, with what shows it or the command that makes the missing results."""
         number = self.judge.__name__.upper()
         try:
             found = replace(self.judge(evidence), claim=number)
         except NoEvidence:
             command = self.question.command if self.question else ""
-            return Finding(NO_EVIDENCE, "", "Fill the gap with:", claim=number, command=command)
+            return Finding(NO_EVIDENCE, "", "To judge it, run:", claim=number, command=command)
         if self.question and evidence.get(self.question) is None:
             return found
         return replace(found, shown_in=self.shown_in)

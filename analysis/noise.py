@@ -1,4 +1,4 @@
-"""The gradient's noise scale, and the critical batch size.
+"""Estimates the gradient's noise scale and the critical batch size.
 
 McCandlish et al. (2018), "An empirical model of large-batch training": equation 2.9 for the
 simple noise scale, appendix A.1 for estimating it from squared gradient norms at two batch
@@ -39,10 +39,10 @@ def gradient_moments(
 def noise_scale_by_epoch(compared: ComparedTables, rng: np.random.Generator) -> pd.DataFrame:
     """The simple noise scale ``tr(Sigma) / |G|^2`` after each epoch.
 
-    It divides the averages over replicates. Averaging the ratios would be biased.
+    Both are averaged over the replicates before dividing. An average of ratios would be biased.
 
     Returns:
-        One row per arm and epoch: ``noise_scale`` (images) with ``low`` and ``high`` (95 %
+        One row per arm and epoch: ``noise_scale`` (images) with ``low`` and ``high`` (95%
         bootstrap over seeds) and ``n``.
     """
     epochs = compared.epochs().dropna(subset=["grad_sq_small", "grad_sq_big"])

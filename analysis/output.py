@@ -1,4 +1,4 @@
-"""The folder that a page is written to: new or of an earlier page, never with other files."""
+"""Prepares the folder of a page. It overwrites nothing but an earlier page."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>Unfinished page</title>Run the c
 
 
 def prepare(folder: Path, *, follow: bool) -> None:
-    """Make the folder of a page.
+    """Make the folder of a page, or check that the folder holds only an earlier page.
 
     Args:
         folder: The folder to make.
         follow: Whether `folder` itself may be a link. It may if the user named it.
 
     Raises:
-        UserError: It holds a link, or a file that this command did not write.
+        UserError: It holds a link, or a file in the way that this command did not write.
         OSError: It cannot be written.
     """
     ours = [folder / name for name in (*FILES, *FOLDERS)]

@@ -1,4 +1,4 @@
-"""What the page contains, in order."""
+"""Puts the page together: its title, its first sentence and its sections, in order."""
 
 from __future__ import annotations
 
@@ -50,22 +50,22 @@ def lead(evidence: Evidence) -> str:
         f"After {epochs} epochs batch 64 reaches {means[a]:.2%} accuracy on the {compared.images} "
         f"images and batch 512 reaches {means[b]:.2%}"
     )
-    difference = show(e, POINTS)
-    return f"{ends}: {_in_words(e)} ({difference}, 95 % t interval, n = {e.n} seeds)."
+    interval = "" if np.isnan(e.low) else f"; {e.kind}, n = {e.n}"
+    return f"{ends}: {_in_words(e)} ({show(e, POINTS)}{interval})."
 
 
 def _in_words(e: Estimate) -> str:
     if np.isnan(e.low):
-        return "one seed says nothing about the difference"
+        return "one seed cannot show whether they differ"
     if e.low > 0:
-        return "the smaller batch is better"
+        return "batch 64 is more accurate"
     if e.high < 0:
-        return "the larger batch is better"
+        return "batch 512 is more accurate"
     return "the two are not distinguishable"
 
 
 def gaps(evidence: Evidence) -> dict[str, str]:
-    """The command for each missing comparison, by the heading of its question."""
+    """The command that makes each missing comparison, by the heading of its question."""
     return {
         question.heading: question.command
         for question in QUESTIONS.values()

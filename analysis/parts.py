@@ -1,4 +1,4 @@
-"""What a page is made of: sections with figures and tables."""
+"""The parts of a page: sections, figures and tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SLUG = re.compile(r"[\w.-]+")
 
 
 def slug(text: str) -> str:
-    """`text` as part of a file name or an anchor: no markup, no other folder."""
+    """`text` as part of a file name or an anchor: letters, digits, ``_``, ``.`` and ``-`` only."""
     return re.sub(r"[^\w.-]+", "-", text)[:50]
 
 
@@ -27,14 +27,14 @@ def require_slug(name: str) -> None:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure of the page: computed, not yet drawn.
+    """A figure of the page, computed but not yet drawn.
 
     Attributes:
         name: The name of its files, without suffix, and its anchor.
         title: Its heading: what it shows.
         caption: What is drawn, with n and the kind of each band or interval.
         frame: The numbers it shows.
-        draw: Draws them on a figure.
+        draw: Draws the numbers on a figure.
         size: Width and height in inches.
     """
 
@@ -50,14 +50,14 @@ class Exhibit:
 
 
 def single(plot: Callable[..., Any], frame: pd.DataFrame, *more: Any) -> Callable[[Figure], None]:
-    """Draws with `plot` on the only axes of a figure."""
+    """A function that draws with `plot` on the only axes of a figure."""
     return lambda figure: plot(frame, *more, ax=figure.subplots())
 
 
 def panels(
     plot: Callable[..., Any], frame: pd.DataFrame, count: int, *, share_y: bool = False
 ) -> Callable[[Figure], None]:
-    """Draws with `plot` on `count` axes side by side."""
+    """A function that draws with `plot` on `count` axes side by side."""
     return lambda figure: plot(frame, list(figure.subplots(1, count, sharey=share_y)))
 
 
@@ -104,7 +104,7 @@ class Section:
 
 
 def known(values: Iterable[Any], text: Callable[[Any], str] = str) -> list[str]:
-    """`values`, formatted by `text`; a dash for each unknown one."""
+    """`values` as text. Each unknown one is a dash."""
     return [text(value) if pd.notna(value) else UNKNOWN for value in values]
 
 

@@ -1,4 +1,4 @@
-"""The figures and tables that claims point to, each with the question it answers."""
+"""Names of the figures and tables that claims point to, each with the question it answers."""
 
 from __future__ import annotations
 

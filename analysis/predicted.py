@@ -1,4 +1,4 @@
-"""What the final models predicted: confidence, calibration, errors and how they overlap.
+"""Computes from the final models' predictions: confidence, calibration, errors, their overlap.
 
 Most functions take rows of ``predictions.parquet`` (see `study.results.tables`).
 """
@@ -59,7 +59,7 @@ def reliability(confidence: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per bin that is not empty: ``confidence`` and ``accuracy`` (means), ``n``, and the
-        accuracy's 95 % Wilson interval ``low``, ``high``. Several models' predictions for one
+        accuracy's 95% Wilson interval ``low``, ``high``. Several models' predictions for one
         image are not independent. With more than one model the interval is too narrow.
     """
     at = np.minimum((confidence["confidence"] * BINS).astype(int), BINS - 1)
@@ -111,11 +111,11 @@ def calibration(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
-    """How many images are missed by how many of the models.
+    """Number of images by how many of the models miss them.
 
     Returns:
-        One row per number of models, from 1 on: ``models``, ``images``, and ``expected``: the
-        images if each model's errors fell on random images.
+        One row per number of models, from 1 on: ``models``, ``images``, and ``expected`` (the
+        number of images if each model's errors fell on random images).
     """
     wrong = predictions["label"] != predictions["predicted"]
     table = wrong.groupby([predictions["index"], predictions["trial_id"]], observed=True).first()
@@ -132,11 +132,11 @@ def error_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
 
 
 def mcnemar_by_seed(compared: ComparedTables, arm_a: str, arm_b: str) -> pd.DataFrame:
-    """Whether two arms' models of the same seed fail on different images.
+    """Compares the errors of two arms' models, seed by seed.
 
     Returns:
         One row per replicate: ``only_a`` and ``only_b`` (images that only one of the two models
-        gets right) and ``p`` of the exact McNemar test. The test is about these two models, not
+        gets right), and ``p`` of the exact McNemar test. The test is about these two models, not
         about other seeds.
     """
     right = compared.predictions["label"] == compared.predictions["predicted"]
@@ -188,8 +188,8 @@ def gallery(confidence: pd.DataFrame, which: str, count: int) -> pd.DataFrame:
     Args:
         confidence: From `confidences`, of one model.
         which: ``confident``: the errors with the highest confidence; ``borderline``: the errors
-            whose confidence is nearest to one half; ``correct``: correct predictions, from the
-            least to the most certain in equal steps of rank.
+            whose confidence is nearest to 50%; ``correct``: correct predictions, from the
+            least to the most confident in equal steps of rank.
         count: Number of examples.
     """
     errors, right = confidence[~confidence["right"]], confidence[confidence["right"]]

@@ -1,4 +1,4 @@
-"""Writes a figure to files, and makes it fit for a page."""
+"""Writes a figure as PNG, SVG and CSV, and prepares its SVG for the page."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from analysis.parts import Exhibit
 from study.files import replacing
 
-# These colours are only for what is neither background nor data. On the page they follow the
-# reader's light or dark scheme.
+# Colours of text, axes and grid, and of nothing else. On the page they are replaced by colours
+# that follow the reader's light or dark scheme.
 INK, GRID = "#202124", "#d8d9da"
 
 
@@ -45,7 +45,7 @@ def drawn(exhibit: Exhibit) -> Figure:
 
 
 def write(exhibit: Exhibit, folder: Path) -> str:
-    """Write ``name.png``, ``name.svg`` and ``name.csv`` into `folder`; returns the page's SVG."""
+    """Write ``name.png``, ``name.svg`` and ``name.csv`` into `folder`; return the page's SVG."""
     figure = drawn(exhibit)
     buffer = io.BytesIO()
     # The same figure gives the same bytes: no date, no random ids.
@@ -67,9 +67,9 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def for_page(svg: str, name: str, title: str) -> str:
-    """An SVG file's content, made fit for a page with other figures.
+    """An SVG file's content, changed so that it fits into a page with other figures.
 
-    Its size follows the page. Its ids are unique. Its ink follows the reader's colour scheme.
+    Its size follows the page, its ids are unique, and its ink follows the colour scheme.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)

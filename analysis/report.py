@@ -1,12 +1,12 @@
-"""Write the page of searches and comparisons: ``python -m analysis.report results/NAME …``."""
+"""Write the report page of searches and comparisons: ``python -m analysis.report results/NAME``."""
 
 from __future__ import annotations
 
 import os
 
 if __name__ == "__main__":
-    # This must come before NumPy is loaded. The page needs many tiny fits. OpenBLAS's threads
-    # would spend a third of the processor time waiting for the next one.
+    # This must be set before NumPy is loaded. The page needs many tiny fits, and OpenBLAS's
+    # threads would spend a third of the processor time waiting for the next one.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
@@ -43,14 +43,18 @@ from study.data.images import load_splits, open_test_set
 from study.data.sources import default_data_dir
 from study.files import replacing
 
-EPILOG = """examples:
+EPILOG = f"""examples:
   python -m analysis.report results/NAME
       one search or comparison; writes results/NAME/report/report.html
   python -m analysis.report results/batch-size results/models --output report
-      several on one page, with a verdict on each of the paper's claims
+      several on one page
 
-report.html needs no other file. Beside it are report.md, ledger.csv, and each figure as PNG,
-SVG and CSV. The command also works on a running study, with the tables written so far.
+The paper is "{paper.TITLE}" by {paper.AUTHOR}.
+Its claims are judged if the results include a comparison that they are about.
+
+report.html needs no other file. Beside it are report.md, each figure as PNG, SVG and CSV, each
+table as CSV and, if claims are judged, ledger.csv. The command also works on a running study,
+with the tables written so far.
 """
 
 
@@ -61,7 +65,7 @@ class Shown:
     Attributes:
         exhibit: The figure.
         svg: Its drawing.
-        csv: Its numbers, as a link.
+        csv: A link that contains its numbers.
     """
 
     exhibit: Exhibit
@@ -72,8 +76,8 @@ class Shown:
 def load_images(evidence: Evidence, data_dir: Path, record: Path) -> dict[int, np.ndarray]:
     """The images that the batch-size comparison evaluated, by their index in the file.
 
-    Opening the test images is recorded. The result is empty if there is no such comparison, or if
-    no source provides the files. The page then has no example pictures.
+    Opening the test images is recorded. The result is empty if there is no such comparison or no
+    source provides the files. The page then has no example pictures.
     """
     compared = evidence.get(BATCH_SIZE)
     if compared is None or compared.predictions.empty:
@@ -151,13 +155,13 @@ def write_report(
 
 
 def data_link(frame: pd.DataFrame) -> str:
-    """A table as a link that contains it, so that no file is needed."""
+    """A link that contains the whole table, so that the page needs no other file."""
     content = frame.to_csv(index=False).encode()
     return f"data:text/csv;base64,{base64.b64encode(content).decode()}"
 
 
 def render(name: str, context: Mapping[str, object]) -> str:
-    """The template `name`, filled in."""
+    """The template `name`, filled in from `context`."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("analysis", "templates"),
         autoescape=name.endswith(".html"),
@@ -171,7 +175,7 @@ def render(name: str, context: Mapping[str, object]) -> str:
 
 
 def markdown(text: object) -> str:
-    """`text` as literal text in a line or cell of Markdown: no markup, no HTML."""
+    """`text`, escaped so that a line or cell of Markdown shows it literally."""
     plain = html.escape(" ".join(str(text).split()), quote=False)
     return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
@@ -181,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(
         prog="python -m analysis.report",
         description="Write a page about searches and comparisons: figures, tables, and a verdict "
-        "on each claim of the paper that the study is built on.",
+        "on each claim of the paper behind this project.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -222,9 +226,7 @@ def _run(args: argparse.Namespace) -> int:
             ) from None
     console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
     for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
-        console.print(
-            f"Missing from the page: {title}. Fill the gap with: {command}", soft_wrap=True
-        )
+        console.print(f"Missing from the page: {title}. To add it, run: {command}", soft_wrap=True)
     return 0
 
 

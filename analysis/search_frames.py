@@ -1,4 +1,4 @@
-"""Frames of searches: what a figure shows, computed before it is drawn.
+"""Computes the frames of a search: loss and accuracy curves, trials by batch size, best trials.
 
 Each function takes tables of `study.results.tables` and returns a new one.
 """
@@ -34,7 +34,7 @@ def loss_by_step(steps: pd.DataFrame, trials: pd.DataFrame, windows: int = WINDO
 
     Args:
         steps: ``steps`` of a study.
-        trials: Which trials to take.
+        trials: The trials to include.
         windows: Maximum number of windows per trial.
 
     Returns:
@@ -89,7 +89,7 @@ def accuracy_by_epoch(
     """Validation accuracy after each epoch of all trials.
 
     Returns:
-        One row per trial and epoch: trial_id, batch_size, epoch, ``accuracy``, its 95 % Wilson
+        One row per trial and epoch: trial_id, batch_size, epoch, ``accuracy``, its 95% Wilson
         interval ``low`` to ``high``, and ``best``: whether the trial is its batch size's best.
     """
     rows = epochs.merge(trials[["trial_id", "batch_size"]], on="trial_id")
@@ -132,7 +132,7 @@ def summary_by_batch_size(study: StudyResults) -> pd.DataFrame:
 
     Returns:
         One row per batch size: ``trials`` (all of them), the count of each status, and the best
-        trial's id, status, other hyperparameters, epochs, accuracy with its 95 % Wilson
+        trial's id, status, other hyperparameters, epochs, accuracy with its 95% Wilson
         interval (``low``, ``high``), loss and seconds.
     """
     trials, num_validation = study.trials, study.study.num_evaluated

@@ -1,4 +1,4 @@
-"""A loss curve's level and its noise: a local-level Kalman filter and smoother.
+"""Splits a loss curve into level and noise with a local-level Kalman smoother.
 
 The paper filtered its batch-32 curve with a Kalman filter, without saying which one. Here the
 loss is a random walk (the level) observed through independent noise. Both variances are
@@ -39,7 +39,7 @@ def local_level(losses: np.ndarray) -> Level:
     if len(losses) < MIN_STEPS or not np.isfinite(losses).all():
         return Level(losses, np.nan, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # if a fit ends at the edge: a variance of zero
+        warnings.simplefilter("ignore")  # raised if a fit ends at a variance of zero
         # statsmodels has no types.
         fit: Any = UnobservedComponents(losses, "local level").fit(disp=False)  # pyright: ignore[reportArgumentType]
     noise, level = fit.params
@@ -47,10 +47,10 @@ def local_level(losses: np.ndarray) -> Level:
 
 
 def loss_level(losses: np.ndarray, first_epoch: int) -> Level:
-    """Like `local_level`, but the first epoch is smoothed on its own.
+    """Like `local_level`, but the first epoch is smoothed separately.
 
-    The variances are those of the later steps. The loss first falls and then wanders. With one
-    variance for both, the level would follow the noise in all later steps.
+    The variances are those of the later steps. The loss first falls steeply and then wanders. With
+    one variance for both, the level would follow the noise in all later steps.
 
     Args:
         losses: One per step, (n,).

@@ -1,4 +1,4 @@
-"""The epoch from which on an accuracy no longer changes."""
+"""Finds the epoch from which on an accuracy is stable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def change_point(accuracy: np.ndarray) -> np.ndarray:
 
     Returns:
         A place from the second to the last epoch, (...). All places between the first two epochs
-        fit equally well. The second epoch stands for them.
+        fit equally well; the second epoch is returned for them.
     """
     epochs = np.arange(1, accuracy.shape[-1] + 1, dtype=float)
     first = epochs[:2].max()
@@ -26,7 +26,7 @@ def change_point(accuracy: np.ndarray) -> np.ndarray:
     candidates = np.linspace(first, epochs[-1], count)
     hinge = np.minimum(epochs - candidates[:, None], 0)
     design = np.stack([np.ones_like(hinge), hinge], -1)
-    # What each candidate's least-squares fit leaves over: I - X X^+, (candidates, n, n).
+    # Maps accuracies to the residuals of each candidate's fit: I - X X^+, (candidates, n, n).
     rest = np.eye(len(epochs)) - design @ np.linalg.pinv(design)
     misfit = (np.tensordot(accuracy, rest, (-1, 1)) ** 2).sum(-1)
     return candidates[misfit.argmin(-1)]
@@ -41,7 +41,7 @@ def settled_epoch(accuracy: np.ndarray, margin: float) -> int:
 def stable_epoch(
     by_epoch: pd.DataFrame, rng: np.random.Generator, margin: float
 ) -> tuple[Estimate, Estimate]:
-    """Both answers for an arm's mean accuracy, with intervals over seeds.
+    """The change point and the settled epoch of an arm's mean accuracy, with intervals over seeds.
 
     Args:
         by_epoch: An arm's rows of `analysis.comparison_frames.accuracy_by_epoch`.
@@ -49,7 +49,7 @@ def stable_epoch(
         margin: See `settled_epoch`; a fraction.
 
     Returns:
-        The change point and the settled epoch.
+        The change point (see `change_point`) and the settled epoch (see `settled_epoch`).
     """
     wide = by_epoch.pivot(index="replicate", columns="epoch", values="accuracy")
     wide = wide.dropna().to_numpy()

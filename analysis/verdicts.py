@@ -1,16 +1,17 @@
-"""The rules of the verdicts, and a claim's entry in the ledger.
+"""The verdicts on the paper's claims: their words, their rules, and a claim's entry.
 
 The rules were set before the results were seen:
 
-* A direction is reproduced if the 95 % interval is on the claim's side of no difference. It is
+* A direction is reproduced if the 95% interval is on the claim's side of no difference. It is
   contradicted if the interval is on the other side.
-* A number is reproduced if it is inside the interval in which one further run falls. It is
+* A number is reproduced if it is inside the 95% prediction interval for one further run. It is
   contradicted if it is outside.
 * Equality is reproduced if two one-sided tests show it within
-  `analysis.comparison_frames.MARGIN` points. It is contradicted if the 95 % interval excludes it.
+  `analysis.comparison_frames.MARGIN` points. It is contradicted if the 95% interval excludes
+  equality.
 * Everything else is not distinguishable.
-* A claim that states nothing measurable is not testable as written. Its entry says what can be
-  measured about it.
+* A claim that states nothing measurable is not testable as written. Its entry gives what can be
+  measured instead.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ class Finding:
         high: Upper end.
         interval: What kind of interval.
         n: Number of independent replicates behind it.
-        why: How the verdict follows, and what else to know.
+        why: Why the verdict follows, and what else the reader should know.
         trials: The trials used, ``results-folder/trial-id``.
         claim: The claim's number, ``C1`` to ``C21``; the ledger sets it.
         shown_in: The figure or table of the page that shows it.
-        command: What fills the gap if there is no evidence.
+        command: The command that makes the missing results, if any are missing.
     """
 
     verdict: str
@@ -68,7 +69,7 @@ class Finding:
 
 
 def direction(e: Estimate, none: float = 0.0, *, above: bool = True) -> str:
-    """The verdict on an estimate being above (or below) `none`, which is no difference."""
+    """The verdict on the claim that an estimate is above (or below) `none`: no difference."""
     if np.isnan(e.low):
         return NOT_DISTINGUISHABLE
     if e.low > none:
@@ -79,7 +80,7 @@ def direction(e: Estimate, none: float = 0.0, *, above: bool = True) -> str:
 
 
 def contains(e: Estimate, number: float) -> str:
-    """The verdict on a number being inside an interval."""
+    """The verdict on the claim of a number, given the interval for one further run."""
     if np.isnan(e.low):
         return NOT_DISTINGUISHABLE
     return REPRODUCED if e.low <= number <= e.high else CONTRADICTED
@@ -95,7 +96,7 @@ def finding(
     trials: tuple[str, ...] = (),
     command: str = "",
 ) -> Finding:
-    """The `Finding` of an estimate. `template` formats the number, and `estimate` follows it."""
+    """The `Finding` of an estimate. `template` formats its number; `estimate` follows it."""
     return Finding(
         verdict=verdict,
         estimate=show(e, template) + (f" {estimate}" if estimate else ""),
@@ -126,7 +127,7 @@ def needed(found: T | None) -> T:
 
 
 def used(compared: Compared, *names: str) -> tuple[str, ...]:
-    """Trials of some arms (of all if none is named), as the ledger names them."""
+    """The trials of the named arms, or of all arms, in the form in which the ledger lists them."""
     trials = compared.trials
     chosen = trials[trials["arm"].isin(names)] if names else trials
     folder = folder_name(compared.results)

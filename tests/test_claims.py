@@ -68,7 +68,7 @@ EXPECTED = {
     "C15": CONTRADICTED,  # the ResNet gains five points
     "C16": REPRODUCED,
     "C17": REPRODUCED,
-    "C18": NOT_DISTINGUISHABLE,  # neither reaches 98 %
+    "C18": NOT_DISTINGUISHABLE,  # neither reaches 98%
     "C19": NOT_DISTINGUISHABLE,  # made up to take the same time
     "C20": CONTRADICTED,
     "C21": NOT_TESTABLE,
@@ -198,8 +198,8 @@ def test_the_rule_of_a_number():
 
 def test_numbers_are_shown_with_one_unit():
     e = Estimate(0.98754, 0.9851, 0.9895, 10, "")
-    assert show(e, "{:.2%}") == "98.75% [98.51%, 98.95%]"
-    assert show(e, "{:+.3f} points") == "+0.988 points [+0.985, +0.990]"
+    assert show(e, "{:.2%}") == "98.75% [98.51, 98.95]"
+    assert show(e, "{:.2f} points") == "0.99 points [0.99, 0.99]"
     assert show(Estimate(0.98754, np.nan, np.nan, 1, ""), "{:.2%}") == "98.75% (n = 1: no interval)"
 
 

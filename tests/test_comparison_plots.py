@@ -121,7 +121,7 @@ def test_images_are_dark_on_light():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(100000.0, "100 000"), (1.0, "1"), (0.1, "0.1"), (2e6, "2 M")]
+    ("value", "text"), [(100000.0, "100,000"), (1.0, "1"), (0.1, "0.1"), (2e6, "2M")]
 )
 def test_counts_are_grouped(value, text):
     assert count(value) == text

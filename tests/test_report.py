@@ -237,7 +237,7 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     assert main([str(folders["schedule"]), "--output", str(out)]) == 0
     said = capsys.readouterr().out
     assert "Missing from the page: Batch size." in said
-    assert "Fill the gap with: python -m study.compare batch-size --protocol paper" in said
+    assert "To add it, run: python -m study.compare batch-size --protocol paper" in said
     page = check(out)
     assert "What is missing" in page.text
     assert QUESTIONS["schedule"].title != page.text  # its own title is the made-up question

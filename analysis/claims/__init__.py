@@ -1,1 +1,1 @@
-"""Judges the paper's claims: one module per part of its text, one function per claim."""
+"""Judges the paper's claims: one module per part of the paper, one function per claim."""

@@ -1,4 +1,4 @@
-"""C9 to C15: the final CNN and what would improve it (the paper's section II.B)."""
+"""Judges claims C9 to C15, on the final CNN and what would improve it (section II.B)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def c9(evidence: Evidence) -> Finding:
     )
     why = (
         f"From this epoch on, the mean accuracy stays within {frames.MARGIN} points of its last "
-        f"value. A broken line fitted to it bends at epoch {show(change, '{:.1f}')}."
+        "value. A line that rises and then stays level, fitted to the mean accuracy, bends at "
+        f"epoch {show(change, '{:.1f}')}."
     )
     schedule = evidence.get(SCHEDULE)
     if constant := arm_of(schedule, gamma=1.0):
@@ -55,7 +56,7 @@ def c9(evidence: Evidence) -> Finding:
         _, without = _stable(schedule, constant)
         why += (
             " With a constant learning rate (gamma 1) the first stable epoch is "
-            f"{show(without, '{:.0f}')}. The accuracy settles because the learning rate decays."
+            f"{show(without, '{:.0f}')}."
         )
     return finding(
         verdict,
@@ -84,9 +85,8 @@ def c10(evidence: Evidence) -> Finding:
         e,
         NATS,
         estimate="for one run at batch 512",
-        why=f"The paper does not say for which batch size. Means at the others: {means}."
-        if means
-        else "The paper does not say for which batch size.",
+        why="The paper does not say for which batch size."
+        + (f" The means at the other batch sizes are {means}." if means else ""),
         trials=used(compared, arm),
     )
 
@@ -107,7 +107,7 @@ def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
 
 
 def c11(evidence: Evidence) -> Finding:
-    """Errors have confidences above 0.9, and about 0.5."""
+    """The same errors have confidences above 0.9 and about 0.5."""
     compared, arm, rows = needed(_predicted(evidence))
     errors = rows[~rows["right"]]
     sure = _share(errors, errors["confidence"] > paper.CONFIDENT)
@@ -117,9 +117,9 @@ def c11(evidence: Evidence) -> Finding:
         sure,
         "{:.0%}",
         estimate="of the errors have a confidence above 0.9, and "
-        f"{show(half, '{:.0%}')} one between 0.4 and 0.6",
-        why="The paper's two statements about the same four pictures exclude each other. The "
-        "second is probably meant for (e)-(h). Both kinds of errors exist.",
+        f"{show(half, '{:.0%}')} have one between 0.4 and 0.6",
+        why="The paper's two statements about the same four pictures cannot both be true. The "
+        "second is probably meant for (e)-(h). Errors of both kinds occur here.",
         trials=used(compared, arm),
     )
 
@@ -136,17 +136,17 @@ def c12(evidence: Evidence) -> Finding:
         NOT_TESTABLE,
         e,
         "{:.0%}",
-        estimate="of the errors have such a confidence",
-        why="The errors of any classifier have such confidences. They do not separate "
-        "underfitting from overfitting. What they do show is the calibration. The expected "
-        f"calibration error is {show(ece, '{:.2%}')}. The best temperature is "
-        f"{show(temperature, '{:.2f}')} (above 1: overconfident).",
+        estimate="of the errors have a confidence in this range",
+        why="A range of confidences does not tell underfitting from overfitting. What can be "
+        f"measured is the calibration. The expected calibration error is {show(ece, '{:.2%}')}. "
+        f"The temperature with the lowest loss is {show(temperature, '{:.2f}')} (above 1: "
+        "overconfident).",
         trials=used(compared, arm),
     )
 
 
 def c13(evidence: Evidence) -> Finding:
-    """Correct examples have a confidence above 99 %."""
+    """Most correct predictions have a confidence above 99%."""
     compared, arm, rows = needed(_predicted(evidence))
     right = rows[rows["right"]]
     e = _share(right, right["confidence"] > paper.CORRECT_CONFIDENCE)
@@ -155,25 +155,27 @@ def c13(evidence: Evidence) -> Finding:
         direction(e, 0.5),
         e,
         "{:.1%}",
-        estimate="of the correct predictions are above 99 %",
-        why=f"{show(rounded, '{:.0%}')} are printed as 100.00 %. That is rounding: their log-odds "
-        "are finite.",
+        estimate="of the correct predictions have a confidence above 99%",
+        why="The verdict is about most of the correct predictions, that is, more than half of "
+        f"them. {show(rounded, '{:.0%}')} of them are 100.00% when rounded to two decimals. A "
+        "softmax output is never exactly 100%.",
         trials=used(compared, arm),
     )
 
 
 def c14(evidence: Evidence) -> Finding:
-    """Most errors are hard for people, too."""
+    """Most of the errors are also hard for people."""
     compared, arm, rows = needed(_predicted(evidence))
     models = rows["trial_id"].nunique()
     missed = (~rows["right"]).groupby(rows["index"]).sum()
     union, always = int((missed > 0).sum()), int((missed == models).sum())
     return Finding(
         NOT_TESTABLE,
-        f"{always} of the {union} images that any of {models} models misses are missed by all",
-        "No person was asked, and the examples were picked by eye. What can be measured is how "
-        "often models with different seeds fail on the same images. In a later study people "
-        "checked the test labels and found 15 of them wrong (Northcutt et al. 2021).",
+        f"{always} of the {union} images that any of the {models} models misses are missed by all",
+        "The paper reports no test with people, and does not say how its examples were chosen. "
+        "What can be measured is how often models with different seeds miss the same images. In a "
+        "later study people checked the test labels and found 15 of them wrong (Northcutt et al. "
+        "2021).",
         value=always / union if union else np.nan,
         n=models,
         trials=used(compared, arm),
@@ -195,8 +197,8 @@ def c15(evidence: Evidence) -> Finding:
             data,
             POINTS,
             estimate="of accuracy from twice the images",
-            why="Whether this is the best way can only be judged against another way. Fill the gap "
-            "with:",
+            why="Whether this is the best remedy can only be judged against another remedy. To "
+            "judge it, run:",
             command=MODELS.command,
             trials=used(sizes, a, b),
         )
@@ -212,7 +214,9 @@ def c15(evidence: Evidence) -> Finding:
         verdict,
         data,
         POINTS,
-        estimate="of accuracy from twice the images (27 500 to 55 000)",
-        why=f"The paper's other network gains {show(other, POINTS)} on the same images.",
+        estimate="of accuracy from twice the images (27,500 to 55,000)",
+        why="The paper does not say what other remedy more data should beat. Its ResNet is more "
+        f"accurate than its CNN by {show(other, POINTS)} with the same training images "
+        f"(n = {other.n}; {models.images} images).",
         trials=used(sizes, a, b) + used(models, resnet, cnn),
     )

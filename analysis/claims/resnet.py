@@ -1,4 +1,4 @@
-"""C16 to C21: dropout and the modified ResNet18 (the paper's section III)."""
+"""Judges claims C16 to C21, on dropout and the modified ResNet18 (section III)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from analysis import comparison_frames as frames
 from analysis import paper
 from analysis.architecture import shortcut_parameters, times_the_cnn
 from analysis.evidence import Compared, Evidence, arm_of
-from analysis.intervals import PERCENT, POINTS, TIMES, prediction_interval, ratio_interval, show
+from analysis.intervals import (
+    MANY_TIMES,
+    PERCENT,
+    POINTS,
+    TIMES,
+    prediction_interval,
+    ratio_interval,
+    show,
+)
 from analysis.verdicts import (
     CONTRADICTED,
     NOT_DISTINGUISHABLE,
@@ -24,7 +32,7 @@ from study.config.questions import MODELS, REGULARIZATION
 
 
 def c16(evidence: Evidence) -> Finding:
-    """Dropout helps. "Our network" uses batch norm."""
+    """Dropout is effective."""
     compared = evidence.get(REGULARIZATION)
     a = arm_of(compared, model="cnn", dropout=True, batch_norm=False)
     b = arm_of(compared, model="cnn", dropout=False, batch_norm=False)
@@ -33,7 +41,7 @@ def c16(evidence: Evidence) -> Finding:
     e = frames.points(compared, a, b)
     effects = frames.interaction(compared, "cnn").set_index("effect")
     more = "; ".join(
-        f"{name} {row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        f"{name} {row.value:z.2f} [{row.low:z.2f}, {row.high:z.2f}]"
         for name, row in effects.iterrows()
     )
     return finding(
@@ -42,8 +50,9 @@ def c16(evidence: Evidence) -> Finding:
         POINTS,
         estimate="of accuracy, CNN with minus without dropout",
         why="The paper's CNN has dropout and no batch norm. Its ResNet has batch norm and no "
-        "dropout. So it is unclear which one 'our network' is. Effects in the CNN over all four "
-        f"cells: {more or 'unknown, because not all four cells were run'}.",
+        "dropout. So it is unclear which one 'our network' is. Effects in the CNN, in points, over "
+        "all four combinations of dropout and batch norm: "
+        f"{more or 'unknown, because not all four were run'}.",
         trials=used(compared),
     )
 
@@ -58,7 +67,7 @@ def c17(evidence: Evidence) -> Finding:
         e,
         POINTS,
         estimate="of accuracy, ResNet minus CNN",
-        why=f"One run of the ResNet reaches {show(one, PERCENT)}. The paper's number is "
+        why=f"The {one.kind} of the ResNet is {show(one, PERCENT)}. The paper's number is "
         f"{'inside' if contains(one, paper.RESNET_ACCURACY) == REPRODUCED else 'outside'} that "
         f"interval. The ResNet has {times_the_cnn('parameters'):.0f} times the CNN's parameters "
         f"and {times_the_cnn('multiply_adds'):.0f} times its multiply-adds.",
@@ -73,20 +82,20 @@ def _models(evidence: Evidence) -> tuple[Compared, str, str] | None:
 
 
 def c18(evidence: Evidence) -> Finding:
-    """The ResNet converges more quickly."""
+    """The ResNet converges more quickly and earlier."""
     compared, resnet, cnn = needed(_models(evidence))
     target, values = f"{frames.TARGET:.0%}", ["examples", "seconds"]
     wide = compared.to_target.pivot(index="replicate", columns="arm", values=values).dropna()
     if wide.empty:
-        return Finding(NOT_DISTINGUISHABLE, f"not both networks reached {target}", "")
+        return Finding(NOT_DISTINGUISHABLE, f"no seed has both networks at {target} accuracy", "")
     e = ratio_interval(wide["examples", resnet], wide["examples", cnn])
     seconds = ratio_interval(wide["seconds", resnet], wide["seconds", cnn])
     return finding(
         direction(e, 1, above=False),
         e,
         TIMES,
-        estimate=f"the CNN's examples until {target}, in whole epochs",
-        why=f"Counted in images seen. In seconds the ResNet takes {show(seconds, TIMES)} as long.",
+        estimate=f"the images that the CNN sees until {target} accuracy, in whole epochs",
+        why=f"Counted in seconds, the ResNet takes {show(seconds, MANY_TIMES)} as long.",
         trials=used(compared, resnet, cnn),
     )
 
@@ -100,11 +109,11 @@ def c19(evidence: Evidence) -> Finding:
     return finding(
         direction(e, 1),
         e,
-        TIMES,
+        MANY_TIMES,
         estimate="the CNN's seconds",
-        why="The ResNet takes longer, but not by the paper's factor. "
-        f"{times_the_cnn('multiply_adds'):.0f} times the multiply-adds in {ratio:.1f} times the "
-        "seconds means that the paper timed its data loader.",
+        why=f"The claim is that the ResNet takes longer. The paper's factor is {ratio:.1f}, on a "
+        "machine that it does not name. The ResNet has "
+        f"{times_the_cnn('multiply_adds'):.0f} times the CNN's multiply-adds.",
         trials=used(compared, resnet, cnn),
     )
 
@@ -115,14 +124,14 @@ def c20(evidence: Evidence) -> Finding:
     return Finding(
         REPRODUCED if count == 0 else CONTRADICTED,
         f"{count:,} parameters in {convolutions} shortcut convolutions",
-        "Counted in the network of Appendix C. Four of its eight shortcuts change the number of "
-        "channels and need 1 x 1 convolutions. The paper has no equation (C).",
+        "Counted in the network of the paper's Appendix C. Four of its eight shortcuts change the "
+        "number of channels and need 1 x 1 convolutions. The paper has no equation (C).",
         value=count,
     )
 
 
 def c21(evidence: Evidence) -> Finding:
-    """The paper's last sentence."""
+    """The ResNet's advantage (the paper's last sentence)."""
     return Finding(
         NOT_TESTABLE,
         "",

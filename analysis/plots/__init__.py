@@ -1,1 +1,1 @@
-"""Draws frames that were computed elsewhere: ``plot_*(frame, ax=...)``."""
+"""Draws the figures: each ``plot_*(frame, ax=...)`` draws a frame that was computed elsewhere."""

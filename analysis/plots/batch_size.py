@@ -1,4 +1,4 @@
-"""Draws the effects of the batch size."""
+"""Draws the figures of the batch-size comparison."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from analysis.plots.style import (
 def plot_loss_by_batch(curves: pd.DataFrame, axes: Sequence[Axes]) -> None:
     """Training loss against steps, images seen and seconds, one panel each.
 
-    Faint dots: losses of single steps of the first replicate. Line: the mean over replicates of
-    the smoothed curves. Band: from the lowest to the highest replicate. Line and band break at the
-    end of the first epoch, which is smoothed on its own.
+    Faint dots: losses of single steps of the first replicate. Line: mean of the replicates'
+    smoothed curves. Band: from the lowest to the highest replicate. Line and band break at the
+    end of the first epoch, which is smoothed separately.
 
     Args:
         curves: From `analysis.comparison_frames.loss_curves`.
@@ -70,7 +70,7 @@ def plot_loss_noise(noise: pd.DataFrame, *, ax: Axes) -> Axes:
     sigma = np.exp((np.log(noise["sd"]) + 0.5 * np.log(noise["batch_size"])).mean())
     sizes = np.array([noise["batch_size"].min() / 1.5, noise["batch_size"].max() * 1.5])
     ax.plot(sizes, sigma / np.sqrt(sizes), ls="--", color=GREY, zorder=0)
-    label = f"\u03c3 / \u221aB with \u03c3 = {sigma:.2f}"  # sigma over the root of B
+    label = f"\u03c3 / \u221aB with \u03c3 = {sigma:.2f}"
     middle = np.sqrt(sizes.prod())
     ax.annotate(
         label,

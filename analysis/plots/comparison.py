@@ -1,4 +1,4 @@
-"""Draws comparisons: arms against one another."""
+"""Draws the figures that compare arms: accuracy, differences, time to a target, regularization."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from analysis.plots.style import (
 def plot_accuracy_by_arm(by_epoch: pd.DataFrame, *, ax: Axes) -> Axes:
     """Accuracy after each epoch on an axis that is logarithmic in the error.
 
-    Thin lines: single replicates. Thick line: the mean, with its 95 % t interval as a band.
+    Thin lines: single replicates. Thick line: the mean, with its 95% t interval as a band.
 
     Args:
         by_epoch: From `analysis.comparison_frames.accuracy_by_epoch`.
@@ -45,7 +45,7 @@ def plot_accuracy_by_arm(by_epoch: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.set(yscale="log", xlabel="epoch", ylabel="accuracy")
     ax.invert_yaxis()
     ax.set_yticks([e for e in ERROR_TICKS if ax.get_ylim()[1] <= e <= ax.get_ylim()[0]])
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * (1 - e):g} %"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * (1 - e):g}%"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     whole_numbers(ax)
     ax.legend(frameon=False, loc="lower right")
@@ -71,15 +71,15 @@ def plot_differences(differences: pd.DataFrame, margin: float, *, ax: Axes) -> A
     ax.set_yticks(rows.index, labels)
     ax.set_ylim(-0.6, len(rows) - 0.4)
     ax.set_xscale("symlog", linthresh=max(margin, 0.2), linscale=1.2)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:+g}" if x else "0"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     ax.set_xticks(_difference_ticks(rows))
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("difference in accuracy, percentage points")
+    ax.set_xlabel("difference in accuracy (percentage points)")
     return ax
 
 
 def _difference_ticks(rows: pd.DataFrame) -> list[float]:
-    """Ticks as far as the rows reach, sparse enough that no two labels touch."""
+    """Ticks over the range of the rows, so far apart that no two labels touch."""
     shown = rows[["difference", "low", "high"]].to_numpy()
     left, right = min(np.nanmin(shown), -0.1), max(np.nanmax(shown), 0.1)
     steps = (0.1, 0.5, 2, 5, 20, 50)
@@ -88,7 +88,7 @@ def _difference_ticks(rows: pd.DataFrame) -> list[float]:
 
 
 def plot_to_target(reached: pd.DataFrame, axes: Sequence[Axes]) -> None:
-    """Steps, images and seconds in whole epochs until an accuracy, one dot per replicate.
+    """Steps, images and seconds until an accuracy is reached, one dot per replicate.
 
     Args:
         reached: From `analysis.comparison_frames.to_target`.
@@ -160,7 +160,7 @@ def plot_regularization(rows: pd.DataFrame, *, ax: Axes) -> Axes:
         ax.plot(mean.index.astype(int), mean, lw=2.5, ms=8, label=name, **style)
     ax.set_xticks([0, 1], ["no dropout", "dropout"])
     ax.set_xlim(-0.3, 1.3)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda a, _: f"{100 * a:.2f} %"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda a, _: f"{100 * a:.2f}%"))
     ax.set_ylabel("accuracy")
     ax.legend(frameon=False)
     return ax

@@ -1,4 +1,4 @@
-"""Draws what the final models predicted."""
+"""Draws the figures of the final models' predictions: confidence, errors, example images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def plot_reliability(table: pd.DataFrame, *, ax: Axes) -> Axes:
             fontsize=7,
             color="0.45",
         )
-    share = FuncFormatter(lambda x, _: f"{100 * x:.0f} %")
+    share = FuncFormatter(lambda x, _: f"{100 * x:.0f}%")
     ax.xaxis.set_major_formatter(share)
     ax.yaxis.set_major_formatter(share)
     ax.set(
@@ -65,17 +65,17 @@ def plot_confidences(rows: pd.DataFrame, *, ax: Axes) -> Axes:
     places = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.999999)
     ax.set_xticks(
         [float(np.log(p / (1 - p))) for p in places],
-        [f"{100 * p:g} %" for p in places],
+        [f"{100 * p:g}%" for p in places],
         rotation=30,
         ha="right",
     )
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f} %"))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:.0f}%"))
     ax.legend(frameon=False)
     return ax
 
 
 def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
-    """Images by how many of the models miss them, compared with what chance would give.
+    """Number of images by how many of the models miss them, with the number expected by chance.
 
     Args:
         overlap: From `analysis.predicted.error_overlap`.
@@ -90,7 +90,7 @@ def plot_error_overlap(overlap: pd.DataFrame, *, ax: Axes) -> Axes:
         "o--",
         color="0.45",
         ms=5,
-        label="if errors fell at random",
+        label="expected at random",
     )
     # Logarithmic, because chance would give a thousand images or almost none.
     ax.set(xlabel="models that miss the image", ylabel="images", yscale="log")

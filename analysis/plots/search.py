@@ -1,4 +1,4 @@
-"""Draws a search."""
+"""Draws the figures of a search: the map of its trials, accuracy and loss curves."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def _error_bar(ax: Axes, norm: LogNorm) -> None:
     )
     low, high = norm.vmin or 0, norm.vmax or 1
     ticks = [e for e in ERROR_TICKS if low <= e <= high]
-    bar.set_ticks(ticks, labels=[f"{100 * e:g} %" for e in ticks])
+    bar.set_ticks(ticks, labels=[f"{100 * e:g}%" for e in ticks])
     bar.minorticks_off()
 
 

@@ -1,4 +1,4 @@
-"""What the plots share: colours, markers, ticks."""
+"""Colours, markers and axis ticks that all figures share."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def arm_styles(arms: Iterable[Any]) -> dict[Any, dict[str, Any]]:
 
 
 def count(value: float, _: object = None) -> str:
-    """``100000`` -> ``100 000``, ``1e6`` -> ``1 M``, ``0.1`` -> ``0.1``."""
+    """``100000`` -> ``100,000``, ``1e6`` -> ``1M``, ``0.1`` -> ``0.1``."""
     if value >= 1e6:
-        return f"{value / 1e6:g} M"
-    return f"{value:,.0f}".replace(",", " ") if value >= 1 else f"{value:g}"
+        return f"{value / 1e6:g}M"
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def plain_ticks(ax: Axes, values: Sequence[float]) -> None:
@@ -64,8 +64,8 @@ def plain(value: float, _: object = None) -> str:
 
 
 def percent(value: float, _: object = None) -> str:
-    """``0.985`` -> ``98.5 %``."""
-    return f"{100 * value:g} %"
+    """``0.985`` -> ``98.5%``."""
+    return f"{100 * value:g}%"
 
 
 def whole_numbers(ax: Axes) -> None:
@@ -74,5 +74,5 @@ def whole_numbers(ax: Axes) -> None:
 
 
 def beside(x: float, count: int, width: float) -> np.ndarray:
-    """`count` places around `x` on a logarithmic axis, so that points do not hide one another."""
+    """`count` places around `x` on a logarithmic axis, so that points do not hide each other."""
     return x * np.exp(np.linspace(-width, width, count))

@@ -1,1 +1,1 @@
-"""The page's sections: words, figures with their captions, tables."""
+"""The sections of the page: each makes its text, tables, figures and captions."""

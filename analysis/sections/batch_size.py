@@ -1,4 +1,4 @@
-"""The figures of the batch-size comparison."""
+"""The figures of the batch-size comparison, with their captions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.sections.common import RESULT, WIDE, by_epoch, replicates, to_targ
 
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
-    """The paper's Fig. 2 with several seeds: the headline. None if no step losses were kept."""
+    """The headline: the paper's Fig. 2 with several seeds. None if no step losses were kept."""
     curves = compared.loss_curves
     if curves.empty:
         return None
@@ -26,10 +26,11 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
         places.LOSS_BY_BATCH.name,
         "Training loss at each batch size, by steps, images seen and seconds",
         "Dots: single steps of one seed. Line: mean of the smoothed curves. Band: lowest to "
-        f"highest seed ({replicates(compared)}). The first epoch is smoothed on its own, so the "
-        "line breaks at its end. The smoother is a local-level Kalman smoother. Standard "
-        "deviations of its level per step and of its noise, by maximum likelihood, in nats "
-        f"(median over seeds): {words}.",
+        f"highest seed ({replicates(compared)}). The first epoch is smoothed separately, so the "
+        "line breaks at its end. The break is not a change in the training. The smoother is a "
+        "local-level Kalman smoother. Its two standard deviations, for the level's change per step "
+        "and for the noise, are fitted by maximum likelihood (in nats, median over seeds): "
+        f"{words}.",
         curves,
         panels(plots.plot_loss_by_batch, curves, 3, share_y=True),
         WIDE,
@@ -37,7 +38,7 @@ def loss_by_batch(compared: Compared) -> Exhibit | None:
 
 
 def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
-    """The figures, the headline first."""
+    """All figures of the comparison. The headline comes first."""
     if headline := loss_by_batch(compared):
         yield headline
     yield by_epoch(
@@ -50,10 +51,11 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
         slopes = mean_interval(frames.noise_slope(rows)["slope"])
         yield Exhibit(
             places.LOSS_NOISE.name,
-            "The smoother curve is what averaging over more images gives",
+            "Scatter of the step losses at each batch size",
             "Standard deviation of the full batches' losses in the last epoch, around a straight "
             f"line fitted to them. One point per seed ({replicates(compared)}). Dashed: slope "
-            f"-1/2. Fitted slope: {show(slopes, '{:.2f}')} ({RESULT}).",
+            "-1/2, which averaging over more images alone would give. Fitted slope: "
+            f"{show(slopes, '{:.2f}')} ({RESULT}).",
             rows,
             single(plots.plot_loss_noise, rows),
             (6.0, 4.2),
@@ -62,8 +64,8 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     scale, critical = compared.noise_scale, compared.critical_batch_size
     if len(scale):
         also = (
-            f" Fitting steps = S + E / B to the steps until {frames.TARGET:.0%} gives a critical "
-            f"batch size of {show(critical, '{:,.0f}')} images (bootstrap over seeds)."
+            f" Fitting steps = S + E / B to the steps until {frames.TARGET:.0%} accuracy gives "
+            f"E / S: a critical batch size of {show(critical, '{:,.0f}')} images ({critical.kind})."
             if critical
             else ""
         )
@@ -71,8 +73,9 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             places.NOISE_SCALE.name,
             "How noisy the gradient is: the batch size beyond which more images hardly help",
             "Simple noise scale (McCandlish et al. 2018) after each epoch. It is estimated from "
-            "the gradient's squared length at 64 and at 2 048 images, without dropout. Band: 95 % "
-            f"bootstrap interval over seeds ({replicates(compared)}).{also}",
+            "the squared length of the gradient of 64 and of 2,048 images, without dropout. Band: "
+            f"95% bootstrap interval over seeds ({replicates(compared)}). It is "
+            f"missing after epochs for which 2,048 images give no upper end.{also}",
             scale,
             single(plots.plot_noise_scale, scale, paper.CRITICAL_BATCH_SIZE),
         )
@@ -81,8 +84,8 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     yield Exhibit(
         places.THROUGHPUT.name,
         "Training images per second",
-        f"One point per seed ({replicates(compared)}). Each trial had its own core or GPU "
-        f"({devices}). The time of the evaluation is left out.",
+        f"One point per seed ({replicates(compared)}). Device: {devices}. The time of the "
+        "evaluation is left out.",
         rate,
         single(plots.plot_throughput, rate),
         (6.0, 4.0),

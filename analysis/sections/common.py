@@ -1,4 +1,4 @@
-"""Figures and words that several comparisons' sections share."""
+"""Figures and phrases that the sections of several comparisons share."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from analysis.parts import Exhibit, panels, single
 from analysis.plots import comparison as plots
 
 WIDE = (11.0, 3.9)
-RESULT = "95 % t interval over seeds"
+RESULT = "95% t interval over seeds"
 
 
 def replicates(compared: Compared) -> str:
-    """E.g. ``n = 10 seeds``. If the arms differ: the fewest and the most."""
+    """E.g. ``n = 10 seeds``, or ``n = 3 to 10 seeds`` if the arms differ."""
     counts = compared.trials.groupby("arm").size()
     low, high = counts.min(), counts.max()
     return f"n = {low} seeds" if low == high else f"n = {low} to {high} seeds"
@@ -32,22 +32,22 @@ def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhib
         name,
         title,
         f"Accuracy on the {compared.images} images{arms}. Thin lines: single seeds. Thick line: "
-        f"mean. Band: its {RESULT} ({replicates(compared)}). The axis is logarithmic in the error.",
+        f"mean. Band: {RESULT} ({replicates(compared)}). The axis is logarithmic in the error.",
         frame,
         single(plots.plot_accuracy_by_arm, frame),
     )
 
 
 def to_target(compared: Compared, name: str) -> Exhibit:
-    """Steps, images and seconds until an accuracy."""
+    """Steps, images and seconds until `analysis.comparison_frames.TARGET` is reached."""
     reached = compared.to_target
-    missed = int(reached["epoch"].isna().sum())
+    count = int(reached["epoch"].notna().sum())
     return Exhibit(
         name,
-        f"What it takes to reach {frames.TARGET:.0%}",
-        "Steps, images and seconds until the end of the first epoch with this accuracy. One point "
-        f"per seed ({replicates(compared)}). Bar: median. {missed} of {len(reached)} runs never "
-        "reached it.",
+        f"Steps, images and seconds until {frames.TARGET:.0%} accuracy",
+        "Each is counted to the end of the first epoch with at least this accuracy on the "
+        f"{compared.images} images. One point per seed ({replicates(compared)}). Bar: median. "
+        f"{count} of {len(reached)} runs reached it. The axes are logarithmic.",
         reached,
         panels(plots.plot_to_target, reached, 3),
         WIDE,

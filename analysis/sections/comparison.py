@@ -1,4 +1,4 @@
-"""The section of a comparison: its arms, and what each of them reached."""
+"""The section of a comparison: tables of its arms and their results, and its figures."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def make_section(compared: Compared, question: Question | None, prefix: str) -> 
     Args:
         compared: A comparison with a complete trial.
         question: The question it answers for the paper; None if it answers none.
-        prefix: Prefix of the names of its figures and tables. Empty if it answers a question,
-            because the claims know them by the names in `analysis.places`.
+        prefix: Prefix of the names of its figures and tables. It must be empty if the comparison
+            answers a question: claims refer to them by the names in `analysis.places`.
     """
     asked = question_of(compared.config)
     if asked and asked.name in OF_QUESTION:
@@ -73,7 +73,7 @@ def _arms(compared: Compared, name: str) -> Table:
     rest = ", ".join(f"{c} {value}" for c, value in same.items() if value != UNKNOWN)
     return Table(
         name,
-        "The settings in which the arms differ, and the arms' trials by status. A dash "
+        "The settings in which the arms differ, and the number of their trials by status. A dash "
         f"({UNKNOWN}) means the network's own setting, or none. All arms share: {config.dataset}, "
         f"epochs {config.epochs}, {rest}.",
         settings.join(counts).reset_index(),
@@ -90,19 +90,19 @@ def _setting(value: Any) -> str:
 
 
 def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -> Table:
-    """What each arm reached."""
+    """The results of each arm."""
     caption = (
         f"Results after {compared.config.epochs} epochs on the {compared.num_images:,} "
-        f"{compared.images} images: means with {RESULT}.{reported}"
+        f"{compared.images} images: means over n seeds with their {RESULT}.{reported}"
     )
     shown = pd.DataFrame(
         {
             "arm": table["arm"],
             "n": table["n"].astype(str),
             "accuracy": _with_interval(table, "accuracy", "{:.2%}"),
-            "sd between seeds": known(table["accuracy_sd"], "{:.3%}".format),
+            "sd between seeds (points)": known(100 * table["accuracy_sd"], "{:.2f}".format),
             "loss (nats)": _with_interval(table, "loss", "{:.4f}"),
-            "seconds": _with_interval(table, "seconds", "{:.0f}"),
+            "seconds": _with_interval(table, "seconds", "{:,.0f}"),
         }
     )
     return Table(name, caption, table, shown)
@@ -119,7 +119,7 @@ def _with_interval(table: pd.DataFrame, column: str, template: str) -> list[str]
 
 
 def differences(evidence: Evidence) -> Exhibit | None:
-    """The arms of all comparisons, each against its baseline."""
+    """The difference of each arm from its baseline, for all comparisons."""
     found = []
     for kind, compared in evidence.comparisons.items():
         if compared.trials.empty:
@@ -134,10 +134,10 @@ def differences(evidence: Evidence) -> Exhibit | None:
         return None
     return Exhibit(
         places.DIFFERENCES.name,
-        "Every arm against its baseline, paired by seed",
-        f"Difference in final accuracy with its {RESULT}. Grey zone: within {frames.MARGIN} "
-        "points. It was set in advance that this counts as equal. The axis is logarithmic away "
-        "from zero.",
+        "Difference of each arm from its baseline, paired by seed",
+        f"Difference in final accuracy in percentage points, with its {RESULT}. Grey zone: within "
+        f"{frames.MARGIN} points, which was set in advance to count as equal. The axis is "
+        "logarithmic away from zero.",
         frame,
         single(plots.plot_differences, frame, frames.MARGIN),
         (7.5, min(1.3 + 0.55 * len(frame), HIGHEST)),

@@ -1,4 +1,4 @@
-"""What the paper's CNN gets wrong."""
+"""The section on the CNN's errors: pictures, confidence, calibration, overlap between seeds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_section(evidence: Evidence, images: Mapping[int, np.ndarray]) -> Sectio
 def of_predictions(
     compared: Compared, arm: str, images: Mapping[int, np.ndarray]
 ) -> Iterator[Exhibit]:
-    """Figures of what an arm's final models predicted.
+    """Figures of the predictions of an arm's final models.
 
     Args:
         compared: A comparison with predictions.
@@ -54,8 +54,8 @@ def of_predictions(
     first = rows[rows["trial_id"] == trials[trials.isin(rows["trial_id"])].iloc[0]]
     titles = {
         "confident": "The errors with the highest confidence",
-        "borderline": "Errors with a confidence near one half",
-        "correct": "Correct answers, from the least to the most certain",
+        "borderline": "The errors with a confidence nearest to 50%",
+        "correct": "Correct predictions, from the least to the most confident",
     }
     for which, title in titles.items():
         chosen = predicted.gallery(first, which, GALLERY)
@@ -67,10 +67,11 @@ def of_predictions(
     yield Exhibit(
         places.RELIABILITY.name,
         "Does the confidence match the accuracy?",
-        f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence. Bars: 95 % "
-        "Wilson intervals. They are too narrow, because the models share their images. Numbers: "
-        f"predictions per bin. The expected calibration error is {show(ece, '{:.2%}')}. The "
-        f"temperature with the lowest loss is {show(temperature, '{:.2f}')} (each with {RESULT}).",
+        f"Predictions of {models} in {predicted.BINS} equally wide bins of confidence. Bars: 95% "
+        "Wilson intervals. They are too narrow, because all models predict the same images. "
+        "Numbers: predictions per bin. The expected calibration error is "
+        f"{show(ece, '{:.2%}')}. The temperature with the lowest loss is "
+        f"{show(temperature, '{:.2f}')} (both with a {RESULT}, n = {len(each)}).",
         table,
         single(plots.plot_reliability, table),
         (5.5, 5.0),
@@ -78,8 +79,9 @@ def of_predictions(
     bins = predicted.confidence_bins(rows)
     yield Exhibit(
         places.CONFIDENCES.name,
-        "Confidence of correct and of wrong answers",
-        f"Predictions of {models}, as shares of the correct and of the wrong ones.",
+        "Confidence of correct and of wrong predictions",
+        f"Predictions of {models}. The shares of the correct predictions add up to 100%, and so do "
+        "those of the wrong ones.",
         bins,
         single(plots.plot_confidences, bins),
     )
@@ -87,9 +89,9 @@ def of_predictions(
         overlap = predicted.error_overlap(kept)
         yield Exhibit(
             places.ERROR_OVERLAP.name,
-            "Models with different seeds miss the same images",
-            f"How many of the {compared.num_images:,} images are missed by how many of {models}. "
-            "Dashed: expected if the errors fell on random images.",
+            "How many models with different seeds miss the same images",
+            f"Number of the {compared.num_images:,} images by how many of the {models} miss them. "
+            "Dashed: the number expected if each model's errors fell on random images.",
             overlap,
             single(plots.plot_error_overlap, overlap),
         )
@@ -110,8 +112,8 @@ def _gallery(
     return Exhibit(
         f"gallery_{which}",
         title,
-        f"{split.capitalize()} images and what the first seed's model predicted. Above each: its "
-        "index in the file (from 0), its label and the prediction, and the confidence.",
+        f"{split.capitalize()} images, with the prediction of the first seed's model. Above each "
+        "image: its index in the file (from 0), its label and the prediction, and the confidence.",
         chosen,
         draw,
         (11.0, 2.2),
@@ -131,7 +133,8 @@ def _mcnemar(compared: Compared, a: str, b: str) -> Table:
     )
     below = int((table["p"] < 0.05).sum())
     caption = (
-        "Images that only one of a seed's two models gets right, with the exact McNemar test. p "
-        f"is below 0.05 for {below} of {len(table)} seeds, not corrected for multiple tests."
+        "Number of images that only one of a seed's two models predicts correctly, with the p of "
+        f"the exact McNemar test. p is below 0.05 for {below} of {len(table)} seeds, without a "
+        "correction for multiple tests."
     )
     return Table("mcnemar", caption, table, shown)

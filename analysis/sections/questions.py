@@ -16,20 +16,19 @@ from study.config.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE,
 
 def of_models(compared: Compared) -> Iterator[Exhibit]:
     """The two networks."""
-    yield by_epoch(compared, "models_by_epoch", "The ResNet is more accurate from early on")
+    yield by_epoch(compared, "models_by_epoch", "Accuracy of the two networks after each epoch")
     yield to_target(compared, places.MODELS_TO_TARGET.name)
 
 
 def of_schedule(compared: Compared) -> Iterator[Exhibit]:
     """The learning rate's decay."""
     arms = " with a decaying (gamma 0.7) and with a constant learning rate"
-    yield by_epoch(
-        compared, "stable_epoch", "The accuracy settles because the learning rate decays", arms
-    )
+    title = "Accuracy with and without a decay of the learning rate, after each epoch"
+    yield by_epoch(compared, "stable_epoch", title, arms)
 
 
 def of_regularization(compared: Compared) -> Iterator[Exhibit]:
-    """Dropout times batch norm: one figure per network."""
+    """Dropout and batch norm, each on and off: one figure per network."""
     names = {"cnn": "CNN", "resnet18": "ResNet18"}  # the paper's; another keeps its own name
     for model in compared.trials["model"].unique():
         rows = (
@@ -41,14 +40,14 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
         )
         effects = frames.interaction(compared, model)
         words = "; ".join(
-            f"{e.effect} {e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" for e in effects.itertuples()
+            f"{e.effect} {e.value:z.2f} [{e.low:z.2f}, {e.high:z.2f}]" for e in effects.itertuples()
         )
         yield Exhibit(
             places.regularization(model).name,
             f"Dropout and batch norm in the {names.get(model, model)}",
             f"Final accuracy on the {compared.images} images. Thin lines: single seeds "
-            f"({replicates(compared)}). Thick lines: means. Effects in percentage points, with "
-            f"{RESULT}: {words or 'unknown, because not all four cells were run'}.",
+            f"({replicates(compared)}). Thick lines: means. Effects in points, with their "
+            f"{RESULT}: {words or 'unknown, because not all four combinations were run'}.",
             rows,
             single(plots.plot_regularization, rows),
             (5.5, 4.2),
@@ -56,7 +55,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
 
 
 def of_training_size(compared: Compared) -> Iterator[Exhibit]:
-    """The learning curve."""
+    """The error as a function of the number of training images."""
     rows = compared.trials[["train_examples", "replicate"]].assign(
         error=1 - compared.trials["last_eval_accuracy"]
     )
@@ -66,7 +65,7 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
         "Error against the number of training images",
         f"Final error on the {compared.images} images after {compared.config.epochs} epochs. One "
         f"point per seed ({replicates(compared)}). Each seed has its own training subset. "
-        "Fewer images also mean fewer steps. Dashed: a power law.",
+        "Fewer images also mean fewer steps. Dashed: a power law fitted to the points.",
         rows,
         single(plots.plot_learning_curve, rows),
         (6.0, 4.2),
@@ -74,8 +73,9 @@ def of_training_size(compared: Compared) -> Iterator[Exhibit]:
 
 
 def of_any(compared: Compared) -> Iterator[Exhibit]:
-    """The figure of a comparison that has none of its own."""
-    yield by_epoch(compared, "by_epoch", f"Accuracy on the {compared.images} images by epoch")
+    """The figure of a comparison that has no figures of its own."""
+    title = f"Accuracy on the {compared.images} images after each epoch"
+    yield by_epoch(compared, "by_epoch", title)
 
 
 OF_QUESTION = {

@@ -1,4 +1,4 @@
-"""The section of a search: what was tried, and the best trials."""
+"""The section of a search: its best trials, its trials by batch size, its figures."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def of_search(study: StudyResults) -> list[Exhibit]:
             "accuracy_by_epoch",
             "Accuracy by epoch",
             f"Validation accuracy after each epoch. Coloured: {which}. Grey: the other trials. "
-            f"Bars at the end: 95 % Wilson intervals (n = {n:,} validation images). They do not "
-            "cover the luck of the seed, or the selection as the best trial.",
+            f"Bars at the end: 95% Wilson intervals (n = {n:,} validation images). They do not "
+            "cover the random choice of the seed, or the selection as the best trial.",
             search_frames.accuracy_by_epoch(study.epochs, trials, n),
             plots.plot_accuracy_by_epoch,
         ),
@@ -144,8 +144,8 @@ def _by_batch_size(study: StudyResults, prefix: str) -> Table:
                 **{c: summary[c].astype(str) for c in ("trials", "complete", "pruned")},
                 "lost": (summary["diverged"] + summary["failed"]).astype(str),
                 "best accuracy": known(summary["accuracy"], "{:.2%}".format),
-                "95 % interval": [
-                    f"{low:.2%} to {high:.2%}" if pd.notna(low) else UNKNOWN
+                "95% interval": [
+                    f"[{100 * low:.2f}, {100 * high:.2f}]" if pd.notna(low) else UNKNOWN
                     for low, high in zip(summary["low"], summary["high"], strict=True)
                 ],
                 "loss": known(summary["loss"], "{:.4f}".format),

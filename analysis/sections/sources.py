@@ -1,4 +1,4 @@
-"""Where the page's numbers come from."""
+"""The table of the results folders that the page is made from."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from study.results.tables import StudyResults
 
 
 def sources(evidence: Evidence) -> Table:
-    """Where every number comes from: one row per results folder."""
+    """The results folders that the numbers come from, one row per folder."""
     loaded = [*evidence.searches, *(c.results for c in evidence.comparisons.values())]
     frame = pd.DataFrame([_source(results) for results in loaded])
-    return Table("sources", "The results behind this page.", frame, frame.astype(str))
+    return Table("sources", "The results that this page is made from.", frame, frame.astype(str))
 
 
 def _source(results: StudyResults) -> dict[str, Any]:
     trials, study = results.trials, results.study
 
     def of_all(fact: Callable[[SessionRecord], str]) -> str:
-        """A fact of each session, named only once if it never changed."""
+        """A fact of the sessions, in order. A value that occurs again is not repeated."""
         return "; then ".join(filter(None, dict.fromkeys(map(fact, study.sessions))))
 
     return {

@@ -1,4 +1,4 @@
-// Sorts and filters the ledger. Without scripts it is shown whole, in order.
+// Sorts and filters the ledger. Without JavaScript the whole ledger is shown, in order.
 (() => {
   const table = document.querySelector("#ledger table");
   if (!table) return;
