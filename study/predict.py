@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from study.cli import Parser, guarded, place, place_or_uri
+from study.cli import Parser, guarded, place
 from study.console.errors import UserError
 from study.console.terminal import Terminal
-from study.data.pictures import drawing, read_picture
-from study.files import is_uri
+from study.data.pictures import Picture, drawing, read_picture
 
 if TYPE_CHECKING:  # takes seconds to import
     from study.training.export import Classifier
@@ -46,7 +45,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "model",
-        type=place_or_uri,
+        type=place,
         metavar="DIR",
         help="a folder like results/NAME, or one that --save has made",
     )
@@ -65,39 +64,35 @@ def make_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = make_parser()
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # pictures may follow options
     if not args.images and args.save is None:
         parser.error("IMAGE: missing; give pictures of digits, or --save DIR")
     return guarded(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:
-    if is_uri(args.model):
-        raise UserError(
-            f"{args.model}: not a folder on this machine; give the study's folder, results/NAME"
-        )
     pictures = [read_picture(path) for path in args.images]
-    model = _model(Path(args.model), args.trial)
+    model = _model(args.model, args.trial)
     if pictures and model.config.dataset != "mnist":
         raise UserError(
             f"{args.model}: trained on {model.config.dataset}, and pictures are treated as digits; "
             "in Python, study.load_model takes arrays"
         )
+    if args.save is not None:
+        _save(model, args.save)
     console = Terminal(soft_wrap=True)
     if not args.json:
         console.print(model.title)
-    if args.save is not None:
-        _save(model, args.save)
-        if not args.json:
+        if args.save is not None:
             console.print(f"saved in {args.save}; in Python: study.load_model({str(args.save)!r})")
-    if pictures:
-        rows = _probabilities(model, np.stack([picture.pixels for picture in pictures]))
-        for path, picture, row in zip(args.images, pictures, rows, strict=True):
-            if args.json:
-                console.print(json.dumps(_as_json(path, picture.treatment, model, row)))
-                continue
-            console.print(f"\n{path}: {row.argmax()} ({row.max():.2%}); {picture.treatment}")
-            console.print(_table(picture.pixels, row))
+    for path, picture in zip(args.images, pictures, strict=True):
+        probabilities = _probabilities(model, picture.pixels)
+        if args.json:
+            console.print(json.dumps(_as_json(path, picture, model, probabilities)))
+            continue
+        best = probabilities.index(max(probabilities))
+        console.print(f"\n{path}: {best} ({max(probabilities):.2%}); {picture.treatment}")
+        console.print(_table(picture.pixels, probabilities))
     return 0
 
 
@@ -123,28 +118,30 @@ def _save(model: Classifier, into: Path) -> None:
     save_model(model, into)
 
 
-def _probabilities(model: Classifier, pixels: np.ndarray) -> np.ndarray:
-    """Of the classes, (n, 10), for images (n, 28, 28)."""
+def _probabilities(model: Classifier, pixels: np.ndarray) -> list[float]:
+    """Of the ten digits, for an image (28, 28)."""
     import torch
 
     with torch.inference_mode():
-        return model(torch.from_numpy(pixels)).double().exp().numpy()
+        return model(torch.from_numpy(pixels[None]))[0].double().exp().tolist()
 
 
-def _as_json(path: Path, treatment: str, model: Classifier, row: np.ndarray) -> dict[str, Any]:
+def _as_json(
+    path: Path, picture: Picture, model: Classifier, probabilities: list[float]
+) -> dict[str, Any]:
     return {
         "image": str(path),
-        "digit": int(row.argmax()),
-        "probability": float(row.max()),
-        "probabilities": row.tolist(),
-        "treatment": treatment,
+        "digit": probabilities.index(max(probabilities)),
+        "probability": max(probabilities),
+        "probabilities": probabilities,
+        "treatment": picture.treatment,
         "model": model.about["provenance"],
     }
 
 
-def _table(pixels: np.ndarray, row: np.ndarray) -> Table:
+def _table(pixels: np.ndarray, probabilities: list[float]) -> Table:
     """The picture as the network takes it, and its most probable digits."""
-    ranked = sorted(enumerate(row.tolist()), key=lambda pair: -pair[1])[:SHOWN]
+    ranked = sorted(enumerate(probabilities), key=lambda pair: -pair[1])[:SHOWN]
     lines = [f"{digit}  {'#' * round(BAR * p):{BAR}}  {p:7.2%}" for digit, p in ranked]
     table = Table.grid(padding=(0, 4))
     table.add_row(drawing(pixels), "\n".join(lines))
