@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -17,7 +19,7 @@ from study.results.final_model import export_model, final_model
 from study.results.history import STATE_FILE
 from study.results.storage import Storage
 from study.results.study_file import StudyFile
-from study.results.tables import load_study
+from study.results.tables import as_table, load_study
 from study.training.export import Classifier, save_model
 from study.training.trainer import Trainer, learning_state
 from tests.helpers.simulated import comparison_config, run_study
@@ -118,6 +120,15 @@ def test_the_description_says_where_the_model_is_from(made, exported):
     assert about["provenance"]["sessions"][0]["versions"] == content["sessions"][0]["versions"]
 
 
+def test_what_a_damaged_study_no_longer_knows_is_null(folder, tmp_path):
+    trials = load_study(folder).trials
+    trials["num_params"], trials["precision"] = pd.NA, pd.NA
+    as_table("trials", trials).to_parquet(folder / "trials.parquet", index=False)
+    export_model(folder, None, tmp_path / "model")
+    about = study.load_model(tmp_path / "model").about
+    assert about["num_params"] is about["provenance"]["precision"] is None
+
+
 def test_exporting_again_replaces_the_model(made, exported):
     other = next(i for i in made[1] if i != best_of(load_study(made[0])))
     export_model(made[0], other, exported)
@@ -156,6 +167,9 @@ def damage(exported, kind):
             about.unlink()
         case "text":
             tensors.write_text("weights")
+        case "text with its digest":
+            tensors.write_text("weights")
+            rewrite(about, sha256=hashlib.sha256(b"weights").hexdigest())
         case "flipped":
             content = bytearray(tensors.read_bytes())
             content[-1] ^= 1
@@ -183,15 +197,16 @@ def damage(exported, kind):
     [
         ("no tensors", "model.safetensors: missing"),
         ("no description", "model.json: missing"),
-        ("text", "model.safetensors: not a safetensors file"),
-        ("flipped", "not the file that model.json describes"),
-        ("not json", "model.json: not a model's description"),
-        ("a list", "model.json: not a model's description (not an object)"),
-        ("another format", "format_version is 9, not 1"),
-        ("no config", "not as model.json describes a model"),
+        ("text", "model.safetensors is not the file that model.json describes"),
+        ("flipped", "model.safetensors is not the file that model.json describes"),
+        ("text with its digest", "not a whole model (Error while deserializing"),
+        ("not json", "not a whole model (Expecting property name"),
+        ("a list", "not a whole model (list indices must be integers"),
+        ("another format", "its format is 9, not 1"),
+        ("no config", "mapping, not NoneType"),
         ("an unknown field", "depth"),
         ("wrong std", "std: '1' is not a finite number above zero"),
-        ("no scores", "no 'accuracy'"),
+        ("no scores", "model.json lacks 'accuracy'"),
         ("another network", "tensor 'conv1.weight' is torch.float32 (4, 1, 3, 3)"),
     ],
 )

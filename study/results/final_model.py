@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from study.config.datasets import DATASET_SPECS
@@ -94,7 +95,7 @@ def _chosen(results: StudyResults, trial_id: str | None) -> dict[str, Any]:
             f"--trial: {trial_id} is {row['status']}; only complete trials have a final model, "
             f"such as {best}"
         )
-    return {str(name): value for name, value in row.items()}
+    return {str(name): None if pd.isna(value) else value for name, value in row.items()}
 
 
 def _description(study: StudyFile, config: TrialConfig, trial: dict[str, Any]) -> dict[str, Any]:

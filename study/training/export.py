@@ -40,23 +40,24 @@ class Classifier(nn.Module):
         title: Which trial's model it is, and its score, for people.
 
     Raises:
-        ValueError: `about` is of another shape, or `tensors` do not fit its network.
+        KeyError: Something is missing in `about`.
+        TypeError: Something in it is of another kind.
+        UserError: A value in it is impossible.
+        ValueError: It is of another format, or `tensors` do not fit its network.
     """
 
     def __init__(self, about: dict[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
+        if about["format_version"] != FORMAT_VERSION:
+            raise ValueError(
+                f"its format is {shown(about['format_version'])}, not {FORMAT_VERSION}"
+            )
         self.about = about
-        try:
-            if (version := about["format_version"]) != FORMAT_VERSION:
-                raise ValueError(f"format_version is {shown(version)}, not {FORMAT_VERSION}")
-            self.config = config = TrialConfig(**about["config"])
-            self.mean, self.std = (about["normalisation"][name] for name in ("mean", "std"))
-            require_positive("mean", self.mean, or_zero=True)
-            require_positive("std", self.std)
-            self.title = _title(about["provenance"], about["scores"])
-        except (AttributeError, KeyError, TypeError, UserError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else one_line(error, 150)
-            raise ValueError(f"not as {ABOUT_FILE} describes a model ({reason})") from None
+        self.config = config = TrialConfig(**about["config"])
+        self.mean, self.std = (about["normalisation"][name] for name in ("mean", "std"))
+        require_positive("mean", self.mean, or_zero=True)
+        require_positive("std", self.std)
+        self.title = _title(about["provenance"], about["scores"])
         with torch.device("meta"):  # no memory before the shapes are known to fit
             network = build_model(
                 config.model,
@@ -122,28 +123,15 @@ def load_model(path: str | Path) -> Classifier:
         UserError: There is none, or it is damaged.
     """
     folder = Path(path)
-    described, file = folder / ABOUT_FILE, folder / TENSORS_FILE
+    description, content = _read(folder / ABOUT_FILE), _read(folder / TENSORS_FILE)
     try:
-        about = json.loads(_read(described))
-        if not isinstance(about, dict):
-            raise ValueError("not an object")
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{described}: not a model's description ({one_line(error, 100)}); {AGAIN}"
-        ) from None
-    content = _read(file)
-    try:
-        tensors = safetensors.load(content)
-    except Exception as error:  # damage gives errors of several kinds
-        raise UserError(
-            f"{file}: not a safetensors file ({one_line(error, 100)}); {AGAIN}"
-        ) from None
-    if hashlib.sha256(content).hexdigest() != about.get("sha256"):
-        raise UserError(f"{file}: not the file that {ABOUT_FILE} describes (SHA-256); {AGAIN}")
-    try:
-        return Classifier(about, tensors)
-    except ValueError as error:
-        raise UserError(f"{folder}: {error}; {AGAIN}") from None
+        about = json.loads(description)
+        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+            raise ValueError(f"{TENSORS_FILE} is not the file that {ABOUT_FILE} describes")
+        return Classifier(about, safetensors.load(content))
+    except Exception as error:  # damage gives errors of any kind
+        reason = f"{ABOUT_FILE} lacks {error}" if isinstance(error, KeyError) else one_line(error)
+        raise UserError(f"{folder}: not a whole model ({reason}); {AGAIN}") from None
 
 
 def _title(provenance: dict[str, Any], scores: dict[str, Any]) -> str:
