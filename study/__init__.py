@@ -16,3 +16,21 @@ Words used everywhere, without synonyms:
 
 Losses are mean cross-entropy in nats per example, accuracies are fractions.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from study.training.export import load_model
+
+__all__ = ["load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load_model`, imported at its first use: torch takes seconds."""
+    if name != "load_model":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from study.training.export import load_model
+
+    return load_model

@@ -25,9 +25,20 @@ def mnist() -> tuple[ImageData, ImageData]:
     return load_splits("mnist", default_data_dir())
 
 
+@pytest.fixture(scope="session")
+def few_digits() -> tuple[ImageData, ImageData]:
+    """As `digits`, for what is trained once and read by several tests."""
+    return synthetic_digits()
+
+
 @pytest.fixture
 def digits() -> tuple[ImageData, ImageData]:
     """Synthetic digits, 96 and 40: each class is a bright bar at its own height, with noise."""
+    return synthetic_digits()
+
+
+def synthetic_digits() -> tuple[ImageData, ImageData]:
+    """See `digits`."""
     rng = np.random.default_rng(0)
 
     def make(n: int) -> ImageData:

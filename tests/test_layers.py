@@ -18,7 +18,9 @@ BORDERS = {
     "study.config.questions": {*HEAVY, "numpy"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
     "study.compare": {"torch", "pandas"},
+    "study.predict": HEAVY,
     "study.results.tables": {"torch", "ray", "optuna"},
+    "study.results.final_model": {"ray", "optuna"},
     "study.search.searcher": {"torch", "torchvision"},
     "study.search.trainable": {"optuna"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine

@@ -87,7 +87,7 @@ class Storage:
             found = self.history_in(checkpoint)
             if found is None or not found.epochs or not found.is_of(config):
                 continue
-            if not resumable or self._is_resumable(checkpoint, found):
+            if not resumable or self.state_in(checkpoint, found) is not None:
                 return checkpoint, found
         return None
 
@@ -104,14 +104,15 @@ class Storage:
         found = self._list(f"{self._root}/{RAY_FOLDER}")
         return sorted(info.base_name for info in found if info.base_name.startswith("trial_"))
 
-    def _is_resumable(self, checkpoint: str, history: History) -> bool:
+    def state_in(self, checkpoint: str, history: History) -> bytes | None:
+        """The trainer's state in a checkpoint with `history`; None if it is not the whole one."""
         names = {info.base_name for info in self._list(checkpoint)}
         state = self._read_path(f"{checkpoint}/{STATE_FILE}")
         if names != {STATE_FILE, HISTORY_FILE} or state is None:
-            return False
+            return None
         if history.state_sha256 is None:  # of an earlier version
-            return _is_whole_zip(state)
-        return hashlib.sha256(state).hexdigest() == history.state_sha256
+            return state if _is_whole_zip(state) else None
+        return state if hashlib.sha256(state).hexdigest() == history.state_sha256 else None
 
     def keep_only(self, trial_id: str, checkpoint: str | None) -> None:
         """Remove a trial's other checkpoints: torn ones, and ones that nothing needs."""

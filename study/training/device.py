@@ -30,6 +30,20 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     return "bf16" if fast else "fp32"
 
 
+def normalised(images: Tensor, mean: float, std: float) -> Tensor:
+    """Images as the networks take them: float32 (n, 1, 28, 28) in channels-last order.
+
+    Args:
+        images: Pixels from 0 to 255, (n, 28, 28); left as they are.
+        mean: Of the training images' pixels, in [0, 1].
+        std: Their standard deviation.
+    """
+    # (pixel / 255 - mean) / std, as one multiplication and one addition.
+    pixels = images.to(torch.float32, copy=True).mul_(1 / (255 * std)).add_(-mean / std)
+    # With one channel, only the strides tell channels-last from the usual order.
+    return pixels.unsqueeze(3).permute(0, 3, 1, 2)
+
+
 class DeviceImages:
     """A split on a device, as uint8, normalised batch by batch.
 
@@ -45,19 +59,15 @@ class DeviceImages:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self.images = torch.from_numpy(data.images).to(device)
             self.labels = torch.from_numpy(data.labels).long().to(device)
-        spec = DATASET_SPECS[dataset]
-        # (pixel / 255 - mean) / std, as one multiplication and one addition.
-        self.scale = 1 / (255 * spec.std)
-        self.shift = -spec.mean / spec.std
+        self.spec = DATASET_SPECS[dataset]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Normalised images, float32 (n, 1, 28, 28) in channels-last order, and labels (n,)."""
-        images = self.images[index].float().mul_(self.scale).add_(self.shift)
-        # With one channel, only the strides tell channels-last from the usual order.
-        return images.unsqueeze(3).permute(0, 3, 1, 2), self.labels[index]
+        images = normalised(self.images[index], self.spec.mean, self.spec.std)
+        return images, self.labels[index]
 
 
 class GraphedStep:
