@@ -134,7 +134,9 @@ class Session:
             # Before anything is printed: whoever reads it may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
-            train, evaluated = self._load_images()
+            train, evaluated = images.load_images(
+                self.config, options.data_dir, record=folder / "test_set_openings.jsonl"
+            )
             trainable = tune.with_resources(
                 tune.with_parameters(
                     TrialTrainable,
@@ -227,18 +229,6 @@ class Session:
         if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
             console.print(f"{problem}. Until then trials train at about half speed.")
         return study
-
-    def _load_images(self) -> tuple[images.ImageData, images.ImageData]:
-        """What is trained on and what is evaluated; the paper's protocol opens the test set."""
-        dataset, data_dir = self.config.dataset, self.options.data_dir
-        if self.config.protocol == "split":
-            return images.load_splits(dataset, data_dir, self.config.num_train)
-        return images.load_training_images(dataset, data_dir), images.open_test_set(
-            dataset,
-            data_dir,
-            record=self.storage.folder / "test_set_openings.jsonl",
-            reason=f"{self.config.name}: the paper's protocol; nothing is selected",
-        )
 
     def _progress(self, study: optuna.Study, planned: int) -> StudyProgress:
         ranked = self.config.is_ranked
