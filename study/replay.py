@@ -134,10 +134,11 @@ def config_of(results: StudyResults, row: dict[str, Any]) -> TrialConfig:
         wrong += ["seed"] * (config.seed < 0) + ["epochs_run"] * (row["epochs_run"] > config.epochs)
         if wrong:
             raise UserError(f"{wrong[0]}: {shown(row[wrong[0]])} is not of its configuration")
-    except (KeyError, UserError) as error:  # an arm or a value that there is not
+    except (KeyError, UserError) as error:
+        why = f"no arm {error}" if isinstance(error, KeyError) else one_line(error)
         raise UserError(
-            f"{results.path / 'trials.parquet'}: damaged ({row['trial_id']}: {one_line(error)}); "
-            "restore it from a copy"
+            f"{results.path / 'trials.parquet'}: damaged ({row['trial_id']}: {why}); restore it "
+            "from a copy"
         ) from None
     return config
 

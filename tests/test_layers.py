@@ -18,6 +18,7 @@ BORDERS = {
     "study.config.questions": {*HEAVY, "numpy"},
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
     "study.compare": {"torch", "pandas"},
+    "study.replay": {"torch", "ray", "optuna"},
     "study.results.tables": {"torch", "ray", "optuna"},
     "study.search.searcher": {"torch", "torchvision"},
     "study.search.trainable": {"optuna"},
