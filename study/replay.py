@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -76,15 +77,17 @@ def _run(args: argparse.Namespace) -> int:
     with console.status(f"Checking the {config.dataset} files …"):
         images = load_images(results.study.config, args.data_dir, record=None)
     replay = Replay(results, row, config, images)
+    seconds = row["seconds"]  # not finite if it is lost
+    took = f", which took {format_duration(seconds)}" if math.isfinite(seconds) else ""
     console.print(
-        f"{args.trial} of {args.results}: {row['status']}; trains {len(epochs)} of "
-        f"{config.epochs} epochs in {replay.trainer.precision} on {replay.device}"
+        f"{args.trial} of {args.results}: {row['status']}; {len(epochs)} of {config.epochs} epochs "
+        f"on record{took}; trains them in {replay.trainer.precision} on {replay.device}"
     )
     if replay.others:
         console.print(f"Not as on record: {'; '.join(replay.others)}.")
         console.print(f"Tolerance: {tolerance_in_words(replay.first_step)}.")
     else:
-        console.print("Code, versions and processor as on record: must be the same bit for bit.")
+        console.print("Code, versions and processor are as on record: all must be the same bits.")
     return replay.run(epochs, console)
 
 
@@ -230,7 +233,8 @@ class Replay:
         console.print(
             f"Within the tolerance; not the same bit for bit from {inexact} on."
             if inexact
-            else f"Same bit for bit: {len(epochs)} epochs, {steps} step losses."
+            else f"Same bit for bit: {len(epochs)} of {len(epochs)} epochs, "
+            + (f"{steps:,} step losses." if steps else "as far as is known: the steps are lost.")
         )
         return 0
 

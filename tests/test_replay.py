@@ -119,21 +119,21 @@ def alter_a_step(folder, by=0.5):
 
 def test_the_same_is_said_epoch_by_epoch(capsys, folder):
     first, as_recorded, *epochs, last = say(capsys, folder).splitlines()
-    assert first.startswith(f"trial_00000 of {folder}: complete; trains 3 of 3 epochs in ")
-    assert as_recorded.startswith("Code, versions and processor as on record")
+    assert first.startswith(f"trial_00000 of {folder}: complete; 3 of 3 epochs on record, which")
+    assert as_recorded.startswith("Code, versions and processor are as on record")
     accuracies = pd.read_parquet(folder / "epochs.parquet")["eval_accuracy"]
     for number, (line, accuracy) in enumerate(zip(epochs, accuracies[:3], strict=True), 1):
         end = "; about 0s left" if number < 3 else ""
         words = f"epoch {number}/3: same bit for bit; validation accuracy {accuracy:.2%}"
         assert line.startswith(words)
         assert bool(end) == ("; about " in line)
-    assert last == "Same bit for bit: 3 epochs, 9 step losses."
+    assert last == "Same bit for bit: 3 of 3 epochs, 9 step losses."
 
 
 def test_a_pruned_trial_stops_where_it_stopped(capsys, folder):
     out = say(capsys, folder, "trial_00001")
-    assert "pruned; trains 1 of 3 epochs" in out
-    assert out.endswith("Same bit for bit: 1 epochs, 3 step losses.\n")
+    assert "pruned; 1 of 3 epochs on record" in out
+    assert out.endswith("Same bit for bit: 1 of 1 epochs, 3 step losses.\n")
 
 
 def test_it_trains_on_one_thread_as_trials_do(capsys, folder):
@@ -143,7 +143,7 @@ def test_it_trains_on_one_thread_as_trials_do(capsys, folder):
 
 
 def test_a_diverged_trial_diverges_again(capsys, folder):
-    assert "Same bit for bit: 1 epochs" in say(capsys, folder, "trial_00002")
+    assert "Same bit for bit: 1 of 1 epochs" in say(capsys, folder, "trial_00002")
 
 
 def test_one_step_that_is_another_is_named(capsys, folder):
@@ -169,7 +169,7 @@ def test_other_versions_are_named_and_a_tolerance_applies(capsys, folder):
     versions = {**StudyFile.read(folder).sessions[0].versions, "torch": "1.0", "ray": "0"}
     edit_sessions(folder, versions=versions)
     out = say(capsys, folder)
-    assert "Not as on record: torch 1.0 (here " in out
+    assert "Not as on record: torch 1.0 (here torch " in out
     assert "ray" not in out
     assert "Tolerance: the first step's loss within " in out
     assert "epoch 2/3: within the tolerance (1 of 3 step losses" in out
@@ -184,7 +184,7 @@ def test_beyond_the_tolerance_is_different(capsys, folder):
 
     rewrite(folder, "epochs", change)
     out = say(capsys, folder, status=1)
-    assert "code aaaaaaaaaa with changes (here unknown)" in out
+    assert "commit aaaaaaaaaa with changes (here commit unknown)" in out
     assert "Different: first in epoch 2 (train_loss: " in out
 
 
@@ -203,9 +203,18 @@ def test_a_changed_checkout_is_not_the_recorded_code(capsys, folder, monkeypatch
     now = {"commit": "b" * 40, "dirty": False}
     monkeypatch.setattr("study.results.study_file.git_state", lambda: now)
     edit_sessions(folder, git=now)
-    assert "must be the same bit for bit" in say(capsys, folder)
+    assert "all must be the same bits" in say(capsys, folder)
     edit_sessions(folder, git={**now, "dirty": True})
-    assert "code bbbbbbbbbb with changes (here bbbbbbbbbb)" in say(capsys, folder)
+    assert "commit bbbbbbbbbb with changes (here commit bbbbbbbbbb)" in say(capsys, folder)
+
+
+def test_a_record_cannot_speak_for_the_command(capsys, folder):
+    fake = "x\nSame bit for bit.\x1b[2J"
+    edit_sessions(folder, versions={"torch": [fake], "numpy": fake, "mnist-study": {}})
+    rewrite(folder, "trials", lambda trials: trials.__setitem__("device", fake))
+    out = say(capsys, folder)
+    assert "\x1b" not in out
+    assert len([line for line in out.splitlines() if line.startswith("Same bit")]) == 1
 
 
 def test_a_trial_of_a_gpu_is_not_compared_by_its_first_step(capsys, folder):
@@ -213,7 +222,7 @@ def test_a_trial_of_a_gpu_is_not_compared_by_its_first_step(capsys, folder):
     rewrite(folder, "trials", lambda trials: trials.__setitem__("device", "a GPU"))
     rewrite(folder, "steps", lambda steps: steps.__setitem__("loss", steps["loss"] * 1.1))
     out = say(capsys, folder)
-    assert "a GPU (here " in out
+    assert "device a GPU (here device " in out
     assert "order and dropout drawn by a GPU (here by the processor)" in out
     assert "Tolerance: after each epoch" in out
     assert "Within the tolerance; not the same bit for bit from epoch 1 on." in out
@@ -235,7 +244,7 @@ def test_a_trial_of_a_comparison(capsys, tmp_path, digits, trial):
     config = ComparisonConfig("n", "?", ARMS, replicates=1, epochs=2)
     trials = [("complete", point, 2) for point in config.points]
     folder = write(tmp_path / "n", config, trials, digits)
-    assert "Same bit for bit: 2 epochs" in say(capsys, folder, trial)
+    assert "Same bit for bit: 2 of 2 epochs" in say(capsys, folder, trial)
     rewrite(folder, "trials", lambda rows: rows.__setitem__("batch_size", [16, 16]))
     out = say(capsys, folder, trial, status=2)
     assert f"damaged ({trial}: batch_size: 16 is not of its configuration); restore" in out
@@ -261,7 +270,7 @@ def test_the_papers_protocol_evaluates_the_test_images_again(capsys, tmp_path, d
 def test_lost_steps_leave_the_epochs_to_compare(capsys, folder):
     steps = pd.read_parquet(folder / "steps.parquet")
     steps[steps["trial_id"] != "trial_00000"].to_parquet(folder / "steps.parquet", index=False)
-    assert "Same bit for bit: 3 epochs, 0 step losses." in say(capsys, folder)
+    assert "3 of 3 epochs, as far as is known: the steps are lost." in say(capsys, folder)
 
 
 @pytest.mark.parametrize(

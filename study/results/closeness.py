@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from study.console.text import escape, one_line
 from study.results.study_file import SessionRecord
 from study.training.epoch import EpochRecord
 
+CHANGED = " with changes"  # which no two checkouts need have in common
 PACKAGES = ("torch", "numpy", "mnist-study")  # that decide what a trial computes
 # Relative difference that rounding may make to the first step's loss: one unit roundoff of bf16;
 # for fp32 that of TF32, in which a GPU convolves.
@@ -119,7 +121,7 @@ def tolerance_in_words(first_step: float | None) -> str:
     return (
         f"{first}after each epoch the training loss within a factor of {train:g}, the evaluated "
         f"loss within {evaluated:g}, the errors within {errors:g} and {100 * more:g} points "
-        "(seeds come as far apart)"
+        "(two seeds differ by as much)"
     )
 
 
@@ -157,26 +159,24 @@ def other_circumstances(
         devices: The name of the trial's processor or GPU, and of that which is used here.
     """
     here = SessionRecord.of_this_process(None, nodes=1, concurrent_trials=1, gpus_per_trial=0)
-    found = [] if devices[0] == devices[1] else [f"{devices[0]} (here {devices[1]})"]
-    for package in PACKAGES:
-        versions = {session.versions.get(package) for session in sessions}
-        now = {here.versions.get(package)}
-        if versions != now:
-            found.append(f"{package} {_names(versions)} (here {_names(now)})")
-    code, now = {_code(session) for session in sessions}, {_code(here)}
-    if code != now or any(session.git and session.git["dirty"] for session in sessions):
-        found.append(f"code {_names(code)} (here {_names(now)})")
-    return found
+    pairs = [({f"device {devices[0]}"}, f"device {devices[1]}")]
+    for name in PACKAGES:
+        pairs.append(({_version(session, name) for session in sessions}, _version(here, name)))
+    pairs.append(({_code(session) for session in sessions}, _code(here)))
+    return [
+        escape(f"{' or '.join(sorted(recorded))} (here {now})", keep="")
+        for recorded, now in pairs
+        if recorded != {now} or now.endswith(CHANGED)
+    ]
 
 
-def _code(session: SessionRecord) -> str | None:
-    if session.git is None:
-        return None
-    return session.git["commit"][:10] + (" with changes" if session.git["dirty"] else "")
+def _version(session: SessionRecord, package: str) -> str:
+    return f"{package} {one_line(session.versions.get(package) or 'unknown', 80)}"
 
 
-def _names(values: set[str | None]) -> str:
-    return " or ".join(sorted(str(value or "unknown") for value in values))
+def _code(session: SessionRecord) -> str:
+    git = session.git or {"commit": "unknown", "dirty": False}
+    return f"commit {git['commit'][:10]}{CHANGED if git['dirty'] else ''}"
 
 
 def _same(one: Any, other: Any) -> Any:
