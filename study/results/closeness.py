@@ -120,8 +120,8 @@ def tolerance_in_words(first_step: float | None) -> str:
     first = f"the first step's loss within {first_step:.2%}; " if first_step else ""
     return (
         f"{first}after each epoch the training loss within a factor of {train:g}, the evaluated "
-        f"loss within {evaluated:g}, the errors within {errors:g} and {100 * more:g} points "
-        "(two seeds differ by as much)"
+        f"loss within {evaluated:g}, the share of errors within {errors:g} plus {100 * more:g} "
+        "points (two seeds differ by as much)"
     )
 
 
