@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from study.cli import Parser, duration, number, place, place_or_uri
 from study.config.study import StudyConfig, require_name
@@ -21,6 +21,21 @@ if TYPE_CHECKING:  # all of these take seconds to import
 
     from study.results.storage import Storage
     from study.search.session import Outcome, RunOptions, Session
+
+
+def add_data_dir(add: Callable[..., Any]) -> None:
+    """The option ``--data-dir``.
+
+    Args:
+        add: ``add_argument`` of a parser or of a group of options.
+    """
+    add(
+        "--data-dir",
+        type=place,
+        metavar="DIR",
+        default=default_data_dir(),
+        help="folder of the images; missing ones are downloaded there (default %(default)s)",
+    )
 
 
 def add_place_options(parser: Parser) -> None:
@@ -56,13 +71,7 @@ def add_place_options(parser: Parser) -> None:
 def add_running_options(parser: Parser) -> None:
     """How a session runs: free to differ between the sessions of one study."""
     add = parser.add_argument_group("running").add_argument
-    add(
-        "--data-dir",
-        type=place,
-        metavar="DIR",
-        default=default_data_dir(),
-        help="folder of the images; missing ones are downloaded there (default %(default)s)",
-    )
+    add_data_dir(add)
     add(
         "--address",
         metavar="A",

@@ -19,6 +19,7 @@ BORDERS = {
     "study.run": {"torch", "pandas"},  # --help and bad input answer fast
     "study.compare": {"torch", "pandas"},
     "study.predict": HEAVY,
+    "study.replay": {"torch", "ray", "optuna"},
     "study.results.tables": {"torch", "ray", "optuna"},
     "study.results.final_model": {"ray", "optuna"},
     "study.search.searcher": {"torch", "torchvision"},

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from study import compare, predict, status
+from study import compare, finalize, predict, replay, status
 from study.config.questions import QUESTIONS
 from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS
 from study.results.tables import TABLES
@@ -66,7 +66,7 @@ def test_the_readmes_commands_come_first_and_ci_runs_the_second():
 
 
 def test_the_options_that_the_readme_names_exist():
-    commands = (compare, predict, status)
+    commands = (compare, finalize, predict, replay, status)
     parsers = (make_parser(), *(command.make_parser() for command in commands))
     actions = [action for parser in parsers for action in parser._actions]
     options = {option for action in actions for option in action.option_strings}
@@ -88,7 +88,8 @@ def test_the_readmes_data_dictionary_is_complete():
 
 def test_the_modules_that_the_readme_runs_exist():
     modules = set(re.findall(r"python -m ((?:study|analysis|benchmarks)\.\w+)", README))
-    assert {"study.run", "study.predict", "analysis.report", "benchmarks.training"} <= modules
+    named = {"study.run", "study.finalize", "study.predict", "study.replay", "analysis.report"}
+    assert {*named, "benchmarks.training"} <= modules
     assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
 
 

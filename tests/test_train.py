@@ -15,8 +15,7 @@ from study.config.datasets import DATASET_SPECS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData
-from study.search.trainable import omp_threads
-from study.training.device import DeviceImages, GraphedStep, resolve_precision
+from study.training.device import DeviceImages, GraphedStep, omp_threads, resolve_precision
 from study.training.epoch import EARLIER_NAMES
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer, learning_state

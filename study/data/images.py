@@ -22,6 +22,7 @@ from study.config.datasets import (
     TRAIN_LABELS,
 )
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
+from study.config.study import StudyConfig
 from study.console.errors import UserError
 from study.data.sources import fetch
 from study.files import open_plain, sync
@@ -84,6 +85,29 @@ def load_splits(
     return train, validation
 
 
+def load_images(
+    config: StudyConfig, data_dir: Path, *, record: Path | None
+) -> tuple[ImageData, ImageData]:
+    """What a study trains on and what it evaluates; the paper's protocol opens the test set.
+
+    Args:
+        config: The study's.
+        data_dir: Folder of the files; missing ones are put there.
+        record: See `open_test_set`. None records nothing: for what only repeats a record.
+
+    Raises:
+        UserError: No source provides the files, or `record` cannot be written.
+    """
+    if config.protocol == "split":
+        return load_splits(config.dataset, data_dir, config.num_train)
+    return load_training_images(config.dataset, data_dir), open_test_set(
+        config.dataset,
+        data_dir,
+        record=record,
+        reason=config.opening_reason,
+    )
+
+
 def openings(record: Path) -> list[str]:
     """The reasons for which the test set was opened, as `open_test_set` recorded them.
 
@@ -107,7 +131,7 @@ def _reason(line: str) -> str:
         return line
 
 
-def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) -> ImageData:
+def open_test_set(dataset: str, data_dir: Path, *, record: Path | None, reason: str) -> ImageData:
     """The sealed 10,000 test images; each opening is appended to `record`.
 
     What is continued opens them for the same reason again, which counts as the same opening.
@@ -115,7 +139,8 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
     Args:
         dataset: One of `study.config.datasets.DATASETS`.
         data_dir: Where the files lie.
-        record: A JSON-lines file that keeps the openings.
+        record: A JSON-lines file that keeps the openings. None if a trial is repeated, whose own
+            opening is on record: nothing new is measured.
         reason: Who opens the test set and what for.
 
     Raises:
@@ -124,7 +149,7 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path, reason: str) ->
     raw = fetch(dataset, data_dir)
     opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
     try:
-        if reason not in openings(record):
+        if record is not None and reason not in openings(record):
             _append_line(record, json.dumps(opening))
     except OSError as error:
         link = error.errno == errno.ELOOP

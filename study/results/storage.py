@@ -27,6 +27,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 from study.config.trial import TrialConfig
 from study.console.errors import StorageError, UserError, cannot_be_read
 from study.console.text import one_line
+from study.data.images import OPENINGS_FILE
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.results.history import HISTORY_FILE, STATE_FILE, History
 
@@ -37,7 +38,7 @@ RECORDS = (
     "epochs.parquet",
     "steps.parquet",
     "predictions.parquet",
-    "test_set_openings.jsonl",
+    OPENINGS_FILE,
     "optuna.log",
 )
 HISTORIES = "histories"  # a file per ended trial

@@ -134,7 +134,11 @@ class Session:
             # Before anything is printed: whoever reads it may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
-            train, evaluated = self._load_images()
+            train, evaluated = images.load_images(
+                self.config,
+                options.data_dir,
+                record=folder.with_name(self.config.opened_for) / images.OPENINGS_FILE,
+            )
             trainable = tune.with_resources(
                 tune.with_parameters(
                     TrialTrainable,
@@ -227,18 +231,6 @@ class Session:
         if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
             console.print(f"{problem}. Until then trials train at about half speed.")
         return study
-
-    def _load_images(self) -> tuple[images.ImageData, images.ImageData]:
-        """What is trained on and what is evaluated; the paper's protocol opens the test set."""
-        dataset, data_dir = self.config.dataset, self.options.data_dir
-        if self.config.protocol == "split":
-            return images.load_splits(dataset, data_dir, self.config.num_train)
-        return images.load_training_images(dataset, data_dir), images.open_test_set(
-            dataset,
-            data_dir,
-            record=self.storage.folder.with_name(self.config.opened_for) / images.OPENINGS_FILE,
-            reason=self.config.opening_reason,
-        )
 
     def _progress(self, study: optuna.Study, planned: int) -> StudyProgress:
         ranked = self.config.is_ranked

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import time
 from dataclasses import asdict, replace
@@ -16,6 +15,7 @@ from ray import tune
 from study.config.trial import TrialConfig
 from study.data.images import ImageData
 from study.results.history import STATE_FILE, History, in_half_precision
+from study.training.device import device_name, set_threads
 from study.training.kernels import keep_freed_memory
 from study.training.models import BatchNormReLU, MaskDropout, count_parameters
 from study.training.trainer import Trainer
@@ -38,8 +38,7 @@ class TrialTrainable(tune.Trainable):
             **data: The splits' arrays, shared through the object store.
         """
         self.keep = keep
-        # One thread a trial on a CPU: several trials at once beat one with several threads.
-        torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
+        set_threads()
         keep_freed_memory()
         self.__dict__.pop("trainer", None)  # the former trial's, and its memory
         self.trainer = Trainer(
@@ -82,7 +81,6 @@ class TrialTrainable(tune.Trainable):
     def history(self) -> History:
         """What this trial has measured so far."""
         trainer = self.trainer
-        cuda = trainer.device.type == "cuda"
         modules = list(trainer.model.modules())
         final = self.keep and trainer.finished and not trainer.epochs[-1].diverged
         return History(
@@ -96,22 +94,8 @@ class TrialTrainable(tune.Trainable):
                 "dropout": any(isinstance(m, MaskDropout) and m.p > 0 for m in modules),
                 "batch_norm": any(isinstance(m, BatchNormReLU) for m in modules),
                 "node": platform.node(),
-                "device": torch.cuda.get_device_name() if cuda else cpu_name(),
+                "device": device_name(trainer.device),
             },
             log_p=in_half_precision(trainer.log_probabilities().numpy()) if final else None,
             config=asdict(trainer.config),
         )
-
-
-def omp_threads(value: str) -> int:
-    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
-
-    OpenMP allows a list, one number for each level of nesting: ``4,2``.
-    """
-    first = value.partition(",")[0].strip()
-    return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
-
-
-def cpu_name() -> str:
-    """The processor's name, as well as torch knows it."""
-    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +18,31 @@ from study.data.images import ImageData
 def pick_device() -> torch.device:
     """CUDA where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's or the processor's name, as well as torch knows it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())
+
+
+def set_threads() -> None:
+    """Give this process the threads of a trial.
+
+    One on a CPU unless ``OMP_NUM_THREADS`` says otherwise: several trials at once beat one with
+    several threads.
+    """
+    torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
+
+
+def omp_threads(value: str) -> int:
+    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
+
+    OpenMP allows a list, one number for each level of nesting: ``4,2``.
+    """
+    first = value.partition(",")[0].strip()
+    return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
