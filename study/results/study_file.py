@@ -118,6 +118,7 @@ class StudyFile:
         num_evaluated: Images that are evaluated after each epoch.
         evaluated: Which these are: ``validation`` or ``test``.
         sessions: The runs of its driver, at least one.
+        sha256: Checksum of each file of images that was used; None if the file names none.
     """
 
     config: StudyConfig
@@ -126,6 +127,7 @@ class StudyFile:
     num_evaluated: int
     evaluated: str
     sessions: tuple[SessionRecord, ...]
+    sha256: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -134,7 +136,9 @@ class StudyFile:
         """That of a study which runs now, its images split as `config` says."""
         is_test = config.evaluated == "test"
         num_evaluated = NUM_TEST_IMAGES if is_test else NUM_TRAINING_IMAGES - config.num_train
-        return cls(config, storage, config.num_train, num_evaluated, config.evaluated, sessions)
+        sha256: dict[str, Any] = dict(DATASET_SPECS[config.dataset].sha256)
+        split = (config.num_train, num_evaluated, config.evaluated)
+        return cls(config, storage, *split, sessions, sha256)
 
     @classmethod
     def read(cls, folder: Path) -> StudyFile:
@@ -235,7 +239,8 @@ class StudyFile:
         read = [
             SessionRecord.from_json(_field({"a session": s}, "a session", dict)) for s in sessions
         ]
-        return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read))
+        sha256 = _field(data, "sha256", (dict, type(None))) if "sha256" in data else None
+        return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read), sha256)
 
 
 def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:
