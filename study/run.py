@@ -194,7 +194,7 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
-    """Print the best trials, the files written and the next commands."""
+    """Print the best trials, what health checks found, the files written and the next commands."""
     import pandas as pd
 
     from study.results.health.checks import show_health

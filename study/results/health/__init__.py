@@ -1,1 +1,1 @@
-"""Health checks of a search, one file each: what its results do not show, and what to do."""
+"""Health checks of a search, one per file: what its results do not show, and what to do."""

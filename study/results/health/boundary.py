@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from study.config.hyperparameters import HYPERPARAMETERS, Hyperparameter
@@ -76,7 +76,7 @@ def positions(values: pd.Series, distribution: dict[str, Any]) -> pd.Series:
         return values.map({value: (i + 0.5) / len(choices) for i, value in enumerate(choices)})
     low, high = of_it["low"], of_it["high"]
     if of_it["log"]:
-        return (values / low).map(math.log) / math.log(high / low)
+        return np.log(values / low) / np.log(high / low)
     return (values - low) / (high - low)
 
 

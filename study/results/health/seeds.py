@@ -30,8 +30,8 @@ def check(results: StudyResults) -> Card:
         return Card("seeds", PASS, f"The best configuration ran with {count} seeds.")
     if count == 1:
         why = (
-            "The best configuration ran with one seed: its accuracy is one draw, and was picked for "
-            "being high."
+            "The best configuration ran with one seed: its accuracy is one draw, "
+            "and was picked for being high."
         )
     else:
         why = f"The best configuration ran with {count} seeds; {ENOUGH} give a usable interval."

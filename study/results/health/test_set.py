@@ -14,7 +14,10 @@ def check(results: StudyResults) -> Card:
         why = f"The trials were ranked on the {results.study.evaluated} images."
         return Card("test set", FAIL, why, search_command(results))
     if (results.path / OPENINGS).exists():
-        why = f"The test images were opened ({OPENINGS} says when): what was chosen since may depend on them."
+        why = (
+            f"The test images were opened ({OPENINGS} says when): what was chosen since may depend "
+            "on them."
+        )
         return Card("test set", WARN, why, search_command(results))
     why = "Trials were ranked on validation images, and no opening of the test images is recorded."
     return Card("test set", PASS, why)

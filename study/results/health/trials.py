@@ -33,7 +33,7 @@ def check(results: StudyResults) -> Card:
     wanted = max(PER_HYPERPARAMETER * len(searched), warm_up + 1)
     why = (
         f"{ended} trials ended, {min(ended, warm_up)} of them before the sampler began to learn; "
-        f"{len(searched)} hyperparameters want {wanted}."
+        f"{len(searched)} hyperparameters need {wanted}."
     )
     if ended >= wanted:
         return Card("trials", PASS, why)
