@@ -203,7 +203,7 @@ class StudyFile:
             **(of_search if config.is_ranked else {}),
             "data": {
                 "dataset": config.dataset,
-                "sha256": dict(DATASET_SPECS[config.dataset].sha256),
+                **({} if self.sha256 is None else {"sha256": self.sha256}),
                 "split": {
                     "train": self.num_train,
                     "validation": self.num_evaluated,  # whichever they are
