@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from study.results.health.card import Card
+
 UNKNOWN = "\u2013"  # an en dash
 SLUG = re.compile(r"[\w.-]+")
 
@@ -91,6 +93,7 @@ class Section:
         text: Paragraphs.
         exhibits: Its figures.
         tables: Its tables.
+        cards: Of a search, what its health checks found.
     """
 
     name: str
@@ -98,6 +101,7 @@ class Section:
     text: list[str] = field(default_factory=list)
     exhibits: list[Exhibit] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    cards: list[Card] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require_slug(self.name)

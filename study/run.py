@@ -196,12 +196,14 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
-    """Print the best trials, the files written and the next commands."""
+    """Print the best trials, what health checks found, the files written and the next commands."""
     import pandas as pd
 
+    from study.results.health.checks import show_health
     from study.results.tables import load_study, rank_trials
 
-    trials = load_study(session.storage.folder).trials
+    results = load_study(session.storage.folder)
+    trials = results.trials
     show_counts(session, outcome, trials)
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     # Short names: the table fits 80 columns.
@@ -222,6 +224,8 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
     if len(measured):
         session.console.print("Best trials, by validation accuracy after the last epoch:")
         session.console.print(table)
+    if not outcome.stopped:
+        show_health(session.console, results)
     show_next(session, outcome, f"--num-samples {2 * config.num_samples}")
 
 

@@ -24,6 +24,7 @@ from analysis.parts import UNKNOWN
 from analysis.report import main
 from analysis.sections.search import make_section, of_search
 from study.config.questions import QUESTIONS
+from study.results.health.checks import health_of
 from study.results.tables import StudyResults
 from tests.conftest import write_study
 from tests.helpers.compared import write_comparison
@@ -91,6 +92,11 @@ def test_a_search(made_up, capsys):
     assert "<out of memory>" in page.text  # escaped in the source
     assert "<out of memory>" not in (folder / "report.html").read_text()
     assert "claims" not in page.text  # nothing here speaks to them
+    for card in health_of(made_up):
+        assert f"{card.status} {card.name}: {card.sentence}" in page.text
+        assert card.next in page.text
+    assert '<li class="n-a">' in (folder / "report.html").read_text()  # greyed
+    assert "- **WARN** infeasible: 1 of 8 trials" in (folder / "report.md").read_text()
     got = pd.read_csv(folder / "tables" / "by_batch_size.csv")
     expected = search_frames.summary_by_batch_size(made_up)
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)

@@ -306,3 +306,14 @@ def test_the_command_that_resumes_survives_a_shell():
         command = resume_command(A_COMPARISON, Path(path), "auto; touch x #")
         expected = ["python", "-m", "study.compare", "--resume", str(Path(path))]
         assert shlex.split(command) == [*expected, "--address", "auto; touch x #"]
+
+
+def test_checksums_are_read_written_and_checked(tmp_path):
+    sums = {"a file": "1f"}
+    content = {**SEARCH, "data": {**SEARCH["data"], "sha256": sums}}
+    study = read(tmp_path, content)
+    assert study.sha256 == sums
+    study.write(tmp_path)
+    assert StudyFile.read(tmp_path).sha256 == sums
+    content["data"]["sha256"] = "1f"
+    assert "damaged (sha256 is '1f')" in refused(tmp_path, content)

@@ -12,6 +12,7 @@ from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, sin
 from analysis.plots import search as plots
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
+from study.results.health.checks import health_of
 from study.results.tables import StudyResults, rank_trials
 
 BEST_SHOWN = 10
@@ -33,7 +34,8 @@ def make_section(study: StudyResults, prefix: str) -> Section:
     made = renamed(of_search(study), prefix)
     tables = [make(study, prefix) for make in (_by_batch_size, _best_trials, _lost_trials)]
     tables = [table for table in tables if len(table.frame)]
-    return Section(f"{prefix}search", f"Search: {config.name}", text, made, tables)
+    title, cards = f"Search: {config.name}", health_of(study)
+    return Section(f"{prefix}search", title, text, made, tables, cards)
 
 
 def _ranked(study: StudyResults) -> pd.DataFrame:

@@ -19,6 +19,11 @@ ASHA_GRACE_EPOCHS = 1  # a trial is first judged after this epoch,
 ASHA_REDUCTION = 3  # then after 3, 9, ... epochs; the best third goes on
 
 
+def num_warm_up(num_trials: int) -> int:
+    """Trials before TPE or the Gaussian process chooses: a quarter, at least 4, at most 10."""
+    return min(10, max(4, num_trials // 4))
+
+
 def check_space(space: Mapping[str, Any], optimizer: str) -> None:
     """Raise `UserError` unless `space` has a possible distribution of each hyperparameter.
 

@@ -121,6 +121,7 @@ class StudyFile:
         num_evaluated: Images that are evaluated after each epoch.
         evaluated: Which these are: ``validation`` or ``test``.
         sessions: The runs of its driver, at least one.
+        sha256: Checksum of each file of images that was used; None if the file names none.
     """
 
     config: StudyConfig
@@ -129,6 +130,7 @@ class StudyFile:
     num_evaluated: int
     evaluated: str
     sessions: tuple[SessionRecord, ...]
+    sha256: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -137,7 +139,9 @@ class StudyFile:
         """That of a study which runs now, its images split as `config` says."""
         is_test = config.evaluated == "test"
         num_evaluated = NUM_TEST_IMAGES if is_test else NUM_TRAINING_IMAGES - config.num_train
-        return cls(config, storage, config.num_train, num_evaluated, config.evaluated, sessions)
+        sha256: dict[str, Any] = dict(DATASET_SPECS[config.dataset].sha256)
+        split = (config.num_train, num_evaluated, config.evaluated)
+        return cls(config, storage, *split, sessions, sha256)
 
     @classmethod
     def read(cls, folder: Path) -> StudyFile:
@@ -202,7 +206,7 @@ class StudyFile:
             **(of_search if config.is_ranked else {}),
             "data": {
                 "dataset": config.dataset,
-                "sha256": dict(DATASET_SPECS[config.dataset].sha256),
+                **({} if self.sha256 is None else {"sha256": self.sha256}),
                 "split": {
                     "train": self.num_train,
                     "validation": self.num_evaluated,  # whichever they are
@@ -239,7 +243,8 @@ class StudyFile:
         read = [
             SessionRecord.from_json(_field({"a session": s}, "a session", dict)) for s in sessions
         ]
-        return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read))
+        sha256 = _field(data, "sha256", (dict, type(None))) if "sha256" in data else None
+        return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read), sha256)
 
 
 def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:

@@ -17,13 +17,9 @@ from optuna.distributions import (
 )
 from scipy.stats import qmc
 
+from study.config.search import num_warm_up
 from study.config.space import report_point, space_of
 from study.config.study import StudyConfig
-
-
-def num_warm_up(config: StudyConfig) -> int:
-    """Trials before TPE or the Gaussian process chooses: a quarter, at least 4, at most 10."""
-    return min(10, max(4, config.num_trials // 4))
 
 
 def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -44,7 +40,7 @@ def _all_first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]
     space = space_of(config)
     yield "report", report_point(space, config.optimizer)
     if config.sampler in ("tpe", "gp"):
-        count = min(num_warm_up(config), config.num_trials) - 1
+        count = min(num_warm_up(config.num_trials), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))
         for row in sampler.random(count):
             values = zip(space.items(), row, strict=True)
@@ -70,7 +66,7 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
     match config.sampler:
         case "tpe":
             return samplers.TPESampler(
-                n_startup_trials=num_warm_up(config),
+                n_startup_trials=num_warm_up(config.num_trials),
                 multivariate=True,
                 constant_liar=True,
                 seed=seed,
@@ -87,7 +83,7 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
         case "random" | "given":  # the latter is never asked
             return samplers.RandomSampler(seed=seed)
         case "gp":
-            return samplers.GPSampler(n_startup_trials=num_warm_up(config), seed=seed)
+            return samplers.GPSampler(n_startup_trials=num_warm_up(config.num_trials), seed=seed)
         case "cmaes":
             return _CmaEs(seed=seed, warn_independent_sampling=False)
     raise ValueError(config.sampler)

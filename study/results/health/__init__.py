@@ -1,0 +1,1 @@
+"""Health checks of a search, one per file: what its results do not show, and what to do."""

@@ -1,0 +1,50 @@
+"""Whether the search found something better than the paper's configuration."""
+
+from __future__ import annotations
+
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.results.health.card import (
+    FAIL,
+    NOT_APPLICABLE,
+    PASS,
+    TELLABLE,
+    WARN,
+    Card,
+    complete_trials,
+    config_of,
+    extend_command,
+    finalize_command,
+    values_of,
+)
+from study.results.tables import StudyResults
+
+PAPER = {name: each.default for name, each in HYPERPARAMETERS.items() if each.default is not None}
+
+
+def check(results: StudyResults) -> Card:
+    """PASS if the best trial beats the paper's configuration by more than seeds explain."""
+    config, best = config_of(results), complete_trials(results)
+    for name, distribution in config.space.items():
+        if not (each := HYPERPARAMETERS[name]).applies(PAPER["optimizer"]):
+            continue
+        values, wanted = values_of(distribution), PAPER.get(name)
+        is_choice = each.kind == "choice"
+        if not (wanted in values if is_choice else wanted and values[0] <= wanted <= values[-1]):
+            why = f"The space leaves out the paper's {each.label}."
+            return Card("baseline", NOT_APPLICABLE, why)
+    if config.optimizer != PAPER["optimizer"] and "optimizer" not in config.space:
+        why = f"The paper's optimizer is {PAPER['optimizer']}, not {config.optimizer}."
+        return Card("baseline", NOT_APPLICABLE, why)
+    paper = best[(best[list(PAPER)] == PAPER).all(axis=1)]
+    if paper.empty:
+        why = "The paper's configuration is not among the complete trials."
+        return Card("baseline", WARN, why, finalize_command(results))
+    ours, theirs = best["last_eval_accuracy"].max(), paper["last_eval_accuracy"].max()
+    found = f"The best trial has {ours:.2%}, the paper's configuration {theirs:.2%}"
+    if ours == theirs:
+        why = f"No trial is better than the paper's configuration ({theirs:.2%})."
+        return Card("baseline", FAIL, why, extend_command(results, 2 * config.num_samples))
+    if 100 * (ours - theirs) <= TELLABLE:
+        why = f"{found}; seeds alone explain {TELLABLE:.2f} points."
+        return Card("baseline", WARN, why, finalize_command(results))
+    return Card("baseline", PASS, f"{found}: more than seeds explain ({TELLABLE:.2f} points).")

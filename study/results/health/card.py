@@ -1,0 +1,103 @@
+"""What a check returns, and what several checks need.
+
+A check is a function ``check(results: StudyResults) -> Card`` of a search's results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pandas as pd
+
+from study.config.hyperparameters import HYPERPARAMETERS, default_values
+from study.config.search import SearchConfig
+from study.console.text import command_line
+from study.results.tables import StudyResults, rank_trials
+
+PASS, WARN, FAIL, NOT_APPLICABLE = "PASS", "WARN", "FAIL", "N/A"
+STATUSES = (FAIL, WARN, PASS, NOT_APPLICABLE)  # as they are shown: the worst first
+
+# Standard deviation of the final accuracy from seed to seed, in points. The CNN's on MNIST, pooled
+# over the replicates of the committed comparisons whose accuracy is above 98%.
+SEED_SD = 0.08
+# Two trials with one seed each differ by more than this in 5% of the cases if they are equally
+# good: the 97.5% quantile of a normal distribution, times the deviation of a difference.
+TELLABLE = 1.96 * math.sqrt(2) * SEED_SD
+
+
+@dataclass(frozen=True)
+class Card:
+    """The result of one check.
+
+    Attributes:
+        name: Of the check.
+        status: One of `STATUSES`.
+        sentence: The evidence; or, if the check does not apply, why.
+        next: A command that helps, to be pasted into a shell; empty if there is nothing to do.
+    """
+
+    name: str
+    status: str
+    sentence: str
+    next: str = ""
+
+
+def config_of(results: StudyResults) -> SearchConfig:
+    """The configuration of a search."""
+    return cast("SearchConfig", results.study.config)
+
+
+def complete_trials(results: StudyResults) -> pd.DataFrame:
+    """The trials that ran to their end, best first."""
+    return rank_trials(results.trials[results.trials["status"] == "complete"])
+
+
+def values_of(distribution: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of a choice, or the two ends of a range; a single value if it is fixed."""
+    of_it = distribution["attributes"]
+    values = of_it["choices"] if "choices" in of_it else (of_it["low"], of_it["high"])
+    return tuple(dict.fromkeys(values))
+
+
+def finalize_command(results: StudyResults) -> str:
+    """The command that runs the best configurations again with new seeds."""
+    return command_line("study.finalize", results.path)
+
+
+def extend_command(results: StudyResults, num_samples: int) -> str:
+    """The command that extends a search to `num_samples` trials."""
+    return command_line("study.run", "--resume", results.path, "--num-samples", num_samples)
+
+
+def search_command(
+    results: StudyResults,
+    scheduler: str | None = None,
+    space: Mapping[str, Sequence[Any]] | None = None,
+) -> str:
+    """The command of a new search that differs from this one in what is given.
+
+    Args:
+        results: Of this search.
+        scheduler: Another scheduler.
+        space: Other values, or ends of a range, by hyperparameter.
+    """
+    config, changed = config_of(results), space or {}
+    given: list[Any] = ["--num-samples", config.num_samples]
+    for name in ("model", "dataset", "epochs", "precision", "sampler", "scheduler", "seed"):
+        value = scheduler if name == "scheduler" and scheduler else getattr(config, name)
+        if value != getattr(SearchConfig, name):
+            given += [f"--{name}", value]
+    if "optimizer" not in config.space and config.optimizer != SearchConfig.optimizer:
+        given += ["--optimizer", config.optimizer]
+    optimizers = values_of(config.space["optimizer"]) if "optimizer" in config.space else None
+    defaults = default_values(optimizers or (config.optimizer,))
+    for name, distribution in config.space.items():
+        values = tuple(changed.get(name, values_of(distribution)))
+        if values != defaults.get(name):
+            # repr, because the command is to mean exactly the same numbers.
+            words = [v if isinstance(v, str) else repr(v).removesuffix(".0") for v in values]
+            given += [HYPERPARAMETERS[name].flag, *words]
+    return command_line("study.run", *given)

@@ -1,0 +1,23 @@
+"""Whether the test images are still sealed."""
+
+from __future__ import annotations
+
+from study.results.health.card import FAIL, PASS, WARN, Card, search_command
+from study.results.tables import StudyResults
+
+OPENINGS = "test_set_openings.jsonl"
+
+
+def check(results: StudyResults) -> Card:
+    """FAIL if trials were ranked on the test images, WARN if these were opened."""
+    if results.study.evaluated != "validation":
+        why = f"The trials were ranked on the {results.study.evaluated} images."
+        return Card("test set", FAIL, why, search_command(results))
+    if (results.path / OPENINGS).exists():
+        why = (
+            f"The test images were opened ({OPENINGS} says when): what was chosen since may depend "
+            "on them."
+        )
+        return Card("test set", WARN, why, search_command(results))
+    why = "Trials were ranked on validation images, and no opening of the test images is recorded."
+    return Card("test set", PASS, why)
