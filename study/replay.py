@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from study.cli import Parser, guarded, place
-from study.config.comparison import hint
+from study.config.arms import hint
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.terminal import Terminal
