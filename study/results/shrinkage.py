@@ -43,6 +43,7 @@ MODE_STEP = CELLS // 2
 MOST_MODES = 400  # from the best trial downwards
 NARROW = [CELLS // 4, CELLS // 2, CELLS, 2 * CELLS]  # widths above the mode
 ITERATIONS = 100  # of expectation maximization; 1,000 change the third digit
+PSEUDO = 0.03  # trials added to each component, so that none dies out and the fit claims less
 CHANCE = 0.05  # a trial with a larger chance to be better cannot be told apart
 
 
@@ -80,17 +81,17 @@ def seed_noise(trials: pd.DataFrame) -> Noise:
     if freedom < LEAST_FREEDOM:
         return Noise(
             DEFAULT_SD,
-            f"Assumed: a standard deviation of {100 * DEFAULT_SD:.2f} points between seeds, as in "
-            "this project's comparisons of the CNN on MNIST; this search has too few replicates "
-            "to measure it.",
+            f"Seeds alone make accuracies differ with a standard deviation of "
+            f"{100 * DEFAULT_SD:.2f} points. This is assumed, from this project's comparisons of "
+            "the CNN on MNIST: the search has too few replicates to measure it.",
         )
     deviations = complete["last_eval_accuracy"] - groups.transform("mean")
     sd = max(float(np.sqrt((deviations**2).sum() / freedom)), SMALLEST_SD)
     count = "one configuration" if len(repeated) == 1 else f"{len(repeated)} configurations"
     return Noise(
         sd,
-        f"Measured: a standard deviation of {100 * sd:.2f} points between seeds, from "
-        f"{repeated.sum()} trials of {count}.",
+        f"Seeds alone make accuracies differ with a standard deviation of {100 * sd:.2f} points, "
+        f"measured on {repeated.sum()} trials of {count}.",
     )
 
 
@@ -156,7 +157,8 @@ def _posterior(accuracy: np.ndarray, sd: float) -> tuple[np.ndarray, np.ndarray]
     weights = np.full(width.shape, 1 / width.shape[1])
     for _ in range(ITERATIONS):
         mixed = np.einsum("mtc,mc->mt", density, weights)
-        weights *= np.einsum("mtc,mt->mc", density, 1 / mixed) / len(accuracy)
+        weights *= np.einsum("mtc,mt->mc", density, 1 / mixed)
+        weights = (weights + PSEUDO) / (len(accuracy) + PSEUDO * width.shape[1])
     likelihood = np.log(np.einsum("mtc,mc->mt", density, weights)).sum(axis=1)
     weights *= np.exp(likelihood - likelihood.max())[:, None] / width
 
