@@ -52,7 +52,7 @@ def sentence(study: StudyResults) -> str:
 
 def _gain(first: pd.Series, others: pd.DataFrame) -> str:
     if first["paper"]:
-        return ", with what is the paper's own configuration"
+        return " (it is the paper's own)"
     if not others["paper"].any():
         return ""
     paper = others[others["paper"]].iloc[0]
