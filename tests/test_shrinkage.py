@@ -148,7 +148,7 @@ def simulated(request):
     needed = ["trial_id", "status", "last_eval_accuracy", "last_eval_loss"]
     slim = pd.DataFrame(search([0.0] * 12)[needed].to_dict("list"))  # quicker
     rows = []
-    for _ in range(150):
+    for _ in range(100):
         truth = TRUTHS[request.param](rng)
         accuracy = (truth + 100 * SD * rng.standard_normal(12)) / 100
         got = shrink(slim.assign(last_eval_accuracy=accuracy), SD)

@@ -22,7 +22,7 @@ was off by -0.002 points on average if the true accuracies were normal with an s
 accuracy was too high by 0.06 to 0.14. The stated probability of being the best is too sure by
 about 0.05 if the true accuracies lie closer than the noise (0.29 for 0.24), and not sure enough by
 0.07 if they lie far apart (0.55 for 0.62). The sd leaves out that the prior is an estimate: within
-1.96 sd of its estimate was the truth of 80 to 90 % of the winners.
+1.96 sd of its estimate was the truth of 80 to 93% of the winners.
 """
 
 from __future__ import annotations
