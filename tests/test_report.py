@@ -22,7 +22,7 @@ from analysis.evidence import load_evidence
 from analysis.page import title_of
 from analysis.parts import UNKNOWN
 from analysis.report import main
-from analysis.sections.answer import sentence, title
+from analysis.sections import answer
 from analysis.sections.search import make_section, of_search
 from study.config.questions import QUESTIONS
 from study.results.tables import StudyResults, load_study
@@ -88,11 +88,11 @@ def test_a_search(made_up, capsys):
         got = pd.read_csv(folder / "figures" / f"{exhibit.name}.csv")
         expected = exhibit.frame.reset_index(drop=True)
         pd.testing.assert_frame_equal(got, expected, check_dtype=False)
-    heading, answer = "Likely best: batch 64, lr 0.5, gamma 0.7, width 2", sentence(made_up)
+    heading, said = "Likely best: batch 64, lr 0.5, gamma 0.7, width 2", answer.sentence(made_up)
     markdown = (folder / "report.md").read_text()
-    assert markdown.startswith(f"# {heading}\n\n{answer}\n\n![")
+    assert markdown.startswith(f"# {heading}\n\n{said}\n\n![")
     assert "figures/likely_best.png" in markdown.splitlines()[4]
-    assert page.text.count(answer) == 1
+    assert page.text.count(said) == 1
     assert "It reached 99.00%, with one seed" in page.text
     assert "Search: made-up" not in page.text
     assert "<out of memory>" in page.text  # escaped in the source
@@ -105,8 +105,8 @@ def test_a_search(made_up, capsys):
 
 def test_the_committed_searchs_answer():
     study = load_study(ROOT / "results" / "paper" / "search")
-    assert title(study) == "Likely best: batch 256, lr 1.862, gamma 0.9344, width 2"
-    assert sentence(study) == (
+    assert answer.title(study) == "Likely best: batch 256, lr 1.862, gamma 0.9344, width 2"
+    assert answer.sentence(study) == (
         "The likely best configuration is that of trial_00015: expect 99.13% from a new seed, on "
         "the validation images, 0.74 points (standard deviation 0.09) more than from the paper's "
         "(trial_00000); it is the best of 12 complete trials with probability 0.28, and 8 of the "
@@ -118,7 +118,7 @@ def test_the_papers_own_configuration_may_be_the_best_or_missing(tmp_path):
     trials = [("complete", 512, 1.0, 1.0, [0.99]), ("complete", 64, 1.0, 1.0, [0.98])]
     for name, chosen in (("own", trials), ("none", trials[1:] * 2)):
         (tmp_path / name).mkdir()
-        said = sentence(write_study(tmp_path / name, chosen))
+        said = answer.sentence(write_study(tmp_path / name, chosen))
         assert ("(it is the paper's own)" in said) == (name == "own")
         assert "more than from" not in said
 
@@ -127,8 +127,8 @@ def test_one_complete_trial_is_no_answer_yet(tmp_path):
     study = write_study(
         tmp_path, [("complete", 64, 1.0, 1.0, [0.98]), ("pruned", 64, 1, 1, [0.99])]
     )
-    assert title(study) == "A search that has no answer yet"
-    assert sentence(study).startswith("Only trial_00000 is complete, so there is nothing")
+    assert answer.title(study) == "A search that has no answer yet"
+    assert answer.sentence(study).startswith("Only trial_00000 is complete, so there is nothing")
     assert main([str(tmp_path)]) == 0
     assert not (tmp_path / "report" / "figures" / "likely_best.png").exists()
     assert "nan" not in check(tmp_path / "report").text
