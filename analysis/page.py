@@ -12,10 +12,12 @@ from analysis import comparison_frames as frames
 from analysis import places
 from analysis.evidence import Evidence, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
-from analysis.parts import Section, slug
-from analysis.sections import architecture, comparison, predictions, search
+from analysis.parts import Exhibit, Section, slug
+from analysis.sections import answer, architecture, comparison, predictions, search
+from analysis.sections.batch_size import loss_by_batch
 from study.config.datasets import DATASET_SPECS
-from study.config.questions import QUESTIONS
+from study.config.questions import BATCH_SIZE, QUESTIONS
+from study.results.tables import StudyResults
 
 
 def title_of(evidence: Evidence) -> str:
@@ -25,8 +27,8 @@ def title_of(evidence: Evidence) -> str:
         return "64 against 512: does the batch size matter?"
     if len(compared) == 1 and not searches:
         return compared[0].config.title
-    if len(searches) == 1 and not compared:
-        return searches[0].study.config.name
+    if (search_alone := alone(evidence)) is not None:
+        return answer.title(search_alone)
     results = [*searches, *(c.results for c in compared)]
     images = sorted({DATASET_SPECS[r.study.config.dataset].folder for r in results})
     kinds = (
@@ -37,8 +39,24 @@ def title_of(evidence: Evidence) -> str:
     return f"{' and '.join(counts)} on {' and '.join(images)}"
 
 
+def alone(evidence: Evidence) -> StudyResults | None:
+    """The search that is all the page is about, if it is about one search alone."""
+    return (
+        evidence.searches[0] if len(evidence.searches) == 1 and not evidence.comparisons else None
+    )
+
+
+def headline(evidence: Evidence) -> Exhibit | None:
+    """The figure at the top: the losses by batch size, or the likely best trial of a search."""
+    if (found := evidence.get(BATCH_SIZE)) is not None:
+        return loss_by_batch(found)
+    return answer.picture(study) if (study := alone(evidence)) is not None else None
+
+
 def lead(evidence: Evidence) -> str:
-    """The answer in one sentence: the final accuracies of batch 64 and batch 512."""
+    """The answer in one sentence: of a search, or of the comparison of batch 64 and batch 512."""
+    if (study := alone(evidence)) is not None:
+        return answer.sentence(study)
     found = batch_arms(evidence, 64, 512)
     if found is None:
         return ""
@@ -97,9 +115,8 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
             sections.append(comparison.make_section(compared, None, prefix))
     if (section := predictions.make_section(evidence, images)) is not None:
         sections.append(section)
-    several = len(evidence.searches) + len(evidence.comparisons) > 1
     for study in evidence.searches:
-        prefix = _prefix(folder_name(study), taken) if several else ""
+        prefix = "" if alone(evidence) else _prefix(folder_name(study), taken)
         sections.append(search.make_section(study, prefix))
     if evidence.judges_claims:
         sections.append(architecture.make_section())

@@ -29,10 +29,9 @@ from analysis import comparison_frames as frames
 from analysis import output, paper
 from analysis.evidence import Evidence, load_evidence
 from analysis.ledger import as_frame, ledger
-from analysis.page import gaps, lead, make_sections, title_of
+from analysis.page import gaps, headline, lead, make_sections, title_of
 from analysis.parts import Exhibit, slug
 from analysis.render import write, write_csv
-from analysis.sections.batch_size import loss_by_batch
 from analysis.sections.sources import sources
 from analysis.verdicts import VERDICTS
 from study.cli import Parser, guarded, place
@@ -111,8 +110,7 @@ def write_report(
         The page, ``report.html``.
     """
     begin("2 of 5: smoothing the losses")
-    found = evidence.get(BATCH_SIZE)
-    headline = loss_by_batch(found) if found else None
+    top = headline(evidence)
     begin("3 of 5: checking the claims")
     findings = ledger(evidence) if evidence.judges_claims else []
     begin("4 of 5: computing the figures")
@@ -121,7 +119,7 @@ def write_report(
     made_from = sources(evidence)
 
     drawn = {}
-    made = [*([headline] if headline else []), *(e for s in sections for e in s.exhibits)]
+    made = [*([top] if top else []), *(e for s in sections for e in s.exhibits)]
     for number, exhibit in enumerate(made, 1):
         begin(f"5 of 5: drawing figure {number} of {len(made)}")
         svg = write(exhibit, folder / "figures")
@@ -135,7 +133,7 @@ def write_report(
     context = {
         "title": title_of(evidence),
         "lead": lead(evidence),
-        "headline": drawn[headline.name] if headline else None,
+        "headline": drawn[top.name] if top else None,
         "findings": findings,
         "statements": paper.STATEMENTS,
         "counts": {v: counts[v] for v in VERDICTS if v in counts},

@@ -13,7 +13,9 @@ import pandas as pd
 from analysis.intervals import wilson
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.search import SearchConfig
-from study.results.tables import STATUSES, StudyResults, rank_trials
+from study.config.trial import TrialConfig
+from study.results.shrinkage import complete_trials, seed_noise, shrink
+from study.results.tables import STATUSES, StudyResults, differs, rank_trials
 
 WINDOWS = 60  # per loss curve, equally wide on a logarithmic axis
 
@@ -105,15 +107,32 @@ def trial_map(trials: pd.DataFrame) -> pd.DataFrame:
     """Every trial: its hyperparameters, its status and its last validation error.
 
     Returns:
-        One row per trial, with ``error`` (a fraction) and ``best``: whether it is the study's
-        best trial.
+        One row per trial, with ``error`` (a fraction) and ``best``: whether it is the most
+        accurate complete trial.
     """
     known = [n for n, each in HYPERPARAMETERS.items() if each.space or trials[n].notna().any()]
     rows = trials[["trial_id", "status", *known, "epochs_run"]].copy()
     rows["error"] = 1 - trials["last_eval_accuracy"]
-    ranked = rank_trials(trials[np.isfinite(trials["last_eval_accuracy"])])
-    rows["best"] = rows["trial_id"].isin(ranked["trial_id"].head(1))
+    rows["best"] = rows["trial_id"].isin(complete_trials(trials)["trial_id"].head(1))
     return rows
+
+
+def shrunk(study: StudyResults) -> pd.DataFrame:
+    """What to expect of each complete trial.
+
+    Returns:
+        The rows of `study.results.shrinkage.shrink`, each with the columns of ``trials`` and
+        ``paper``: whether its hyperparameters are the paper's.
+    """
+    trials = study.trials
+    frame = shrink(trials, seed_noise(trials).sd).merge(trials, on="trial_id", how="left")
+    paper = TrialConfig()
+    return frame.assign(
+        paper=[
+            not any(differs(row[name], getattr(paper, name)) for name in HYPERPARAMETERS)
+            for row in frame.to_dict("records")
+        ]
+    )
 
 
 def config_of(study: StudyResults) -> SearchConfig:

@@ -23,7 +23,7 @@ from study.config.space import (
     space_to_json,
 )
 from study.console.errors import UserError, require_positive
-from study.console.text import format_value
+from study.console.text import command_line, format_value
 from study.opening import opened
 from study.training_commands import (
     add_place_options,
@@ -38,6 +38,8 @@ from study.training_commands import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from study.search.session import Outcome, Session
 
 EPILOG = """examples:
@@ -64,6 +66,7 @@ STUDY_OPTIONS = (
     "scheduler",
     "seed",
 )
+SHOWN = 5  # best trials, at the end
 
 
 def make_parser() -> Parser:
@@ -196,37 +199,56 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 
 def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
-    """Print the best trials, what health checks found, the files written and the next commands."""
-    import pandas as pd
-
+    """Print the answer, what health checks found, the files written and the next commands."""
     from study.results.health.checks import show_health
-    from study.results.tables import load_study, rank_trials
+    from study.results.shrinkage import likely_best, seed_noise, shrink
+    from study.results.tables import load_study
 
     results = load_study(session.storage.folder)
     trials = results.trials
     show_counts(session, outcome, trials)
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    # Short names: the table fits 80 columns.
-    searched = [each for name, each in HYPERPARAMETERS.items() if name in config.space]
-    labels = [each.label for each in searched]
-    for column in ("trial", "status", "accuracy", "loss", *labels, "epochs"):
-        table.add_column(column, no_wrap=True)
-    measured = trials[trials["last_eval_accuracy"].notna()]
-    for row in rank_trials(measured).head(5).to_dict("records"):
-        table.add_row(
-            row["trial_id"],
-            row["status"],
-            f"{row['last_eval_accuracy']:.2%}",
-            f"{row['last_eval_loss']:.4f}",
-            *("" if pd.isna(row[each.name]) else format_value(row[each.name]) for each in searched),
-            str(row["epochs_run"]),
-        )
-    if len(measured):
-        session.console.print("Best trials, by validation accuracy after the last epoch:")
-        session.console.print(table)
+    noise = seed_noise(trials)
+    shrunk = shrink(trials, noise.sd)
+    if len(shrunk):
+        session.console.print("Best complete trials, by validation accuracy:")
+        session.console.print(best_table(shrunk.head(SHOWN), trials, list(config.space)))
+    session.console.print(likely_best(shrunk))
+    confirm = command_line("study.finalize", session.storage.folder)
+    if len(shrunk) > 1:
+        session.console.print(noise.words)
     if not outcome.stopped:
-        show_health(session.console, results)
-    show_next(session, outcome, f"--num-samples {2 * config.num_samples}")
+        show_health(session.console, results, besides=confirm)
+    commands = [confirm] if len(shrunk) > 1 else []
+    show_next(session, outcome, f"--num-samples {2 * config.num_samples}", commands)
+
+
+def best_table(shrunk: pd.DataFrame, trials: pd.DataFrame, searched: list[str]) -> Table:
+    """The first trials as a table that fits 80 columns.
+
+    Args:
+        shrunk: From `study.results.shrinkage.shrink`.
+        trials: ``trials`` of the search.
+        searched: The hyperparameters to show.
+    """
+    import pandas as pd
+
+    rows = shrunk.merge(trials, on="trial_id", how="left")
+    names = [name for name in HYPERPARAMETERS if name in searched]
+    shown = {
+        "trial": rows["trial_id"].map(str),
+        "accuracy": rows["accuracy"].map("{:.2%}".format),
+        "expected": rows["expected"].map("{:.2%}".format, na_action="ignore"),
+        "loss": rows["last_eval_loss"].map("{:.4f}".format),
+        **{HYPERPARAMETERS[n].label: rows[n].map(format_value, na_action="ignore") for n in names},
+        "P(best)": rows["p_best"].map("{:.2f}".format, na_action="ignore"),
+    }
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    labels = [HYPERPARAMETERS[name].label for name in names]
+    for column in shown:  # if not all fit, the hyperparameters alone are folded
+        table.add_column(column, no_wrap=column not in labels, overflow="fold")
+    for values in zip(*shown.values(), strict=True):
+        table.add_row(*("" if pd.isna(value) else value for value in values))
+    return table
 
 
 if __name__ == "__main__":

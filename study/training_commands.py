@@ -168,13 +168,14 @@ def show_counts(session: Session, outcome: Outcome, trials: pd.DataFrame) -> Non
     )
 
 
-def show_next(session: Session, outcome: Outcome, larger: str) -> None:
+def show_next(session: Session, outcome: Outcome, larger: str, first: Sequence[str] = ()) -> None:
     """Print where the tables are and what to do next.
 
     Args:
         session: That has ended.
         outcome: How it ended.
         larger: The options that extend the study.
+        first: Commands to name before the others if the study is finished.
     """
     folder, console = session.storage.folder, session.console
     resume = resume_command(session.config, folder, session.options.address)
@@ -185,7 +186,7 @@ def show_next(session: Session, outcome: Outcome, larger: str) -> None:
         commands = [resume]
     else:
         console.print("Next:")
-        commands = [command_line("analysis.report", folder), f"{resume} {larger}"]
+        commands = [*first, command_line("analysis.report", folder), f"{resume} {larger}"]
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
     if outcome.counts["failed"]:

@@ -208,7 +208,8 @@ def test_the_page_shows_what_was_searched(tmp_path):
     assert main([str(tmp_path / "n"), "--output", str(tmp_path / "page")]) == 0
     page = (tmp_path / "page" / "report.md").read_text()
     best = rank_trials(trials).iloc[0]
-    assert f", optimizer {best['optimizer']}" in page
+    title = page.splitlines()[0]
+    assert f", optimizer {best['optimizer']}" in title
     assert "optimizer adadelta, sgd." in page
     header = next(line for line in page.splitlines() if line.startswith("| trial "))
     assert "optimizer" in header

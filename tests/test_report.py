@@ -22,12 +22,14 @@ from analysis.evidence import load_evidence
 from analysis.page import title_of
 from analysis.parts import UNKNOWN
 from analysis.report import main
+from analysis.sections import answer
 from analysis.sections.search import make_section, of_search
 from study.config.questions import QUESTIONS
 from study.results.health.checks import health_of
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, load_study
 from tests.conftest import write_study
 from tests.helpers.compared import write_comparison
+from tests.helpers.studies import ROOT
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -87,8 +89,13 @@ def test_a_search(made_up, capsys):
         got = pd.read_csv(folder / "figures" / f"{exhibit.name}.csv")
         expected = exhibit.frame.reset_index(drop=True)
         pd.testing.assert_frame_equal(got, expected, check_dtype=False)
-    assert "Best: 99.00%" in page.text
-    assert "batch size 64, learning rate 0.5" in page.text
+    heading, said = "Likely best: batch 64, lr 0.5, gamma 0.7, width 2", answer.sentence(made_up)
+    markdown = (folder / "report.md").read_text()
+    assert markdown.startswith(f"# {heading}\n\n{said}\n\n![")
+    assert "figures/likely_best.png" in markdown.splitlines()[4]
+    assert page.text.count(said) == 1
+    assert "It reached 99.00%, with one seed" in page.text
+    assert "Search: made-up" not in page.text
     assert "<out of memory>" in page.text  # escaped in the source
     assert "<out of memory>" not in (folder / "report.html").read_text()
     assert "claims" not in page.text  # nothing here speaks to them
@@ -100,6 +107,37 @@ def test_a_search(made_up, capsys):
     got = pd.read_csv(folder / "tables" / "by_batch_size.csv")
     expected = search_frames.summary_by_batch_size(made_up)
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+
+
+def test_the_committed_searchs_answer():
+    study = load_study(ROOT / "results" / "paper" / "search")
+    assert answer.title(study) == "Likely best: batch 256, lr 1.862, gamma 0.9344, width 2"
+    assert answer.sentence(study) == (
+        "The likely best configuration is that of trial_00015: expect 99.13% from a new seed, on "
+        "the validation images, 0.73 points (standard deviation 0.09) more than from the paper's "
+        "(trial_00000); it is the best of 12 complete trials with probability 0.28, and 8 of the "
+        "11 others cannot be told apart from it."
+    ), "if the search was replaced, put its values here"
+
+
+def test_the_papers_own_configuration_may_be_the_best_or_missing(tmp_path):
+    trials = [("complete", 512, 1.0, 1.0, [0.99]), ("complete", 64, 1.0, 1.0, [0.98])]
+    for name, chosen in (("own", trials), ("none", trials[1:] * 2)):
+        (tmp_path / name).mkdir()
+        said = answer.sentence(write_study(tmp_path / name, chosen))
+        assert ("(it is the paper's own)" in said) == (name == "own")
+        assert "more than from" not in said
+
+
+def test_one_complete_trial_is_no_answer_yet(tmp_path):
+    study = write_study(
+        tmp_path, [("complete", 64, 1.0, 1.0, [0.98]), ("pruned", 64, 1, 1, [0.99])]
+    )
+    assert answer.title(study) == "A search that has no answer yet"
+    assert answer.sentence(study).startswith("Only trial_00000 is complete, so there is nothing")
+    assert main([str(tmp_path)]) == 0
+    assert not (tmp_path / "report" / "figures" / "likely_best.png").exists()
+    assert "nan" not in check(tmp_path / "report").text
 
 
 def test_the_steps_are_shown_on_a_terminal_alone(made_up, tmp_path, monkeypatch, capsys):
@@ -115,7 +153,7 @@ def test_the_steps_are_shown_on_a_terminal_alone(made_up, tmp_path, monkeypatch,
         "Step 2 of 5: smoothing the losses …",
         "Step 3 of 5: checking the claims …",
         "Step 4 of 5: computing the figures …",
-        *(f"Step 5 of 5: drawing figure {k} of 4 …" for k in (1, 2, 3, 4)),
+        *(f"Step 5 of 5: drawing figure {k} of 5 …" for k in (1, 2, 3, 4, 5)),
     ]
 
 
@@ -142,7 +180,8 @@ def test_the_command_alone_keeps_openblas_to_one_thread():
 def test_a_study_without_results_has_a_page_too(fruitless):
     assert main([str(fruitless.path)]) == 0
     page = check(fruitless.path / "report")
-    assert "No trial has a finite result yet." in page.text
+    assert "No trial is complete yet, so there is no best one." in page.text
+    assert "Likely best" not in page.text
     assert "1 failed" in page.text
 
 
@@ -186,6 +225,8 @@ def test_all_comparisons_and_a_search_in_one_page(whole):
     assert "no evidence yet" not in set(ledger["verdict"])
     shown = {path.stem for path in (whole / "figures").iterdir()}
     assert {"loss_by_batch", "gallery_confident", "made-up.trial_map", "learning_curve"} <= shown
+    assert "made-up.likely_best" in shown
+    assert "The likely best configuration is that of trial_00001" in page.text
     assert "After 6 epochs batch 64 reaches" in page.text
     assert "117,772,832" in page.text  # the ResNet's multiply-adds
     openings = (whole / "test_set_openings.jsonl").read_text()
@@ -341,6 +382,7 @@ def test_the_title_names_what_is_there(folders, made_up, tmp_path):
             "64 against 512: does the batch size matter?",
         ),
         ([sizes.path], "A question?"),
+        ([made_up.path], "Likely best: batch 64, lr 0.5, gamma 0.7, width 2"),
         ([sizes.path, folders["schedule"], made_up.path], "2 comparisons and 1 search on MNIST"),
     ):
         assert title_of(load_evidence(given)) == title
@@ -348,12 +390,13 @@ def test_the_title_names_what_is_there(folders, made_up, tmp_path):
 
 def test_what_is_not_known_of_a_trial_is_a_dash(made_up):
     trials = pd.read_parquet(made_up.path / "trials.parquet")
-    trials = trials[trials["status"] == "interrupted"].copy()
+    trials = trials[trials["status"] == "complete"].head(1).copy()
     trials[["seconds", "last_eval_loss"]] = np.nan
     study = StudyResults(made_up.path, made_up.study, trials, made_up.epochs, made_up.steps)
     (table,) = (t for t in make_section(study, "").tables if t.name == "best_trials")
     row = table.shown.iloc[0]
-    assert row[["status", "loss", "seconds"]].tolist() == ["interrupted", UNKNOWN, UNKNOWN]
+    unknown = ["expected", "P(best)", "loss", "seconds"]  # one trial alone is not shrunk
+    assert row[unknown].tolist() == [UNKNOWN] * 4
 
 
 def test_the_versions_of_every_session_are_named(made_up):

@@ -109,3 +109,16 @@ def test_no_results_is_said(fruitless, name):
     getattr(plots, f"plot_{name}")(frame, ax=ax)
     figure.canvas.draw()
     assert [text.get_text() for text in ax.texts] == [plots.NO_DATA]
+
+
+def test_likely_best(made_up):
+    frame = frames.shrunk(made_up)
+    assert frame["paper"].tolist() == [False, True, False]
+    ax = plots.plot_likely_best(frame, ax=Figure().subplots())
+    labels = [text.get_text() for text in ax.get_yticklabels()]
+    assert labels[-1] == f"trial_00001 ({frame['p_best'].iloc[0]:.2f})"  # the highest
+    assert labels.count(f"the paper's, trial_00000 ({frame['p_best'].iloc[1]:.2f})") == 1
+    drawn = {tuple(np.round(line.get_xdata(), 9)) for line in ax.get_lines()}
+    for column in ("expected", "accuracy"):
+        for _, group in frame.iloc[::-1].groupby("told_apart"):
+            assert tuple(np.round(1 - group[column], 9)) in drawn

@@ -61,9 +61,10 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     assert len(trials) == 8
     assert f"8 of 8 trials ended ({', '.join(f'{n} {s}' for s, n in counts.items())})" in out
     best = trials[trials["status"] == "complete"].nlargest(1, "last_eval_accuracy").iloc[0]
-    below = out[out.index("Best trials") :].splitlines()[2]
-    assert below.split()[:3] == [best["trial_id"], "complete", f"{best['last_eval_accuracy']:.2%}"]
-    assert the_command_after("Next:", out) == ("analysis.report", ["results/a"])
+    below = out[out.index("Best complete trials") :].splitlines()[2]
+    assert below.split()[:2] == [best["trial_id"], f"{best['last_eval_accuracy']:.2%}"]
+    assert the_command_after("Next:", out) == ("study.finalize", ["results/a"])
+    assert "\n  python -m analysis.report results/a\n" in out
     assert "--resume results/a --num-samples 16" in out
     assert dict(os.environ) == environment
     assert another_driver() == "runs"
@@ -107,7 +108,9 @@ def test_a_signal_before_the_first_trial_stops_as_cleanly(monkeypatch, capsys):
         assert run.main([*SEARCH]) == 0
     out = capsys.readouterr().out
     _, arguments = the_command_after("Ended early: stopped by SIGTERM.", out)
-    assert "Best trials" not in out
+    assert "No trial is complete yet, so there is no best one." in out
+    assert "Best complete trials" not in out
+    assert "study.finalize" not in out
     assert "nan" not in out
     assert run.main(arguments) == 0
     assert len(load_study("results/a").trials) == 8

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from analysis.plots.style import ERROR_TICKS, GREY, arm_styles, percent, plain, whole_numbers
+from analysis.plots.style import ERROR_TICKS, GREY, RAMP, arm_styles, percent, plain, whole_numbers
 
 STATUS_MARKERS = {
     "complete": "o",
@@ -25,6 +25,7 @@ STATUS_MARKERS = {
 
 
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
+EXPECTED_TICKS = (*ACCURACY_TICKS, 0.97, 0.985, 0.992)
 
 
 NO_DATA = "no trial has a value yet"
@@ -189,6 +190,44 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     if norm is not None:
         _error_bar(ax, norm)
     _map_legend(ax, rows, area)
+    return ax
+
+
+def plot_likely_best(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """Each trial's accuracy as measured (open) and as expected (filled), the likely best on top.
+
+    The axis is logarithmic in the error.
+
+    Args:
+        frame: From `analysis.search_frames.shrunk`.
+        ax: Where to draw.
+    """
+    rows = frame.iloc[::-1].reset_index(drop=True)
+    smallest = 1e-5  # so that an error of zero is drawn as well
+    colour = {True: GREY, False: RAMP[1]}
+    for told_apart, group in rows.groupby("told_apart"):
+        ends = [group["expected"] + sign * 2 * group["sd"] for sign in (1, -1)]
+        low, high = (np.clip(1 - end, smallest, 1) for end in ends)
+        style: dict[str, Any] = {"color": colour[bool(told_apart)], "zorder": 3}
+        ax.hlines(group.index, low, high, lw=2.5, alpha=0.6, **style)
+        ax.plot(np.maximum(1 - group["expected"], smallest), group.index, "o", ms=7, **style)
+        measured = np.maximum(1 - group["accuracy"], smallest)
+        ax.plot(measured, group.index, "o", ms=7, markerfacecolor="none", **style)
+    ax.set_xscale("log")
+    ax.invert_xaxis()
+    right, left = sorted(ax.get_xlim())
+    ax.set_xticks([1 - a for a in EXPECTED_TICKS if right <= 1 - a <= left])
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * (1 - e):.4g} %"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    whose = np.where(rows["paper"], "the paper's, ", "")
+    labels = [
+        f"{who}{trial} ({p:.2f})"
+        for who, trial, p in zip(whose, rows["trial_id"], rows["p_best"], strict=True)
+    ]
+    ax.set_yticks(rows.index, labels, parse_math=False)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("validation accuracy")
     return ax
 
 

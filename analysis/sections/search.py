@@ -10,56 +10,44 @@ import pandas as pd
 from analysis import search_frames
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
 from analysis.plots import search as plots
+from analysis.sections import answer
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 from study.results.health.checks import health_of
-from study.results.tables import StudyResults, rank_trials
+from study.results.tables import StudyResults
 
 BEST_SHOWN = 10
-IN_WORDS = ("lr", "gamma", "width_mult")  # always named, besides what the search varied
 
 
 def make_section(study: StudyResults, prefix: str) -> Section:
-    """The section of a search. The names of its figures and tables begin with `prefix`."""
+    """The section of a search.
+
+    Args:
+        study: The search.
+        prefix: Begins the names of its figures and tables. Empty if the page is about nothing
+            else: then its answer is at the top of the page, and not here.
+    """
     config, trials = search_frames.config_of(study), study.trials
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
     optimizers = sorted(trials["optimizer"].unique())
-    text = [
+    facts = (
         f"{config.model} on {config.dataset}: {len(trials)} of {config.num_samples} "
         f"trials ({counts}). Epochs per trial: at most {config.epochs}. Training time: "
         f"{trials['seconds'].sum() / 3600:.2f} trial-hours. Sampler "
-        f"{config.sampler}, scheduler {config.scheduler}, optimizer {', '.join(optimizers)}.",
-        _best_in_words(study),
-    ]
-    made = renamed(of_search(study), prefix)
-    tables = [make(study, prefix) for make in (_by_batch_size, _best_trials, _lost_trials)]
-    tables = [table for table in tables if len(table.frame)]
-    title, cards = f"Search: {config.name}", health_of(study)
-    return Section(f"{prefix}search", title, text, made, tables, cards)
-
-
-def _ranked(study: StudyResults) -> pd.DataFrame:
-    """The trials that have an accuracy, best first."""
-    return rank_trials(study.trials[study.trials["last_eval_accuracy"].notna()])
-
-
-def _best_in_words(study: StudyResults) -> str:
-    ranked, n = _ranked(study), study.study.num_evaluated
-    if ranked.empty:
-        return "No trial has a finite result yet."
-    best = ranked.iloc[0]
-    others = (name for name in search_frames.searched(study) if name not in IN_WORDS)
-    more = "".join(
-        f", {HYPERPARAMETERS[name].label} {format_value(best[name])}"
-        for name in others
-        if not pd.isna(best[name])
+        f"{config.sampler}, scheduler {config.scheduler}, optimizer {', '.join(optimizers)}."
     )
-    return (
-        f"Best: {best['last_eval_accuracy']:.2%} validation accuracy with batch size "
-        f"{best['batch_size']}, learning rate {best['lr']:.4g}, gamma {best['gamma']:.4g}, "
-        f"width x {best['width_mult']:.4g}{more} ({best['trial_id']}, {best['status']}). It is "
-        f"the best of {len(study.trials)} trials on the same {n:,} images that measured it, with "
-        "one seed. Expect slightly less on new images. The test set was not opened."
+    text, made = [answer.explanation(study), facts], of_search(study)
+    if prefix:
+        text = [answer.sentence(study), *text]
+        made = [*([picture] if (picture := answer.picture(study)) else []), *made]
+    tables = [make(study, prefix) for make in (_by_batch_size, _best_trials, _lost_trials)]
+    return Section(
+        f"{prefix}search",
+        f"Search: {config.name}" if prefix else "The search",
+        [paragraph for paragraph in text if paragraph],
+        renamed(made, prefix),
+        [table for table in tables if len(table.frame)],
+        health_of(study),
     )
 
 
@@ -160,17 +148,19 @@ def _by_batch_size(study: StudyResults, prefix: str) -> Table:
 
 def _best_trials(study: StudyResults, prefix: str) -> Table:
     n = study.study.num_evaluated
-    best = _ranked(study).head(BEST_SHOWN)
+    best = search_frames.shrunk(study).head(BEST_SHOWN)
     return Table(
         f"{prefix}best_trials",
-        f"Best trials by validation accuracy after the last epoch (n = {n:,} images). Complete "
-        "trials come first.",
+        f"Best complete trials by validation accuracy after the last epoch (n = {n:,} images, one "
+        "seed). Expected: from a new seed, on the same images. P(best): the probability that no "
+        "other complete trial is better.",
         best,
         pd.DataFrame(
             {
                 "trial": best["trial_id"],
-                "status": best["status"],
-                "accuracy": known(best["last_eval_accuracy"], "{:.2%}".format),
+                "accuracy": known(best["accuracy"], "{:.2%}".format),
+                "expected": known(best["expected"], "{:.2%}".format),
+                "P(best)": known(best["p_best"], "{:.2f}".format),
                 "loss": known(best["last_eval_loss"], "{:.4f}".format),
                 "batch size": best["batch_size"].astype(str),
                 **_hyperparameters(study, best),

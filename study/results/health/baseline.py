@@ -10,12 +10,12 @@ from study.results.health.card import (
     TELLABLE,
     WARN,
     Card,
-    complete_trials,
     config_of,
     extend_command,
     finalize_command,
     values_of,
 )
+from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
 
 PAPER = {name: each.default for name, each in HYPERPARAMETERS.items() if each.default is not None}
@@ -23,7 +23,7 @@ PAPER = {name: each.default for name, each in HYPERPARAMETERS.items() if each.de
 
 def check(results: StudyResults) -> Card:
     """PASS if the best trial beats the paper's configuration by more than seeds explain."""
-    config, best = config_of(results), complete_trials(results)
+    config, best = config_of(results), complete_trials(results.trials)
     for name, distribution in config.space.items():
         if not (each := HYPERPARAMETERS[name]).applies(PAPER["optimizer"]):
             continue

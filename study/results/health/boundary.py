@@ -14,11 +14,11 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    complete_trials,
     config_of,
     search_command,
     values_of,
 )
+from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
 
 # The best sixth of the compared trials are "the best". In simulated searches of 40 trials a larger
@@ -37,7 +37,7 @@ def check(results: StudyResults) -> Card:
     """WARN with the command that widens the space if the best trials are near one of its edges."""
     space, trials = config_of(results).space, results.trials
     compared = trials["status"].isin(["complete", "pruned"]).sum()
-    best = complete_trials(results).head(max(FEWEST, compared // TOP))
+    best = complete_trials(results.trials).head(max(FEWEST, compared // TOP))
     if len(best) < FEWEST:
         why = f"{len(best)} trials are complete; where the best lie shows from {FEWEST} on."
         return Card("boundary", NOT_APPLICABLE, why)

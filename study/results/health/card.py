@@ -10,22 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import pandas as pd
-
 from study.config.hyperparameters import HYPERPARAMETERS, default_values
 from study.config.search import SearchConfig
 from study.console.text import command_line
-from study.results.tables import StudyResults, rank_trials
+from study.results.shrinkage import DEFAULT_SD
+from study.results.tables import StudyResults
 
 PASS, WARN, FAIL, NOT_APPLICABLE = "PASS", "WARN", "FAIL", "N/A"
 STATUSES = (FAIL, WARN, PASS, NOT_APPLICABLE)  # as they are shown: the worst first
 
-# Standard deviation of the final accuracy from seed to seed, in points. The CNN's on MNIST, pooled
-# over the replicates of the committed comparisons whose accuracy is above 98%.
-SEED_SD = 0.08
 # Two trials with one seed each differ by more than this in 5% of the cases if they are equally
 # good: the 97.5% quantile of a normal distribution, times the deviation of a difference.
-TELLABLE = 1.96 * math.sqrt(2) * SEED_SD
+TELLABLE = 1.96 * math.sqrt(2) * 100 * DEFAULT_SD  # points
 
 
 @dataclass(frozen=True)
@@ -48,11 +44,6 @@ class Card:
 def config_of(results: StudyResults) -> SearchConfig:
     """The configuration of a search."""
     return cast("SearchConfig", results.study.config)
-
-
-def complete_trials(results: StudyResults) -> pd.DataFrame:
-    """The trials that ran to their end, best first."""
-    return rank_trials(results.trials[results.trials["status"] == "complete"])
 
 
 def values_of(distribution: dict[str, Any]) -> tuple[Any, ...]:

@@ -43,8 +43,14 @@ def health_of(results: StudyResults) -> list[Card]:
     )
 
 
-def show_health(console: Console, results: StudyResults) -> None:
-    """Print what is wrong, and after it the command that helps; the same command once."""
+def show_health(console: Console, results: StudyResults, *, besides: str) -> None:
+    """Print what is wrong, and after it the command that helps; the same command once.
+
+    Args:
+        console: Where to.
+        results: Of a search.
+        besides: A command that is shown elsewhere.
+    """
     by_command: dict[str, list[Card]] = {}
     for card in health_of(results):
         if card.status in (FAIL, WARN):
@@ -52,4 +58,5 @@ def show_health(console: Console, results: StudyResults) -> None:
     for command, cards in by_command.items():
         for card in cards:
             console.print(f"{card.status} {card.name}: {card.sentence}")
-        console.print(f"  {command}", soft_wrap=True)
+        if command != besides:
+            console.print(f"  {command}", soft_wrap=True)

@@ -12,11 +12,11 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    complete_trials,
     config_of,
     search_command,
     values_of,
 )
+from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
 
 SOME = 0.1  # Share of lost trials from which they cost more than a test of the space's edges.
@@ -49,7 +49,7 @@ def lower_rates(results: StudyResults) -> list[Any]:
     low, *more = values_of(config_of(results).space["lr"])
     high = more[0] if more else low
     # Rounded, to be read more easily. NA if no trial is complete: both comparisons are then False.
-    largest = float(f"{complete_trials(results)['lr'].max():.2g}")
+    largest = float(f"{complete_trials(results.trials)['lr'].max():.2g}")
     if low < largest < results.trials["lr"].max():
         return [low, largest]
     ends = dict.fromkeys((max(low / 10, HYPERPARAMETERS["lr"].least), high / 10))

@@ -7,10 +7,10 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    complete_trials,
     config_of,
     finalize_command,
 )
+from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
 
 # The 95% t interval of a mean is 1.2 standard deviations to each side with five seeds, 2.5 with
@@ -20,7 +20,7 @@ ENOUGH = 5
 
 def check(results: StudyResults) -> Card:
     """WARN if the best configuration's score is a single draw, or few."""
-    best = complete_trials(results)
+    best = complete_trials(results.trials)
     if best.empty:
         return Card("seeds", NOT_APPLICABLE, "No trial is complete.")
     searched = list(config_of(results).space)
