@@ -193,7 +193,7 @@ def test_a_folder_of_somebody_else_is_left_for_another(temporary, monkeypatch):
 
 def test_a_path_too_long_for_sockets_is_refused(temporary, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / ("x" * 30)))
-    with pytest.raises(UserError, match=r"TMPDIR: .* is too long a path"):
+    with pytest.raises(UserError, match=r"TMPDIR: .* is too long for the paths"):
         joining.private_folder()
 
 

@@ -47,7 +47,7 @@ def test_each_has_a_field_a_column_and_an_option(name):
 def test_an_optimizer_that_lacks_it_refuses_it(name):
     value, _ = OF_OPTIMIZERS[name]
     flag = "--" + name.replace("_", "-")
-    refused = "the optimizer adadelta has none; leave it out, or use sgd or adamw"
+    refused = "the optimizer adadelta has no such setting; leave it out, or use sgd or adamw"
     with pytest.raises(UserError, match=f"^{name}: {refused}"):
         TrialConfig(**{name: value})
     with pytest.raises(UserError, match=f"^{flag}: {refused}"):

@@ -217,7 +217,7 @@ def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch
         assert run.main([*SEARCH]) == 1
         out = capsys.readouterr().out
         assert "All trials failed or diverged: exit status 1." in out
-    module, arguments = the_command_after("8 failed; once the cause is gone", out)
+    module, arguments = the_command_after("8 failed. Once the cause is fixed", out)
     assert (module, arguments) == ("study.run", ["--resume", "results/a", "--retry-failed"])
     assert run.main(arguments) == 0
     assert "8 failed trials run again." in capsys.readouterr().out

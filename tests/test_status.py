@@ -178,7 +178,7 @@ def test_an_impossible_folder_is_one_line(place, capsys):
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///x", "s3://b/x?endpoint_override=y"])
 def test_an_impossible_uri_is_one_line(uri, capsys):
     assert status.main([uri]) == 2
-    assert f"error: DIR: {uri!r} is not like s3://BUCKET/FOLDER" in capsys.readouterr().err
+    assert f"error: DIR: {uri!r} is not of the form s3://BUCKET/FOLDER" in capsys.readouterr().err
 
 
 def test_what_the_files_say_is_shown_and_not_obeyed(folder):

@@ -1,12 +1,12 @@
-"""Comparisons: fixed arms times replicates, paired by seed.
+"""The configuration of a comparison (fixed arms, several seeds each), and its TOML file.
 
-Each arm is one configuration; replicate k of every arm has the same seed, so that arms
-that share a network begin with the same weights. Nothing is stopped early and nothing is
-selected. `study.config.questions` has the built-in ones; an own one is a small TOML file::
+Each arm is one configuration. Replicate k of every arm has the same seed, so arms with the
+same network begin with the same weights. No trial is stopped early and nothing is selected.
+`study.config.questions` has the built-in comparisons. Your own one is a small TOML file::
 
     title = "Does the optimizer matter?"    # optional
 
-    [defaults]                              # optional: of every arm
+    [defaults]                              # optional: for every arm
     batch_size = 64
 
     [arms.adadelta]
@@ -38,7 +38,7 @@ PROTOCOLS = ("split", "paper")
 MAX_REPLICATES = 1000
 MIN_VALIDATION = 1000  # images left to evaluate on
 
-# What an arm may set; the rest is the comparison's.
+# The settings of an arm. All others belong to the comparison.
 ARM_SETTINGS = (
     "model",
     *HYPERPARAMETERS,
@@ -53,9 +53,9 @@ class Comparison:
     """What is compared.
 
     Attributes:
-        title: The question, for people.
-        arms: Each arm's settings, of `ARM_SETTINGS`; the rest is the paper's.
-        optional: Arms that run only where they are asked for.
+        title: The question in words.
+        arms: Each arm's settings, from `ARM_SETTINGS`; the others are the paper's.
+        optional: Arms that run only if they are asked for.
     """
 
     title: str
@@ -63,10 +63,10 @@ class Comparison:
     optional: tuple[str, ...] = ()
 
     def select(self, patterns: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-        """The arms whose names match one of `patterns` (``cnn-*``); all but optional by default.
+        """The arms that match one of `patterns` (``cnn-*``); None: all but the optional ones.
 
         Raises:
-            UserError: A pattern matches none.
+            UserError: A pattern matches no arm.
         """
         if patterns is None:
             names = [name for name in self.arms if name not in self.optional]
@@ -74,7 +74,7 @@ class Comparison:
             for pattern in patterns:
                 if not fnmatch.filter(self.arms, pattern):
                     raise UserError(
-                        f"--arms: no arm is named {pattern!r}; choose among {', '.join(self.arms)}"
+                        f"--arms: no arm is named {pattern!r}; choose from {', '.join(self.arms)}"
                     )
             names = [n for n in self.arms if any(fnmatch.fnmatch(n, p) for p in patterns)]
         return {name: dict(self.arms[name]) for name in names}
@@ -121,7 +121,7 @@ class ComparisonConfig(StudyConfig):
             raise UserError(f"--replicates: {self.replicates} is too many; use {MAX_REPLICATES}")
         require_seed(self.seed)
         if not self.arms:
-            raise UserError("arms: there are none")
+            raise UserError("arms: there are none; a comparison needs at least one")
         check_arms(self.arms, "arms")
         for name, config in {name: self._arm(name) for name in self.arms}.items():
             if config.batch_size > (config.train_examples or self.num_train):
@@ -142,7 +142,7 @@ class ComparisonConfig(StudyConfig):
 
     @property
     def num_train(self) -> int:
-        """Images that are trained on where an arm does not take fewer."""
+        """Images that a trial trains on, unless its arm takes fewer."""
         if self.protocol == "paper":
             return NUM_TRAINING_IMAGES
         asked = [settings.get("train_examples") or 0 for settings in self.arms.values()]
@@ -150,12 +150,12 @@ class ComparisonConfig(StudyConfig):
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """The trials in their order: replicate by replicate, so that the arms keep step."""
+        """The trials in order: all arms of one replicate, then of the next."""
         replicates = range(1, self.replicates + 1)
         return [{"arm": arm, "replicate": k} for k in replicates for arm in self.arms]
 
     def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
-        """The trial of an arm and a replicate; `number` does not matter."""
+        """The configuration of one replicate of one arm. `number` is not used."""
         seed = trial_seed(self.seed, params["replicate"])
         return replace(self._arm(params["arm"]), seed=seed)
 
@@ -171,7 +171,7 @@ class ComparisonConfig(StudyConfig):
             raise UserError(f"arm {name}: {error}") from None
 
     def distributions(self) -> dict[str, dict[str, Any]]:
-        """Which arm, and which replicate."""
+        """The arm and the replicate, which identify a trial."""
         replicates = {"low": 1, "high": MAX_REPLICATES, "log": False, "step": 1}
         return {
             "arm": {"name": "CategoricalDistribution", "attributes": {"choices": list(self.arms)}},
@@ -184,16 +184,16 @@ class ComparisonConfig(StudyConfig):
 
 
 def load_comparison(path: Path) -> Comparison:
-    """The comparison in a TOML file; see the top of this module.
+    """Read a comparison from a TOML file; the top of this module shows one.
 
     Raises:
-        UserError: It is not one.
+        UserError: The file cannot be read or holds no valid comparison.
     """
     try:
         if not path.is_file():
-            raise UserError(f"{path}: no such file; a comparison file is explained in --help")
+            raise UserError(f"{path}: no such file; --help shows an example of one")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # TOML's own errors are among them
+    except (OSError, ValueError, RecursionError) as error:  # tomllib raises ValueErrors
         raise UserError(f"{path}: not a readable TOML file ({error})") from None
     _check_keys(content, ("title", "defaults", "arms"), str(path))
     title, defaults = content.get("title", path.stem), content.get("defaults", {})
@@ -203,7 +203,9 @@ def load_comparison(path: Path) -> Comparison:
     check_arms({"defaults": defaults}, str(path))
     check_arms(arms, f"{path}: arms")
     if len(arms) < 2:
-        raise UserError(f"{path}: {len(arms)} arms; a comparison needs [arms.A] and [arms.B]")
+        raise UserError(
+            f"{path}: too few arms ({len(arms)}); a comparison needs at least [arms.A] and [arms.B]"
+        )
     return Comparison(title, {n: {**defaults, **s} for n, s in arms.items()})
 
 
@@ -211,8 +213,8 @@ def check_arms(arms: Any, where: str) -> None:
     """Raise `UserError` unless `arms` is a table of arms, each a table of known settings.
 
     Args:
-        arms: What is to be one.
-        where: How an error begins.
+        arms: The value to check.
+        where: The beginning of an error message.
     """
     if not isinstance(arms, dict):
         raise UserError(f"{where}: {shown(arms)} is not a table of arms")
