@@ -278,7 +278,7 @@ def assert_kept(found: dict[str, pd.DataFrame], before: dict[str, pd.DataFrame])
 def check_refusal(text: str, name: str) -> None:
     """One line that names the file; of two tables that do not fit either may be the wrong one."""
     assert "\n" not in text
-    assert Path(name).name in text or "do not fit together" in text, text
+    assert Path(name).name in text or "do not match" in text, text
 
 
 def outcome_of(study: Made, folder: Path, command, name: str, damaged) -> str:

@@ -151,7 +151,7 @@ def test_an_opening_is_noted_in_a_file_of_its_own_or_refused(raw, tmp_path, monk
         record.mkdir()
     elif kind == "pipe":
         os.mkfifo(record)
-    with pytest.raises(UserError, match="cannot be noted there") as error:
+    with pytest.raises(UserError, match="cannot record the opening") as error:
         images.open_test_set("mnist", raw[0], record=record, reason="a test")
     assert str(error.value).startswith(f"{record}: ")
     assert ("it is a symbolic link" in str(error.value)) == ("link" in kind)

@@ -35,7 +35,7 @@ def test_a_node_that_has_everything(storage, fine):
         ({"versions": {"torch": "2.11.0"}}, "torch is 2.11.0 there and "),
         ({"versions": {"optuna": None}}, "optuna is missing there and "),
         ({"sees": False}, "give a folder that all nodes mount by --results-dir, or --storage-path"),
-        ({"free": {"/tmp": 5 * 2**20}}, "only 5 MB free in /tmp; make room there"),
+        ({"free": {"/tmp": 5 * 2**20}}, "only 5 MB free in /tmp; free some space there"),
     ],
 )
 def test_each_lack_is_one_line(storage, fine, lack, reason):

@@ -105,7 +105,9 @@ def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
     told = str(way_out(error, folder))
     assert told.startswith(f"{folder / name if name else folder}: {os.strerror(number)}; ")
     room = number in (errno.ENOSPC, errno.EDQUOT)
-    assert f"kept: {'make room' if room else 'fix that'}, then continue with --resume" in told
+    assert (
+        f"saved: {'free some space' if room else 'fix that'}, then continue with --resume" in told
+    )
     assert "\n" not in told
 
 

@@ -69,7 +69,7 @@ def test_lost_histories_are_taken_from_the_checkpoints_or_the_tables(folder):
     others = [i for i in before.trials["trial_id"] if i not in complete]
     (note,) = found.notes
     assert note.startswith(others[0])
-    assert note.endswith("no intact history; taken from the tables")
+    assert note.endswith("no intact history; restored from the tables")
     assert_nothing_lost(before, run_study(folder, CONFIG, resume=True), {})
     assert {p.stem for p in folder.glob("histories/*")} == set(before.trials["trial_id"])
 
@@ -79,7 +79,9 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     before = run_study(folder, config).trials.set_index("trial_id")
     lose(folder, "histories", "ray", "*.parquet")
     session = Session(folder, config, resume=True)
-    assert "taken from optuna.log and from what is left of the tables" in session.recovered.notes[0]
+    assert (
+        "restored from optuna.log and from what is left of the tables" in session.recovered.notes[0]
+    )
     session.run()
     after = load_study(folder)
     trials = after.trials.set_index("trial_id")
@@ -148,7 +150,7 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
     before, trial_id = stopped_without_checkpoint(folder)
     session = Session(folder, CONFIG, resume=True)
     assert session.recovered.notes == [
-        f"{trial_id}: no intact checkpoint; trained from the start again"
+        f"{trial_id}: no intact checkpoint; it will be trained from the start"
     ]
     session.tables.write()
     assert_nothing_lost(before, load_study(folder), {})

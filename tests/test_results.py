@@ -213,11 +213,14 @@ def instead(make):
 
 DAMAGED_TABLES = {
     "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' is of"),
-    "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' is of int64"),
-    "ids as numbers": (change("epochs", lambda t: t.assign(trial_id=1)), "'trial_id' is of int64"),
-    "a trial twice": (change("trials", twice), "twice: 'trial_id trial_00003"),
-    "an epoch twice": (change("epochs", twice), "twice: 'trial_id trial_00002, epoch 2"),
-    "a step twice": (change("steps", twice), "twice: 'trial_id trial_00002, step 6"),
+    "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' has type int64"),
+    "ids as numbers": (
+        change("epochs", lambda t: t.assign(trial_id=1)),
+        "'trial_id' has type int64",
+    ),
+    "a trial twice": (change("trials", twice), "duplicate: 'trial_id trial_00003"),
+    "an epoch twice": (change("epochs", twice), "duplicate: 'trial_id trial_00002, epoch 2"),
+    "a step twice": (change("steps", twice), "duplicate: 'trial_id trial_00002, step 6"),
     "a trial without id": (change("trials", put("trial_id", 0, None)), r"damaged \(trial_id"),
     "an unknown status": (change("trials", put("status", 0, "<b>done\n")), r"status '<b>done\\n'"),
     "an unknown model": (change("trials", put("model", 0, "vgg")), "model 'vgg'"),
@@ -304,7 +307,7 @@ def test_old_tables_that_do_not_fit_are_not_waited_for(written, monkeypatch):
     for file in written[0].glob("*.parquet"):
         os.utime(file, (0, 0))
     monkeypatch.setattr("study.results.tables.time.sleep", lambda _: pytest.fail("it waited"))
-    with pytest.raises(UserError, match=r"write them anew with: python -m study\.run --resume"):
+    with pytest.raises(UserError, match=r"write them again with: python -m study\.run --resume"):
         load_study(written[0])
 
 
@@ -344,8 +347,8 @@ def first(column, value):
         (first("index", 7777), "images differ"),
         (first("label", 8), "images differ"),
         (change("predictions", lambda t: t.iloc[1:]), "images differ"),
-        (change("predictions", twice), "twice: 'trial_id"),
-        (change("predictions", lambda t: t.assign(label=1.0)), "'label' is of float64"),
+        (change("predictions", twice), "duplicate: 'trial_id"),
+        (change("predictions", lambda t: t.assign(label=1.0)), "'label' has type float64"),
         (
             change("predictions", lambda t: t.assign(trial_id=pd.Categorical(["who"] * len(t)))),
             "trial_id 'who'",
