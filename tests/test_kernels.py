@@ -88,10 +88,10 @@ def test_the_compiler_may_be_several_words(fresh_cache, monkeypatch, cc):
 @pytest.mark.parametrize(
     ("cc", "reason"),
     [
-        ("no-such-compiler", "No C compiler here ('no-such-compiler' is not found)"),
+        ("no-such-compiler", "No C compiler found ('no-such-compiler')"),
         ("'", "No closing quotation"),
         ("false", "The C compiler 'false' fails (exit status 1); set CC to one that works"),
-        ("true", "'true' fails (it exits with 0 but makes no library)"),
+        ("true", "'true' fails (it exits with status 0 but writes no library)"),
         ("cc -no-such-option", "error: unrecognized command"),
     ],
 )

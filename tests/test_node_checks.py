@@ -27,14 +27,17 @@ def test_a_node_that_has_everything(storage, fine):
 @pytest.mark.parametrize(
     ("lack", "reason"),
     [
-        ({"fault": "does not answer within 90 s"}, "does not answer within 90 s; look at its Ray"),
+        ({"fault": "does not answer within 90 s"}, "does not answer within 90 s; see its Ray"),
         (
             {"import": "ModuleNotFoundError: No module named 'study'"},
             "cannot import this package (ModuleNotFoundError: No module named 'study'); install",
         ),
         ({"versions": {"torch": "2.11.0"}}, "torch is 2.11.0 there and "),
         ({"versions": {"optuna": None}}, "optuna is missing there and "),
-        ({"sees": False}, "give a folder that all nodes mount by --results-dir, or --storage-path"),
+        (
+            {"sees": False},
+            "use --results-dir with a folder that all nodes share, or --storage-path",
+        ),
         ({"free": {"/tmp": 5 * 2**20}}, "only 5 MB free in /tmp; free some space there"),
     ],
 )

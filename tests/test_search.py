@@ -173,14 +173,14 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
 def test_without_a_compiler_it_says_so_and_runs(here, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     out = run(here, "--num-samples", "1", "--name", "s", *SMALL, "--epochs", "1")
-    assert "No C compiler here ('no-such-compiler' is not found); install a C compiler" in out
+    assert "No C compiler found ('no-such-compiler'); install a C compiler" in out
     (status,) = load_study(here / "results" / "s").trials["status"]
     assert status == "complete"
 
 
 def test_a_spent_time_budget_ends_the_study(here):
     out = run(here, "--num-samples", "50", "--name", "t", "--time-budget", "8s", *SMALL)
-    assert "Ended early: the time budget is spent" in out
+    assert "Ended early: the time budget is used up" in out
     assert 0 < len(load_study(here / "results" / "t").trials) < 50
 
 

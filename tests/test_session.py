@@ -147,7 +147,7 @@ def test_a_signal_stops_and_the_printed_command_goes_on(monkeypatch, capsys, num
         before_epoch(patch, 4, lambda: os.kill(os.getpid(), number))
         assert compare.main([*COMPARISON, "--name", "a"]) == 0
     out = capsys.readouterr().out
-    assert "Stopping; finished epochs are kept" in out
+    assert "Stopping; finished epochs are saved" in out
     assert len(load_study("results/a").trials) < 6
     module, arguments = the_command_after(f"Ended early: stopped by {number.name}.", out)
     assert module == "study.compare"
@@ -187,7 +187,7 @@ def test_only_a_joined_cluster_can_grow(monkeypatch, joined):
 
 def test_a_spent_time_budget_stops(capsys):
     assert run.main([*SEARCH, "--time-budget", "0.000001"]) == 0
-    assert "Ended early: the time budget is spent. Continue with:" in capsys.readouterr().out
+    assert "Ended early: the time budget is used up. Continue with:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -220,7 +220,7 @@ def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch
     module, arguments = the_command_after("8 failed. Once the cause is fixed", out)
     assert (module, arguments) == ("study.run", ["--resume", "results/a", "--retry-failed"])
     assert run.main(arguments) == 0
-    assert "8 failed trials run again." in capsys.readouterr().out
+    assert "Failed trials to run again: 8." in capsys.readouterr().out
     assert load_study("results/a").trials["status"].value_counts()["failed"] == 8
 
 

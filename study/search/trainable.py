@@ -1,4 +1,4 @@
-"""The one adapter between Ray Tune and the training engine."""
+"""The adapter between Ray Tune and the trainer: one epoch per step, one checkpoint per epoch."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from study.training.trainer import Trainer
 
 
 class TrialTrainable(tune.Trainable):
-    """A trial for Ray Tune: one call of `step` is one epoch, each followed by a checkpoint.
+    """A trial for Ray Tune. Each call of `step` is one epoch, followed by a checkpoint.
 
-    Its config is a `TrialConfig` as a dict. The actor is reused for the next
-    trial; everything a trial owns is in its `Trainer`, which `setup` renews.
+    Its config is a `TrialConfig` as a dict. The actor is reused for the next trial. Everything
+    that belongs to one trial is in its `Trainer`, which `setup` replaces.
     """
 
     def setup(self, config: dict[str, Any], keep: bool = False, **data: Any) -> None:
         """Build the trial.
 
         Args:
-            config: A `TrialConfig`.
-            keep: Whether to keep what a comparison is analysed by: the final model's
-                predictions, and the gradient's noise after each epoch.
+            config: A `TrialConfig` as a dict.
+            keep: Whether to record what a comparison needs: the final model's predictions, and
+                the gradient's noise after each epoch.
             **data: The splits' arrays, shared through the object store.
         """
         self.keep = keep
-        # One thread a trial on a CPU: several trials at once beat one with several threads.
+        # On a CPU, several trials with one thread each are faster than one with several.
         torch.set_num_threads(omp_threads(os.environ.get("OMP_NUM_THREADS", "")))
         keep_freed_memory()
-        self.__dict__.pop("trainer", None)  # the former trial's, and its memory
+        self.__dict__.pop("trainer", None)  # frees the memory of the previous trial
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
@@ -55,7 +55,7 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch; the result holds the epoch's record."""
+        """Run one epoch. The result holds the epoch's record."""
         record = self.trainer.run_epoch()
         return {
             **asdict(record),
@@ -80,7 +80,7 @@ class TrialTrainable(tune.Trainable):
         self.trainer.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
 
     def history(self) -> History:
-        """What this trial has measured so far."""
+        """The trial's measurements so far."""
         trainer = self.trainer
         cuda = trainer.device.type == "cuda"
         modules = list(trainer.model.modules())
@@ -104,14 +104,14 @@ class TrialTrainable(tune.Trainable):
 
 
 def omp_threads(value: str) -> int:
-    """The threads that ``OMP_NUM_THREADS`` asks for at the outermost level; 1 if it is unclear.
+    """The number of threads in ``OMP_NUM_THREADS`` for the outermost level; 1 if it is unclear.
 
-    OpenMP allows a list, one number for each level of nesting: ``4,2``.
+    OpenMP allows a list with one number per level of nesting, such as ``4,2``.
     """
     first = value.partition(",")[0].strip()
     return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
 
 
 def cpu_name() -> str:
-    """The processor's name, as well as torch knows it."""
+    """The processor's name, or its architecture if torch does not know the name."""
     return str(torch.cpu.get_capabilities().get("cpu_name") or platform.machine())
