@@ -59,7 +59,7 @@ FIXED_OPTIONS = ("epochs", "dataset", "protocol", "precision", "seed")
 
 
 def make_parser() -> Parser:
-    """The command line. The comparison's options default to None, which means not given."""
+    """The parser of the command line. An option's default of None means not given."""
     lines = "\n".join(
         f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
         + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")

@@ -67,7 +67,7 @@ STUDY_OPTIONS = (
 
 
 def make_parser() -> Parser:
-    """The command line. Study options default to None, which means not given."""
+    """The parser of the command line. An option's default of None means not given."""
     parser = Parser(
         prog="python -m study.run",
         description="Search batch size, learning rate, gamma (its factor after each epoch) and "

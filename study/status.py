@@ -214,7 +214,7 @@ def _running_table(status: StudyStatus) -> Table:
 
 
 def make_parser() -> Parser:
-    """The command line."""
+    """The parser of the command line."""
     parser = Parser(
         prog="python -m study.status",
         description="Show what a search or comparison is doing, whether it is running, was "

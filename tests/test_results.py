@@ -212,7 +212,7 @@ def instead(make):
 
 
 DAMAGED_TABLES = {
-    "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' is of"),
+    "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' has type"),
     "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' has type int64"),
     "ids as numbers": (
         change("epochs", lambda t: t.assign(trial_id=1)),

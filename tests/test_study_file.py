@@ -210,7 +210,7 @@ def test_what_is_no_study_json_is_refused(tmp_path, content):
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(tmp_path, version):
     line = refused(tmp_path, {**SEARCH, "format_version": version})
-    assert "reads format 2, 3 and 4" in line
+    assert "reads formats 2, 3 and 4" in line
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):
