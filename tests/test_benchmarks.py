@@ -1,4 +1,4 @@
-"""The benchmarks run, say what is wrong with the engine, and refuse bad input."""
+"""The benchmarks run, report faults of the trainer, and refuse bad input."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_fault_in_the_engine_is_found(monkeypatch, mnist, model, fault, messag
 
 @pytest.mark.slow
 def test_equivalence_over_seeds(mnist, tmp_path, capsys):
-    """Two seeds give a wide interval: what is decided is not asserted, that it is shown is."""
+    """Two seeds give a wide interval, so only the output is checked, not the verdict."""
     file = tmp_path / "figures.json"
     with contextlib.suppress(SystemExit):
         equivalence.main(words(f"--seeds 2 --epochs 1 --json {file}"))

@@ -1,4 +1,4 @@
-"""What a comparison consists of: arms, order, seeds, files."""
+"""The configuration of a comparison: arms, order, seeds, files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Studies of earlier versions are read, continued and extended.
 
-`tests/formats` holds finished studies as these versions wrote them, without Ray's own files and
-the networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb. The
+`tests/formats` holds finished studies written by those versions, without Ray's own files and the
+networks: ``2_search`` by commit 6738bd7, ``3_search`` and ``3_comparison`` by 7d01dfb. The
 comparison was made by that version of `tests.helpers.simulated`.
 """
 

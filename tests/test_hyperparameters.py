@@ -23,7 +23,7 @@ from study.training.models import MaskDropout
 from study.training.trainer import Trainer, make_optimizer
 from tests.helpers.simulated import run_study
 
-# Those that some optimizers lack: a value, and the name of what torch calls it.
+# Hyperparameters that some optimizers lack: a value, and torch's name.
 OF_OPTIMIZERS = {"momentum": (0.5, "momentum"), "weight_decay": (0.25, "weight_decay")}
 
 

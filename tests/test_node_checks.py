@@ -71,4 +71,4 @@ def test_probe_says_what_it_sees(storage):
     assert answer["sees"]
     assert set(answer["versions"]) == set(PACKAGES)
     assert min(answer["free"].values()) > 0
-    assert not node_checks.probe(marker, str(storage.folder))["sees"]  # it is gone again
+    assert not node_checks.probe(marker, str(storage.folder))["sees"]  # the marker has been removed

@@ -22,7 +22,7 @@ def small_batches(monkeypatch):
 
 
 def per_example_gradients(model, images, labels):
-    """A row an example, float64."""
+    """One row per example, float64."""
     model = model.double().eval()
     rows = []
     for image, label in zip(images.double(), labels, strict=True):

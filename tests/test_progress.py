@@ -82,14 +82,14 @@ def test_eta_follows_the_epochs_ahead_and_the_slowest_trial(monkeypatch):
             now[0] += 2
             progress.epoch_ended(str(number), result(epoch, 0.9))
         progress.trial_ended(str(number), "complete")
-    # Two to come, each of 3 epochs as the mean of 1 and 5, at 2 s.
+    # Two trials to come, of 3 epochs each (the mean of 1 and 5), at 2 s per epoch.
     assert progress.eta_seconds() == 12
     progress.trial_started("2", CONFIG)
     progress.trial_started("3", CONFIG)
     now[0] += 10
     for trial in ("2", "3"):
         progress.epoch_ended(trial, result(1, 0.9))
-    # Past epoch 1 only the one of 5 epochs counts: 4 epochs ahead for each.
+    # After epoch 1 only the trial of 5 epochs counts: 4 epochs ahead for each.
     assert progress.eta_seconds() == pytest.approx(max(8 * 22 / 8, 4 * 10))
 
 

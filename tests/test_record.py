@@ -1,4 +1,4 @@
-"""What a study keeps on disk while it runs: its lock, and how long each checkpoint stays."""
+"""What a running study keeps on disk: its lock, and checkpoints for as long as needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.results.tables import load_study
 from tests.helpers.simulated import Session, assert_nothing_lost, assert_sound, search_config
 from tests.helpers.studies import ROOT
 
-CONFIG = search_config(6, seed=22)  # ends in every way that there is
+CONFIG = search_config(6, seed=22)  # trials end in every possible way
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def another_driver(folder, resume):
-    """What another process is told that tries to run the study."""
+    """The error that another process gets when it tries to run the study."""
     code = f"""
 import sys
 from pathlib import Path

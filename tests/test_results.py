@@ -152,7 +152,7 @@ def test_the_class_with_the_largest_probability_stays_it_in_half_precision():
     log_p = np.array([[-1.3866, -1.3865, -1.396, -1.396], [-0.4, -2.3, -2.3, -2.3]])
     half = in_half_precision(log_p)
     assert half.dtype == np.float16
-    assert log_p[0].astype(np.float16).argmax() == 0  # so that the test tests something
+    assert log_p[0].astype(np.float16).argmax() == 0  # or the test would test nothing
     assert half.argmax(1).tolist() == [1, 0]
     np.testing.assert_allclose(half, log_p, rtol=2**-10)
 
@@ -180,7 +180,7 @@ def test_broken_studies_are_refused_in_one_line(written, damage, reason):
 
 
 def change(name, edit):
-    """What rewrites a table, changed by `edit`."""
+    """A function that rewrites a table after changing it with `edit`."""
 
     def damage(folder):
         frame = pd.read_parquet(folder / f"{name}.parquet")
@@ -202,7 +202,7 @@ def twice(frame):
 
 
 def instead(make):
-    """What puts something else in the place of epochs.parquet."""
+    """A function that puts something else in place of epochs.parquet."""
 
     def damage(folder):
         (folder / "epochs.parquet").rename(folder / "elsewhere")
@@ -280,7 +280,7 @@ def test_lost_losses_are_no_damage(written, monkeypatch):
 
 
 def test_tables_of_two_generations_are_read_again(written, monkeypatch):
-    """A reader that comes while they are replaced gets the old ones or the new ones."""
+    """A reader that comes while the tables are replaced gets the old ones or the new ones."""
     folder, histories = written
     grown = {**histories, "trial_00001": history([0.8, 0.85])}
     rows = [row(n, status) for n, status in enumerate(("complete", "complete", "diverged"))]
@@ -312,7 +312,7 @@ def test_old_tables_that_do_not_fit_are_not_waited_for(written, monkeypatch):
 
 
 def test_a_table_that_is_replaced_while_it_is_read_is_read_whole(written, monkeypatch):
-    """It is opened once: the reader keeps what it has opened."""
+    """The file is opened once, so the reader keeps what it has opened."""
     folder = written[0]
     opened = []
 

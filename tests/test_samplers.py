@@ -32,7 +32,7 @@ def test_the_reports_configuration_is_first(sampler):
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_the_warm_up_covers_the_space_evenly(sampler):
     points = [p for origin, p in first_points(config(sampler=sampler)) if origin == "warm-up"]
-    assert len(points) == 9  # with the report's a quarter of 40
+    assert len(points) == 9  # together with the paper's point, a quarter of 40
     sizes = Counter(p["batch_size"] for p in points)
     assert sorted(sizes) == [32, 64, 128, 256, 512, 1024]
     assert max(sizes.values()) == 2
@@ -98,7 +98,7 @@ def test_another_session_draws_other_points():
 
 @pytest.mark.parametrize("which", RECORDED)
 def test_a_default_search_draws_the_points_that_it_always_drew(which, tmp_path):
-    """Recorded at commit 6738bd7: a new hyperparameter must not move them."""
+    """Recorded at commit 6738bd7. A new hyperparameter must not change them."""
     optimizer, sampler = which.split()
     expected = RECORDED[which]
     search = config(

@@ -1,4 +1,4 @@
-"""The measurement of large studies: its parts, and a small one from end to end."""
+"""The benchmark of large studies: its parts, and a small study from end to end."""
 
 from __future__ import annotations
 
@@ -128,5 +128,5 @@ def test_a_small_study_is_measured_and_opened_again(tmp_path, capfd):
 def test_rays_snapshots_are_few(tmp_path):
     measured = scale.run(Options(str(tmp_path), 2, 6, 6, "random", "none"))
     assert measured.ended == 6
-    # At the start, at the end and every few minutes; not for every other checkpoint.
+    # Snapshots at the start, at the end and every few minutes; not after every other checkpoint.
     assert measured.parts["snapshot"]["calls"] <= 4

@@ -42,7 +42,7 @@ def here(tmp_path, mnist):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, mnist):
-    """One study, run to its end; returns (folder it ran in, output)."""
+    """One study that runs to its end. Returns (folder it ran in, output)."""
     here = tmp_path_factory.mktemp("finished")
     return here, run(here, "--num-samples", "6", "--name", "a", *SMALL)
 
@@ -102,7 +102,7 @@ def test_a_finished_study_resumed_has_nothing_to_do(finished):
 
 
 def test_driver_killed_at_three_moments(here):
-    """Each time resumed; no trial is lost, none is there twice."""
+    """Resume after each kill. No trial is lost or duplicated."""
     folder = here / "results" / "k"
     process = start(here, "--num-samples", "8", "--name", "k", *SMALL)
     moments = [
@@ -123,7 +123,7 @@ def test_driver_killed_at_three_moments(here):
 
 
 def test_a_resumed_trials_losses_equal_an_uninterrupted_ones(here):
-    """Fixed hyperparameters, no early stopping: the losses follow from the seed alone."""
+    """With fixed hyperparameters and no early stopping, the losses depend only on the seed."""
     fixed = [
         "--batch-size",
         "1024",
@@ -164,7 +164,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
     assert "interrupted" in set(stopped.trials["status"])
     run(here, "--resume", "results/s")
     results = assert_each_trial_once(folder, 4)
-    # What was done before is kept, not done again.
+    # Earlier work is kept, not repeated.
     pd.testing.assert_frame_equal(
         stopped.epochs, results.epochs.merge(stopped.epochs[["trial_id", "epoch"]])
     )
@@ -213,7 +213,7 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
 
 
 def test_failed_trials_are_explained_and_run_again(here):
-    """Their error is what a terminal could obey and Rich read as markup, as a real one of NCCL."""
+    """Their error holds terminal escapes and markup, like a real error of NCCL."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -256,7 +256,7 @@ def test_failed_trials_are_explained_and_run_again(here):
 
 
 def test_nothing_that_was_planted_is_unpickled(here):
-    """Neither beside a checkpoint nor as a failed trial's error."""
+    """Neither a pickle beside a checkpoint nor one as a failed trial's error is loaded."""
     process = start(here, "--num-samples", "2", "--name", "p", *SMALL, "--scheduler", "none")
     folder = here / "results" / "p"
     wait_until(lambda: list(folder.glob("ray/trial_*/checkpoint_000000/state.pt")), process)
@@ -272,7 +272,7 @@ def test_nothing_that_was_planted_is_unpickled(here):
 
 
 class Planted:
-    """Unpickled it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = file

@@ -1,7 +1,6 @@
 """The commands and their sessions, from the command line to the closing messages, without Ray.
 
-Ray's part is played by `tests.helpers.simulated`; the studies that Ray itself runs are in
-test_search.
+`tests.helpers.simulated` takes Ray's place. Studies that Ray itself runs are in test_search.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from tests.helpers.simulated import Trials, images, leave_out_ray, never_run
 
 
 class Tuner:
-    """In place of Ray's: trains nothing, in this process."""
+    """Takes the place of Ray's tuner: trains nothing, in this process."""
 
     before_each_epoch = staticmethod(lambda: None)
 
@@ -52,7 +51,7 @@ class Tuner:
 
 @pytest.fixture(autouse=True)
 def without_ray(monkeypatch, tmp_path):
-    """Ray, data and the other nodes are left out; the rest is real."""
+    """Sessions without Ray, data and other nodes. The rest is real."""
     leave_out_ray(monkeypatch)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -74,7 +73,7 @@ COMPARISON = ("batch-size", "--arms", "64", "512", "--replicates", "3", "--epoch
 
 
 def before_epoch(monkeypatch, number, action):
-    """Have `action` called before the session's epoch `number`."""
+    """Call `action` before the session's epoch `number`."""
     seen = []
 
     def count():
@@ -86,7 +85,7 @@ def before_epoch(monkeypatch, number, action):
 
 
 def another_driver(folder=Path("results/a")):
-    """What another driver is told; the locks are the files', so that it need not be a process."""
+    """The error of another driver. The locks are the files', so no second process is needed."""
     try:
         with locked(folder, resume=True):
             return "runs"

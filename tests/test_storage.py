@@ -1,4 +1,4 @@
-"""What every `Storage` does: one suite for a folder and for an object store."""
+"""`Storage`: one suite of tests for a folder and for an object store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def put(storage, path, content):
 
 
 def save_checkpoint(storage, index, trial_history, tmp_path):
-    """A checkpoint as Ray puts it there; returns its path."""
+    """Write a checkpoint as Ray does. Returns its path."""
     torch.save({"x": torch.zeros(1000)}, tmp_path / "state.pt")
     trial_history.save(tmp_path)
     folder = f"{storage._root}/ray/{TRIAL}/checkpoint_{index:06d}"
@@ -197,7 +197,7 @@ def test_logs_are_moved_to_the_trials_folder(storage, tmp_path):
 
 
 class Away:
-    """A file system that cannot be reached; nothing may be removed from it."""
+    """A file system that cannot be reached. Nothing may be removed from it."""
 
     def __getattr__(self, name):
         assert not name.startswith("delete"), "removes what it cannot read"
@@ -317,7 +317,7 @@ def test_records_outlive_the_machine(remote):
     second.pull()
     assert (second.folder / "optuna.log").read_text() == "1\n2\n"
     assert (second.folder / "study.json").read_text() == "of the first"
-    # It goes on there, and then on the first again.
+    # The study continues there, and then on the first machine again.
     write(second, "1\n2\n3\n", "of the second")
     second.push()
     first.pull()
@@ -332,16 +332,16 @@ def test_what_ended_trials_measured_outlives_the_machine(remote):
     first.push()
     second.pull()
     assert_same_history(second.kept(TRIAL), measured())
-    # What is lost here alone is brought again, though the journal is as new.
+    # A file that is lost only here is copied again, although the journal is up to date.
     path = first.folder / "histories" / f"{TRIAL}.npz"
     path.unlink()
     first.pull()
     assert_same_history(first.kept(TRIAL), measured())
-    # What is here is not replaced.
+    # Files here are not replaced,
     path.write_bytes(b"ours")
     first.pull()
     assert path.read_bytes() == b"ours"
-    # But for what a later session there has measured.
+    # except those that a later session there has measured.
     write(second, "1\n2\n")
     second.keep(TRIAL, measured(4))
     second.push()
