@@ -219,7 +219,7 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
             str(row["epochs_run"]),
         )
     if len(measured):
-        session.console.print("Best trials, by validation accuracy after the last epoch:")
+        session.console.print("Best trials, by validation accuracy after their last epoch:")
         session.console.print(table)
     show_next(session, outcome, f"--num-samples {2 * config.num_samples}")
 

@@ -200,7 +200,7 @@ def render(status: StudyStatus, now: float) -> Group:
 
 def _running_table(status: StudyStatus) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("trial" if status.alive else "interrupted", "epoch", "val. accuracy", ""):
+    for column in ("trial" if status.alive else "interrupted", "epoch", "accuracy", ""):
         table.add_column(column, no_wrap=True)
     for trial in status.running:
         epoch, value = max(trial.intermediate_values.items(), default=(0, None))

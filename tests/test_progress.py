@@ -57,7 +57,7 @@ def test_live_view_shows_counts_best_running_and_eta():
     progress.epoch_ended("trial_00003", result(2, 0.9))
     progress.console.print(progress.render())
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "\n3/4 trials done (1 complete, 1 pruned, 1 diverged), 1 running" in text
+    assert "\n3/4 trials ended (1 complete, 1 pruned, 1 diverged), 1 running" in text
     assert re.search(r"about \d+s left", text)
     assert "best so far 98.00%  trial_00000" in text  # the complete one, not the higher pruned one
     assert re.search(r"trial_00003 +2/5 .*90\.00% +64 +0\.5123 +0\.7 +2", text)
@@ -97,5 +97,5 @@ def test_earlier_sessions_count():
     progress, _ = make(
         terminal=False, earlier=["complete", "pruned"], best=("trial_00000", 0.99, CONFIG)
     )
-    assert progress.headline().startswith("2/4 trials done (1 complete, 1 pruned), 0 running")
+    assert progress.headline().startswith("2/4 trials ended (1 complete, 1 pruned), 0 running")
     assert progress.headline().endswith("best 99.00% (trial_00000)")

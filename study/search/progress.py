@@ -127,12 +127,12 @@ class StudyProgress:
         return (time.monotonic() - started) / epochs if epochs else 0.0
 
     def headline(self) -> str:
-        """One line: trials done, time spent and left, the best trial so far."""
+        """One line: trials ended, time spent and left, the best trial so far."""
         shown = ["complete", "pruned", "diverged", "failed"]
         counts = ", ".join(f"{self.counts[s]} {s}" for s in shown if self.counts[s])
         eta = self.eta_seconds()
         line = (
-            f"{self.done}/{self.num_samples} trials done"
+            f"{self.done}/{self.num_samples} trials ended"
             + (f" ({counts})" if counts else "")
             + f", {len(self.running)} running, {format_duration(time.monotonic() - self.started)}"
             + (f", about {format_duration(eta)} left" if eta is not None else "")
@@ -142,7 +142,7 @@ class StudyProgress:
     def render(self) -> Group:
         """The live view."""
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("trial", "epoch", "", "val. accuracy", *self.columns):
+        for column in ("trial", "epoch", "", "accuracy", *self.columns):
             table.add_column(column, no_wrap=True)
         for trial_id, (epoch, value, params) in sorted(self.running.items()):
             table.add_row(
