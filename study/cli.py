@@ -9,17 +9,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from study.config.study import LONGEST_NAME
 from study.console.errors import UserError
 from study.console.terminal import Terminal, accept_all_text
 from study.console.text import escape, shown
 from study.files import is_uri
-
-if TYPE_CHECKING:  # all of these take seconds to import
-    pass
-
 
 LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below it
 
