@@ -22,7 +22,7 @@ from study.config.space import (
     space_from_json,
     space_to_json,
 )
-from study.console.errors import UserError, require_positive
+from study.console.errors import UserError
 from study.console.text import format_value
 from study.opening import opened
 from study.training_commands import (
@@ -179,8 +179,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
     check_running_options(args)
-    if args.num_samples is not None:
-        require_positive("--num-samples", args.num_samples, integer=True)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):
         from study.cluster.head import run_on_head
