@@ -18,7 +18,8 @@ from study.config.trial import TrialConfig
 from study.training import kernels
 from study.training.kernels.adadelta import FusedAdadelta
 from study.training.models import SmallCNN
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(batch_size=32, epochs=1, precision="fp32")

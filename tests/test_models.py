@@ -10,10 +10,10 @@ from study.training.models import (
     ModifiedResNet18,
     SmallCNN,
     build_model,
-    count_macs,
     count_parameters,
     scale_width,
 )
+from tests.helpers.networks import count_macs
 
 
 @pytest.mark.parametrize(("model", "params"), [("cnn", 149_418), ("resnet18", 745_626)])

@@ -11,7 +11,8 @@ from study.config.trial import TrialConfig
 from study.training import noise_scale
 from study.training.models import build_model
 from study.training.noise_scale import squared_gradient_norms
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 SMALL, BATCHES = 4, 6
 

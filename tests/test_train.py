@@ -19,7 +19,8 @@ from study.search.trainable import omp_threads
 from study.training.device import DeviceImages, GraphedStep, resolve_precision
 from study.training.epoch import EARLIER_NAMES
 from study.training.models import MaskDropout
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 CPU = torch.device("cpu")
 CONFIGS = [

@@ -10,7 +10,6 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from study.training.kernels.batch_norm import NormReLU, batch_norm_library
 from study.training.kernels.conv_stage import ConvStage, conv_stage_library
@@ -282,14 +281,3 @@ def build_model(
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable scalars."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_macs(model: nn.Module) -> int:
-    """Multiply-adds in the convolutions and linear layers of one image's forward pass."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *IMAGE_SHAPE, device=device))
-    model.train(was_training)
-    return counter.get_total_flops() // 2

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
@@ -313,8 +313,3 @@ def _seconds_between(start: float | torch.cuda.Event, end: float | torch.cuda.Ev
     assert isinstance(start, float)
     assert isinstance(end, float)
     return end - start
-
-
-def learning_state(model: nn.Module) -> bytes:
-    """The model's parameters and buffers as bytes, to compare two runs exactly."""
-    return b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
