@@ -146,7 +146,6 @@ class Measured:
         ended: Trials that have ended.
         epochs: Epochs reported to Ray in this session.
         bytes: Bytes on disk by kind of file.
-        ray_files: Files and folders in Ray's folder.
         parts: Costs by part; see `Part.summary`.
     """
 
@@ -158,7 +157,6 @@ class Measured:
     ended: int
     epochs: int
     bytes: dict[str, int]
-    ray_files: int
     parts: dict[str, dict[str, float]]
 
 
@@ -201,7 +199,6 @@ def measure(options: Options) -> Measured:
             limit_pending(options.slots)
             run.run_trials(study, searcher, trainable, tables)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    sizes, files = _sizes(folder)
     return Measured(
         open_cpu_s=opened,
         cpu_s=cpu,
@@ -210,8 +207,7 @@ def measure(options: Options) -> Measured:
         rss_grown_mb=_peak_mb() - before,
         ended=sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)),
         epochs=len(stopwatch.parts["report"].cpu_s) + len(stopwatch.parts["tell"].cpu_s),
-        bytes=sizes,
-        ray_files=files,
+        bytes=_sizes(folder),
         parts={name: part.summary() for name, part in stopwatch.parts.items() if part.cpu_s},
     )
 
@@ -220,9 +216,8 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _sizes(folder: Path) -> tuple[dict[str, int], int]:
-    """Bytes by kind of file, and the number of files and folders in Ray's folder."""
-    ray_folder = folder / RAY_FOLDER
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes by kind of file."""
     patterns = {
         "journal": [JOURNAL_FILE],
         "tables": ["*.parquet"],
@@ -230,11 +225,10 @@ def _sizes(folder: Path) -> tuple[dict[str, int], int]:
         "histories": [f"{HISTORIES}/*"],
         "checkpoints": [f"{RAY_FOLDER}/trial_*/checkpoint_*/*"],
     }
-    sizes = {
+    return {
         kind: sum(file.stat().st_size for each in globs for file in folder.glob(each))
         for kind, globs in patterns.items()
     }
-    return sizes, sum(1 for _ in ray_folder.rglob("*"))
 
 
 def start_ray(slots: int) -> None:
