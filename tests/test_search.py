@@ -16,6 +16,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from study.results.journal import trial_name
 from study.results.tables import load_study
 from tests.helpers.studies import (
     ROOT,
@@ -68,7 +69,7 @@ def test_pruned_trials_carry_their_last_value(finished):
     pruned = [t for t in optuna_trials(folder) if t.state == TrialState.PRUNED]
     assert pruned, "ASHA stopped nothing"
     for trial in pruned:
-        row = trials.loc[trial.user_attrs["ray_trial_id"]]
+        row = trials.loc[trial_name(trial.number)]
         assert trial.value == row["last_eval_accuracy"]
         assert trial.last_step == row["epochs_run"] < 3
 

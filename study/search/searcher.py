@@ -191,8 +191,6 @@ class StudySearch(SearchAlgorithm):
         ray_trial = self._make_ray_trial(optuna_trial, params)
         # Any checkpoint there is damaged, or belongs to a trial that the journal does not know.
         self._storage.keep_only(ray_trial.trial_id, None)
-        optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
-        optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
         self._storage.push()  # before the trial writes, so that the store knows the trial
         return ray_trial

@@ -15,7 +15,7 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.results.journal import trial_status
+from study.results.journal import trial_name, trial_status
 from study.results.storage import Storage
 from study.results.tables import load_study
 
@@ -98,7 +98,7 @@ def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", 
     assert set(results.trials["status"]) <= statuses, results.trials[["status", "error"]]
     assert results.trials["trial_id"].tolist() == expected
     trials = optuna_trials(folder)
-    assert [t.user_attrs["ray_trial_id"] for t in trials] == expected
+    assert [trial_name(t.number) for t in trials] == expected
     assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
     assert all(t.state.is_finished() for t in trials)
     assert {path.name for path in (folder / "ray").iterdir() if path.is_dir()} <= set(expected)
