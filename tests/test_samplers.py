@@ -24,14 +24,13 @@ def config(space=DEFAULT_SPACE, **kwargs):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_reports_configuration_is_first(sampler):
-    origin, point = next(first_points(config(sampler=sampler)))
-    assert origin == "report"
+    point = next(first_points(config(sampler=sampler)))
     assert point == {"batch_size": 512, "lr": 1.0, "gamma": 0.7, "width_mult": 1.0}
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp"])
 def test_the_warm_up_covers_the_space_evenly(sampler):
-    points = [p for origin, p in first_points(config(sampler=sampler)) if origin == "warm-up"]
+    _, *points = first_points(config(sampler=sampler))
     assert len(points) == 9  # together with the paper's point, a quarter of 40
     sizes = Counter(p["batch_size"] for p in points)
     assert sorted(sizes) == [32, 64, 128, 256, 512, 1024]

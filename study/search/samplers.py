@@ -26,8 +26,8 @@ def num_warm_up(config: StudyConfig) -> int:
     return min(10, max(4, config.num_trials // 4))
 
 
-def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Origin and parameters of the trials that are fixed in advance, after the earlier ones.
+def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[dict[str, Any]]:
+    """The parameters of the trials that are fixed in advance, after the earlier ones.
 
     In a comparison all trials are fixed. In a search, the first one is the paper's own
     configuration. For samplers that learn from earlier trials (tpe, gp) a Latin hypercube
@@ -37,19 +37,19 @@ def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[st
     yield from islice(_all_first_points(config), num_earlier, None)
 
 
-def _all_first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+def _all_first_points(config: StudyConfig) -> Iterator[dict[str, Any]]:
     if config.sampler == "given":
-        yield from ((config.kind, point) for point in config.points)
+        yield from config.points
         return
     space = space_of(config)
-    yield "report", report_point(space, config.optimizer)
+    yield report_point(space, config.optimizer)
     if config.sampler in ("tpe", "gp"):
         count = min(num_warm_up(config), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))
         for row in sampler.random(count):
             values = zip(space.items(), row, strict=True)
             point = {name: at(dist, float(u)) for (name, dist), u in values}
-            yield "warm-up", {name: point[name] for name in config.draws(point)}
+            yield {name: point[name] for name in config.draws(point)}
 
 
 def at(distribution: BaseDistribution, u: float) -> Any:

@@ -65,8 +65,8 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
     study.sampler = make_sampler(config, len(trials))
     if not begun or config.points:
         planned = sum(not is_retry(trial) for trial in trials)
-        for origin, point in first_points(config, planned):
-            study.enqueue_trial(point, user_attrs={"origin": origin})
+        for point in first_points(config, planned):
+            study.enqueue_trial(point)
     if "config" not in study.user_attrs:  # last, because it marks that the first points are there
         study.set_user_attr("config", json.dumps(config.fixed_part()))
     return study
@@ -79,8 +79,7 @@ def retry_failed(study: optuna.Study) -> int:
     failed = [t for t in trials if t.state.is_finished() and trial_status(t) == "failed"]
     again = [t for t in failed if retried[seed_number(t)] == t.number and t.params]
     for trial in again:
-        attrs = {"origin": "retry", "retry_of": seed_number(trial)}
-        study.enqueue_trial(trial.params, user_attrs=attrs)
+        study.enqueue_trial(trial.params, user_attrs={"retry_of": seed_number(trial)})
     return len(again)
 
 
