@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
+from study.config.datasets import NUM_CLASSES
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import is_writable
@@ -34,7 +35,6 @@ FACTS = {
     "node": str,
     "device": str,
 }
-NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 
 

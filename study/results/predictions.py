@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from study.config.datasets import NUM_CLASSES
 from study.console.errors import UserError
 from study.files import replacing
-from study.results.history import NUM_CLASSES
 from study.results.tables import TRIAL_COLUMNS, WRITTEN, read_table, require, require_unique
 
 # Natural logarithms of probabilities. They distinguish confident predictions, whose

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from study.config.datasets import NUM_CLASSES
 from study.training.kernels.batch_norm import NormReLU, batch_norm_library
 from study.training.kernels.conv_stage import ConvStage, conv_stage_library
 
-NUM_CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
 
 
