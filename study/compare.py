@@ -62,7 +62,7 @@ def make_parser() -> Parser:
     """The parser of the command line. An option's default of None means not given."""
     lines = "\n".join(
         f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
-        + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")
+        + (f" (only if asked for: {', '.join(c.optional)})" if c.optional else "")
         for name, c in QUESTIONS.items()
     )
     parser = Parser(

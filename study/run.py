@@ -70,9 +70,9 @@ def make_parser() -> Parser:
     """The parser of the command line. An option's default of None means not given."""
     parser = Parser(
         prog="python -m study.run",
-        description="Search batch size, learning rate, gamma (its factor after each epoch) and "
-        "width of one of the paper's two networks, with Optuna and Ray Tune. Selects by "
-        "validation accuracy; the test set stays sealed.",
+        description="Search for the best batch size, learning rate, gamma and width of one of the "
+        "paper's\ntwo networks, with Optuna and Ray Tune. Trials are ranked by validation "
+        "accuracy.\nThe test set stays sealed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -98,7 +98,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group(
         "space",
         "Give a choice any number of values, and a range its two ends. A single value is "
-        "fixed. Several optimizers share one range of learning rates that covers each one's.",
+        "fixed.\nSeveral optimizers share one range of learning rates that covers each one's.",
     ).add_argument
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]

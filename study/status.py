@@ -218,7 +218,7 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="python -m study.status",
         description="Show what a search or comparison is doing, whether it is running, was "
-        "stopped or died, and how to continue it.",
+        "stopped\nor died, and how to continue it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

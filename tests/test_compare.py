@@ -112,7 +112,7 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "python -m study.compare batch-size" in text
     assert "[arms.sgd]" in text
-    assert "only when asked for: 6000" in text
+    assert "only if asked for: 6000" in text
 
 
 # Real comparisons.
