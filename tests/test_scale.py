@@ -70,7 +70,7 @@ def test_the_last_calls_are_the_last_tenth():
 
 def test_parts_and_the_rest_add_up():
     part = {"calls": 1, "cpu_s": 0.5, "wall_s": 1.0, "last_cpu_s": 0.5, "last_wall_s": 1.0}
-    measured = Measured(0, 2.0, 3.0, 1, 1, 4, 4, {}, 1, {"ask": part, "tables": part})
+    measured = Measured(0, 2.0, 3.0, 1, 1, 4, 4, {}, {"ask": part, "tables": part})
     assert scale.cpu_by_part(measured) == {"ask": 0.5, "tables": 0.5, scale.OTHER: 1.0}
     assert scale.share("tables", measured) == "125.00 (25%)"
     assert scale.share("view", measured) == "0.00 (0%)"
