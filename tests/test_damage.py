@@ -334,7 +334,7 @@ def names_in(folder: Path, *, alike: bool) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["finished-search", "interrupted-comparison"])
-def test_a_damage_is_made_good_or_told(studies, tmp_path, kind):
+def test_a_damage_is_repaired_or_reported(studies, tmp_path, kind):
     """Extending a study loses no table, and readers get no wrong value."""
     study = studies[kind]
     names = names_in(study.folder, alike=False)
@@ -344,7 +344,7 @@ def test_a_damage_is_made_good_or_told(studies, tmp_path, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_damage_is_made_good_or_told(studies, tmp_path, kind):
+def test_every_damage_is_repaired_or_reported(studies, tmp_path, kind):
     study = studies[kind]
     names = names_in(study.folder, alike=True)
     counts = try_all(study, tmp_path, (resume, extend, status, read), names)

@@ -73,7 +73,7 @@ def test_an_emptied_history_is_made_good(folder, finished, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["emptied", "removed", "of another study", "older"])
-def test_a_lost_journal_is_told(folder, finished, how):
+def test_a_lost_journal_is_reported(folder, finished, how):
     journal = folder / "optuna.log"
     lines = journal.read_bytes().splitlines(keepends=True)
     content = {
@@ -96,7 +96,7 @@ def test_a_lost_journal_is_told(folder, finished, how):
     ],
     ids=str,
 )
-def test_an_edited_configuration_is_told(folder, change):
+def test_an_edited_configuration_is_reported(folder, change):
     file = folder / "study.json"
     content = json.loads(file.read_text())
     content["config"].update(change)

@@ -326,7 +326,7 @@ def test_a_users_folder_linked_into_the_cache_is_still_the_users(
     assert state(raw[1]) == before
 
 
-def test_a_source_with_wrong_content_is_passed_over(raw, monkeypatch):
+def test_a_source_with_wrong_content_is_skipped(raw, monkeypatch):
     data_dir, folder = raw
     good = (folder / datasets.TEST_LABELS).read_bytes()
     damage(folder / datasets.TEST_LABELS, "missing")

@@ -121,7 +121,7 @@ def test_a_full_disk_stops_the_study_and_room_lets_it_go_on(tmp_path, small_disk
     assert_as_if_nothing_happened(tmp_path, uninterrupted)
 
 
-def test_damaged_files_are_told_or_passed_over(tmp_path, uninterrupted):
+def test_damaged_files_are_reported_or_skipped(tmp_path, uninterrupted):
     """The checkpoint before a damaged one is used. A damaged table is written again."""
     folder = tmp_path / "results" / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
@@ -143,7 +143,7 @@ def test_damaged_files_are_told_or_passed_over(tmp_path, uninterrupted):
 
 
 @pytest.mark.parametrize("content", [b"not json\n", b'{"op_code": 99}\n'])
-def test_a_damaged_journal_is_told(tmp_path, mnist, content):
+def test_a_damaged_journal_is_reported(tmp_path, mnist, content):
     run(tmp_path, *FIXED, "--num-samples", "1", "--epochs", "1", "--name", "n")
     path = tmp_path / "results" / "n" / "optuna.log"
     path.write_bytes(content + path.read_bytes())

@@ -205,7 +205,7 @@ def test_a_pickle_in_the_journal_is_not_unpickled(tmp_path, ran):
 
 
 @pytest.mark.parametrize("name", [*PICKLES, "x"])
-def test_a_checkpoint_with_anything_else_in_it_is_passed_over(folder, name):
+def test_a_checkpoint_with_anything_else_in_it_is_skipped(folder, name):
     newest = newest_checkpoint(folder)
     (newest / name).write_bytes(b"")
     assert found_in(folder, newest.parent.name) == "checkpoint_000000"

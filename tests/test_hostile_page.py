@@ -306,7 +306,7 @@ def test_markdown_shows_text_as_it_is(text, expected):
     assert markdown(text) == expected
 
 
-def test_a_setting_that_is_not_the_arms_is_told_in_one_line(tmp_path, capsys):
+def test_a_setting_that_is_not_the_arms_is_reported_in_one_line(tmp_path, capsys):
     arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
     folder = write_comparison(tmp_path / "c", arms, replicates=2).results.path
     trials = pd.read_parquet(folder / "trials.parquet")

@@ -96,7 +96,7 @@ def test_the_compiler_may_be_several_words(fresh_cache, monkeypatch, cc):
         ("cc -no-such-option", "error: unrecognized command"),
     ],
 )
-def test_a_compiler_that_does_not_work_is_told(fresh_cache, monkeypatch, cc, reason):
+def test_a_compiler_that_does_not_work_is_reported(fresh_cache, monkeypatch, cc, reason):
     monkeypatch.setenv("CC", cc)
     monkeypatch.setenv("LC_ALL", "C")
     problem = kernels.problem()
@@ -168,7 +168,7 @@ def cache(filled, tmp_path):
     return tmp_path / "cache", file
 
 
-def assert_mended(cache, file, good):
+def assert_compiled_again(cache, file, good):
     assert use(cache) == "compiled"
     assert (file.lstat().st_uid, file.lstat().st_mode) == (os.geteuid(), 0o100644)
     assert file.read_bytes()[:4] == b"\x7fELF"
@@ -190,15 +190,15 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_library_is_made_anew(cache, how):
+def test_a_damaged_library_is_compiled_again(cache, how):
     folder, file = cache
     good = file.read_bytes()
     file.write_bytes(DAMAGES[how](good))
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
 
 
 @pytest.mark.parametrize("how", ["group may write", "all may write", "link", "pipe"])
-def test_a_library_that_others_may_have_written_is_made_anew(cache, tmp_path, how):
+def test_a_library_that_others_may_have_written_is_compiled_again(cache, tmp_path, how):
     folder, file = cache
     good = file.read_bytes()
     if how == "link":
@@ -209,7 +209,7 @@ def test_a_library_that_others_may_have_written_is_made_anew(cache, tmp_path, ho
         os.mkfifo(file)
     else:
         file.chmod(0o664 if how == "group may write" else 0o666)
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
 
 
 @needs_root
@@ -230,7 +230,7 @@ def test_a_library_planted_by_another_user_is_never_loaded(cache, tmp_path):
     planted = file.read_bytes()
     file.write_bytes(planted + hashlib.sha256(planted).digest())
     os.chown(file, OTHER_USER, -1)
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
     assert not marker.exists()
 
 

@@ -48,7 +48,7 @@ def test_each_lack_is_one_line(storage, fine, lack, reason):
     assert "\n" not in complaint
 
 
-def test_all_complaints_are_told(storage, fine, monkeypatch):
+def test_all_complaints_are_reported(storage, fine, monkeypatch):
     answers = [("node a", {**fine, "sees": False}), ("node b", {"fault": "is gone"})]
     monkeypatch.setattr(node_checks, "_ask_nodes", lambda *_: answers)
     with pytest.raises(UserError) as error:

@@ -122,7 +122,7 @@ def test_a_driver_whose_head_is_gone_ends(cluster, tmp_path, uninterrupted):
     assert_whole(tmp_path, uninterrupted)
 
 
-def test_what_a_node_lacks_is_told_before_the_first_trial(tmp_path, mnist):
+def test_what_a_node_lacks_is_reported_before_the_first_trial(tmp_path, mnist):
     """One node lacks the package. One has another Optuna and no shared folder."""
     (tmp_path / "other" / "optuna-4.0.0.dist-info").mkdir(parents=True)
     metadata = "Metadata-Version: 2.1\nName: optuna\nVersion: 4.0.0\n"

@@ -180,7 +180,7 @@ def kill(process):
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-def test_power_cuts_lose_nothing_told(disk, undisturbed, seed):
+def test_power_cuts_lose_nothing_that_was_reported(disk, undisturbed, seed):
     """Six cuts in a row at different moments, on the strictest disk and on gentler ones."""
     study = Sessions(disk, undisturbed, seed)
     folder = study.folder

@@ -124,7 +124,7 @@ def test_a_trial_has_the_name_that_it_is_given(trial):
     assert trial.max_failures == ray_private.TRIAL_RETRIES
 
 
-def test_a_trial_continues_from_a_checkpoint_that_lies_anywhere(trial, tmp_path):
+def test_a_trial_continues_from_a_checkpoint_anywhere(trial, tmp_path):
     ray_private.continue_trial(trial, Checkpoint.from_directory(tmp_path), 4)
     assert isinstance(trial._restore_checkpoint_result, _TrainingResult)
     assert trial.checkpoint.path == str(tmp_path), (

@@ -96,7 +96,7 @@ REFUSALS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, er
 
 @pytest.mark.parametrize("number", REFUSALS)
 @pytest.mark.parametrize("name", [None, "histories/trial_00000.npz"])
-def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
+def test_a_file_system_that_refuses_is_reported_in_one_line(folder, number, name):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()
     cause = OSError(number, os.strerror(number), name and str(folder / name))

@@ -126,7 +126,7 @@ def test_an_empty_address_is_none(monkeypatch):
     assert args().address is None
 
 
-def test_a_study_that_says_it_lies_elsewhere_is_refused(made, here, capsys):
+def test_a_study_that_says_it_is_elsewhere_is_refused(made, here, capsys):
     """The study stays in the folder that was named; a file in it cannot lead elsewhere."""
     file = here / "results" / "a" / "study.json"
     content = json.loads(file.read_text())

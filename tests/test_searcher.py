@@ -195,7 +195,7 @@ def test_a_new_session_gets_each_unfinished_trial_once(begin, tmp_path):
     assert all(t.state == TrialState.COMPLETE for t in study.trials)
 
 
-def test_a_trial_killed_before_it_was_told_is_told(begin, tmp_path):
+def test_a_trial_killed_before_its_end_was_recorded_is_ended(begin, tmp_path):
     search, _ = begin()
     done, diverged = search.next_trial(), search.next_trial()
     save_checkpoint(tmp_path, done, 3)

@@ -49,7 +49,7 @@ def save_checkpoint(storage, index, trial_history, tmp_path):
 
 @pytest.mark.parametrize("file", ["state.pt", "history.npz"])
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing", "empty"])
-def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
+def test_a_torn_checkpoint_is_skipped(storage, tmp_path, file, how):
     first = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     last = save_checkpoint(storage, 1, history([0.9, 0.95]), tmp_path)
     assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == last
@@ -69,7 +69,7 @@ def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
     assert len(found.epochs) == (2 if file == "state.pt" else 1)
 
 
-def test_a_state_of_another_moment_is_passed_over(storage, tmp_path):
+def test_a_state_of_another_moment_is_skipped(storage, tmp_path):
     """The weights must be those after which the history was written."""
     state = b"weights"
     marked = replace(history([0.9]), state_sha256=hashlib.sha256(state).hexdigest())
@@ -81,14 +81,14 @@ def test_a_state_of_another_moment_is_passed_over(storage, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["_dict_checkpoint.pkl", ".tune_metadata", "x/y"])
-def test_a_checkpoint_with_anything_else_in_it_is_passed_over(storage, tmp_path, name):
+def test_a_checkpoint_with_anything_else_in_it_is_skipped(storage, tmp_path, name):
     """Ray would unpickle some of it."""
     path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     put(storage, f"{path}/{name}", b"x")
     assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
 
 
-def test_checkpoints_of_another_configuration_are_passed_over(storage, tmp_path):
+def test_checkpoints_of_another_configuration_are_skipped(storage, tmp_path):
     first = save_checkpoint(storage, 0, history_of(CONFIG, 1, keep=False), tmp_path)
     other = history_of(replace(CONFIG, lr=0.5), 2, keep=False)
     last = save_checkpoint(storage, 1, other, tmp_path)

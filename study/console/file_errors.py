@@ -60,9 +60,9 @@ def saying_how_to_go_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (told := way_out(error, folder)) is None:
+        if (explained := way_out(error, folder)) is None:
             raise
-        raise told from None
+        raise explained from None
 
 
 def way_out(error: BaseException | None, folder: Path) -> UserError | None:

@@ -115,12 +115,12 @@ def _about(node: str, answer: dict[str, Any], storage: Storage) -> list[str]:
     ]
     if not answer["sees"]:
         where = storage.uri or storage.folder.absolute().parent
-        mend = (
+        fix = (
             "check its credentials and network"
             if storage.uri
             else "use --results-dir with a folder that all nodes share, or --storage-path s3://…"
         )
-        complaints.append(f"{node}: does not see {where}; {mend}")
+        complaints.append(f"{node}: does not see {where}; {fix}")
     return complaints + _about_disk(node, answer["free"])
 
 

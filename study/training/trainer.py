@@ -289,7 +289,7 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make a new trainer continue from `state`.
 
-        If the state is from another kind of device, the random streams start anew.
+        If the state is from another kind of device, the random streams start from the seed again.
 
         Raises:
             ValueError: The state belongs to another configuration.
