@@ -1,12 +1,14 @@
-"""What must hold before a speed counts.
+"""Check that the trainer computes and learns the same as plain torch.
 
-Quick (`require`, run by `benchmarks.training` by itself): in float32 the engine's
-gradients are those of the plain network with the same dropout masks; an epoch uses every
-example once; dropout keeps what it should; the counts of steps and examples are right.
+Only then its speed counts.
 
-Over seeds (this command): the final validation accuracy of the engine, in fp32 and in
-bf16, against the plain float32 path, paired by seed. It passes if the lower end of the
-95 % interval of the mean difference is above minus the margin.
+Quick checks (`require`, which the other benchmarks run first): in float32 the trainer's
+gradients equal those of the plain network with the same dropout masks; an epoch uses every
+example once; dropout keeps the right fraction; the numbers of steps and examples are right.
+
+Over seeds (this command): compares the trainer's final validation accuracy, in fp32 and in
+bf16, with the plain float32 path, paired by seed. The check passes if the lower end of the
+95% interval of the mean difference is above minus the margin.
 
     python -m benchmarks.equivalence --seeds 10
 """
@@ -36,10 +38,10 @@ from study.data.sources import default_data_dir
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer
 
-GRADIENT_TOLERANCE = 1e-5  # of a parameter's gradient, relative, in the 2-norm
-ROUNDING_TOLERANCE = 2.0  # times the plain float32 network's distance from float64
+GRADIENT_TOLERANCE = 1e-5  # relative, in the 2-norm of a parameter's gradient
+ROUNDING_TOLERANCE = 2.0  # multiple of the plain float32 network's distance from float64
 MARGIN = 0.10  # percentage points of accuracy
-CHECK_EXAMPLES = 2_100  # a few batches, the last one partial
+CHECK_EXAMPLES = 2_100  # a few batches; the last one is partial
 CHECK_BATCH = {"cnn": 512, "resnet18": 64}
 
 
@@ -55,7 +57,7 @@ def make_trainer(
     seed: int = 1,
     epochs: int = 1_000,
 ) -> Trainer:
-    """The engine with the paper's hyperparameters on the first `examples`; see `Trainer`."""
+    """A trainer with the paper's hyperparameters on the first `examples`; see `Trainer`."""
     train, validation = load_splits("mnist", data_dir)
     if examples is not None:
         evaluated = len(validation) * examples // len(train)
@@ -70,15 +72,17 @@ def make_trainer(
 def gradients(
     model: str, device: str, data_dir: Path, *, plain: bool, double: bool = False
 ) -> list[Tensor]:
-    """Of each parameter on a real batch, from the same weights and random streams, float64.
+    """The gradient of each parameter on a real batch, as float64.
+
+    The weights and random streams are the same in every call.
 
     Args:
         model: One of `study.config.trial.MODELS`.
         device: ``cpu`` or ``cuda``.
         data_dir: Folder of MNIST.
-        plain: Not the engine's network but the reference: without the compiled kernels, and
-            the ResNet in PyTorch's usual memory order.
-        double: Compute in float64, which the compiled kernels cannot.
+        plain: Use the reference network: without the compiled kernels, and the ResNet in
+            PyTorch's usual memory order.
+        double: Compute in float64, which the compiled kernels do not support.
     """
     size = CHECK_BATCH[model]
     trainer = make_trainer(model, size, "fp32", device, data_dir, compiled=not (plain or double))
@@ -94,12 +98,12 @@ def gradients(
 
 
 def largest_difference(ours: list[Tensor], plain: list[Tensor]) -> float:
-    """Of the parameters', the 2-norm of the difference over the 2-norm of `plain`."""
+    """The largest relative difference of a parameter's gradient, in the 2-norm."""
     whole = norm(plain)
     return max(
         float((a - b).norm() / b.norm())
         for a, b in zip(ours, plain, strict=True)
-        if b.norm() > 1e-5 * whole  # a bias before batch norm has none but rounding
+        if b.norm() > 1e-5 * whole  # a bias before batch norm has only rounding errors
     )
 
 
@@ -109,10 +113,10 @@ def norm(tensors: list[Tensor]) -> float:
 
 
 def gradient_problems(model: str, device: str, data_dir: Path) -> list[str]:
-    """How the engine's gradients differ from the plain network's, one line per fault.
+    """How the trainer's gradients differ from the plain network's, one line per fault.
 
     For the ResNet, no two float32 computations agree to 1e-5: its 21 ReLUs have a kink, and
-    rounding decides the side. So the function is compared in float64. The float32 gradient is
+    rounding decides the side. So the functions are compared in float64. The float32 gradient is
     judged by its distance from the float64 one.
     """
     of = functools.partial(gradients, model, device, data_dir)
@@ -121,19 +125,21 @@ def gradient_problems(model: str, device: str, data_dir: Path) -> list[str]:
     exact = of(plain=True, double=double)
     difference = largest_difference(of(plain=False, double=double), exact)
     if not difference <= GRADIENT_TOLERANCE:
-        found.append(f"gradients differ by {difference:.1e} of their size")
+        found.append(f"gradients differ by {difference:.1e}, relative to their size")
     if double:
         ours, plain = (
             norm([a - b for a, b in zip(of(plain=plain), exact, strict=True)])
             for plain in (False, True)
         )
         if not ours <= ROUNDING_TOLERANCE * plain:
-            found.append(f"rounding changes the gradient {ours / plain:.1f} times the plain way's")
+            found.append(
+                f"rounding changes the gradient {ours / plain:.1f} times as much as in plain torch"
+            )
     return found
 
 
 def problems(model: str, device: str, data_dir: Path) -> list[str]:
-    """What is wrong with the engine, one line per fault."""
+    """What is wrong with the trainer, one line per fault."""
     found = gradient_problems(model, device, data_dir)
     batch_size = CHECK_BATCH[model]
     trainer = make_trainer(model, batch_size, "fp32", device, data_dir, examples=CHECK_EXAMPLES)
@@ -155,9 +161,9 @@ def problems(model: str, device: str, data_dir: Path) -> list[str]:
 
 
 def require(model: str, device: str, data_dir: Path) -> None:
-    """End the process if the engine does not match the plain network."""
+    """End the process if the trainer does not match the plain network."""
     if found := problems(model, device, data_dir):
-        sys.exit("No speed counts before this is mended: " + "; ".join(found))
+        sys.exit("Fix this before trusting any timing: " + "; ".join(found))
 
 
 ARMS = {"plain fp32": ("fp32", False), "fp32": ("fp32", True), "bf16": ("bf16", True)}
@@ -176,7 +182,7 @@ class Run:
     data_dir: Path
 
     def accuracy(self) -> float:
-        """Final validation accuracy."""
+        """Train to the end. Returns the final validation accuracy."""
         torch.set_num_threads(1)
         precision, compiled = ARMS[self.arm]
         trainer = make_trainer(
@@ -195,7 +201,7 @@ class Run:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     arguments = parse(argv)
     require(arguments.model, arguments.device, arguments.data_dir)
     fixed = (arguments.model, arguments.batch_size, arguments.epochs, arguments.device)
@@ -231,18 +237,18 @@ def main(argv: list[str] | None = None) -> None:
     machine.show(
         f"{arguments.model}, batch {arguments.batch_size}, {arguments.epochs} epochs, "
         f"n = {arguments.seeds} seeds: final validation accuracy",
-        ("", "mean", "minus plain fp32, points (95 % t)", f"not worse by {MARGIN:.2f}"),
+        ("", "mean", "minus plain fp32, points (95% t)", f"not worse by {MARGIN:.2f}"),
         rows,
     )
     settings = {**vars(arguments), "data_dir": str(arguments.data_dir)}
     settings.pop("json")
     machine.write(arguments.json, {"settings": settings, "accuracies": accuracies})
     if not passed:
-        sys.exit("Equivalence is not shown; more seeds narrow the interval (--seeds).")
+        sys.exit("Equivalence is not shown. Use more --seeds to narrow the interval.")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.equivalence",
         description=__doc__,
@@ -254,7 +260,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: cuda: torch sees no GPU here; leave it out to use the CPU")

@@ -1,4 +1,4 @@
-"""The machine of a measurement, and the summary and display of figures."""
+"""Shared by the benchmarks: description and peak of the machine, display of figures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def environment() -> dict[str, Any]:
-    """The machine and the versions, as plain JSON values."""
+    """The machine and the package versions, as plain JSON values."""
     cuda = torch.cuda.is_available()
     return {
         "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor(),
@@ -43,7 +43,7 @@ def environment() -> dict[str, Any]:
 
 
 def matmul_peak(device: str, precision: str, repeats: int = 10) -> float:
-    """The best of some square matrix products, in FLOP/s: what the hardware gives to a library."""
+    """The best rate of some square matrix products, in FLOP/s: what a library can reach."""
     size = MATMUL_SIZE[device]
     a, b = (torch.randn(size, size, dtype=DTYPES[precision], device=device) for _ in range(2))
     best = float("inf")
@@ -71,7 +71,7 @@ def training_flops(model: str) -> int:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """E.g. ``3.52 [3.40, 3.61]``: median and range."""
+    """Median and range, e.g. ``3.52 [3.40, 3.61]``."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
@@ -84,7 +84,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     for row in rows:
         table.add_row(*row)
     console = Console()
-    if not console.is_terminal:  # a file or a pipe, which rich takes for 80 columns
+    if not console.is_terminal:  # for a file or pipe Rich would assume 80 columns
         console.width = 160
     console.print(table)
 

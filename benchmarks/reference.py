@@ -1,10 +1,10 @@
-"""The loops that the engine is compared with, written from their published descriptions.
+"""The training loops of the paper and of PyTorch's MNIST example, which ours is compared with.
 
-``ReportLoop`` does what the paper prints (Appendices B and D): torchvision's data set
-and transforms example by example, a progress bar with the loss, and a `.npy` file that
-is read and written again at each step. Where the paper's code fails without CUDA, its
-loader arguments for CUDA are used as far as they mean something. ``ExampleLoop`` does the
-same in the manner of PyTorch's own MNIST example: no files, the loss printed now and then.
+Both are written from their published descriptions. ``ReportLoop`` follows the paper's code
+(Appendices B and D): torchvision's data set and transforms example by example, a progress bar
+with the loss, and a `.npy` file that is read and written again at each step. The paper's code
+fails without CUDA. On a CPU its loader arguments for CUDA are left out. ``ExampleLoop`` does the
+same as PyTorch's example does it: without files, printing the loss now and then.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LOG_INTERVAL = 10  # steps
 
 
 class ReportCNN(nn.Module):
-    """Appendix A."""
+    """The paper's CNN (Appendix A)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,12 +56,12 @@ def build_reference(model: str) -> nn.Module:
     """The paper's network in PyTorch's usual memory order."""
     if model == "cnn":
         return ReportCNN()
-    # Appendix C: the study's own network is made of the same layers.
+    # Appendix C. Our own network has the same layers.
     return ModifiedResNet18().to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue] -- torch's stub lacks this overload
 
 
 def mnist(data_dir: Path, *, train: bool) -> datasets.MNIST:
-    """The 60 000 training or the 10 000 test images, as the paper loads them."""
+    """The 60,000 training or the 10,000 test images, as the paper loads them."""
     fetch("mnist", data_dir)
     transform = transforms.Compose(
         [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
@@ -70,9 +70,9 @@ def mnist(data_dir: Path, *, train: bool) -> datasets.MNIST:
 
 
 def loader_splits(data_dir: Path, examples: int) -> tuple[Subset, Subset]:
-    """The study's two splits as torchvision data sets; the first `examples` of the one.
+    """The first `examples` of the training split as a torchvision data set, and a validation set.
 
-    The validation split is cut in proportion.
+    The validation split is shortened in proportion.
     """
     whole = mnist(data_dir, train=True)
     train, validation = stratified_split(whole.targets.numpy(), NUM_TRAIN_EXAMPLES, SPLIT_SEED)
@@ -86,7 +86,7 @@ class ExampleLoop:
     Args:
         model: ``cnn`` or ``resnet18``.
         batch_size: Examples per step.
-        data: What to train on and what to evaluate on.
+        data: The data sets to train and to evaluate on.
         device: ``cpu`` or ``cuda``.
     """
 
@@ -106,7 +106,7 @@ class ExampleLoop:
         self.screen = io.StringIO()
 
     def train(self) -> None:
-        """One epoch."""
+        """Train one epoch."""
         self.model.train()
         for i, (images, labels) in enumerate(self.train_loader):
             loss = self.step(images, labels)
@@ -114,7 +114,7 @@ class ExampleLoop:
                 print(i, len(self.train_loader), loss.item(), file=self.screen)
 
     def step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """One update; its loss."""
+        """Make one update. Returns its loss."""
         images, labels = images.to(self.device), labels.to(self.device)
         self.optimizer.zero_grad()
         loss = F.cross_entropy(self.model(images), labels)
@@ -123,7 +123,7 @@ class ExampleLoop:
         return loss
 
     def evaluate(self) -> float:
-        """Accuracy on what is evaluated."""
+        """Accuracy on the evaluated data."""
         self.model.eval()
         loss, right = 0.0, 0
         with torch.no_grad():
@@ -142,7 +142,7 @@ class ReportLoop(ExampleLoop):
     cuda_workers = 6
 
     def train(self) -> None:
-        """One epoch."""
+        """Train one epoch."""
         self.model.train()
         total = 0.0
         with (
@@ -158,9 +158,9 @@ class ReportLoop(ExampleLoop):
 
 
 def append_to_file(file: Path, value: np.ndarray) -> None:
-    """The paper's saveData: a pickled dictionary, read and written whole."""
+    """Append a value as the paper's saveData does: read and write the whole pickled dictionary."""
     content = np.asarray(value)
     if file.exists():
-        # A file written a moment ago by this very process.
+        # Unpickling is safe here: this process wrote the file a moment ago.
         content = np.append(np.load(file, allow_pickle=True).item()["loss"], content)
     np.save(file, {"loss": content}, allow_pickle=True)  # pyright: ignore[reportArgumentType] -- as the paper does

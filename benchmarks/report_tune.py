@@ -17,7 +17,7 @@ from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 
 
 def train_report(config: dict[str, Any]) -> None:
-    """One trial: loads the data by itself, reports each epoch."""
+    """Run one trial, which loads the data itself and reports each epoch."""
     torch.manual_seed(config["seed"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     data = loader_splits(Path(config["data_dir"]), NUM_TRAIN_EXAMPLES)
@@ -32,7 +32,7 @@ def train_report(config: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """The command; its one argument is JSON."""
+    """Run the command. Its only argument is JSON."""
     options = json.loads(sys.argv[1])
     gpus = 1 if torch.cuda.is_available() else 0
     joining.connect(None)  # on loopback only

@@ -1,15 +1,15 @@
-"""What the driver of a large study costs, and how that grows with its trials and its slots.
+"""Measure the cost of a large study's driver, and how it grows with trials and slots.
 
-Each study runs with the code of `study.run` (Optuna, Ray Tune, tables, live view), in a driver
-process and a folder of its own, with trials that train nothing. Trials at once are Ray's
-logical CPUs on this machine. Once it has ended it is opened again, as with --resume:
+Each study runs the code of `study.run` (Optuna, Ray Tune, tables, live view) in its own driver
+process and folder, with trials that train nothing. Ray is told that this machine has one CPU
+per slot. Once a study has ended it is opened again, as with --resume:
 
     python -m benchmarks.scale --slots 2 10 --trials 100 1000
 
-CPU time is the driver's, of all its threads; it holds on a busy machine, where wall time does
-not. An exponent is that of the trials in the cost since the row above: 1 is linear, 2 quadratic.
-What the driver does by the clock (the live view twice a second, tables and Ray's snapshots at
-intervals) is shown as the cost of one of them at the end of the study.
+CPU time is that of all the driver's threads. It is valid even on a busy machine, unlike wall
+time. The exponent says how the cost grew with the number of trials since the row above: 1 is
+linear, 2 quadratic. The driver refreshes the live view twice a second, and writes tables and
+Ray's snapshots at intervals. For these the table shows the cost of one at the end of the study.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ OTHER = "Ray and the rest"
 
 
 def run(options: Options) -> Measured:
-    """The study of `options` in a driver of its own."""
+    """Run the study of `options` in its own driver process."""
     command = [sys.executable, "-m", "benchmarks.scale_driver", json.dumps(asdict(options))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def exponents(trials: Sequence[int], costs: Sequence[float]) -> list[float | None]:
-    """Of the trials in the cost, from each size to the next; None for the first."""
+    """The exponent of the cost as a power of the trials, from the size before; first None."""
     return [None] + [
         math.log(cost / less) / math.log(many / few)
         for (few, less), (many, cost) in pairwise(zip(trials, costs, strict=True))
@@ -49,7 +49,7 @@ def exponents(trials: Sequence[int], costs: Sequence[float]) -> list[float | Non
 
 
 def cpu_by_part(measured: Measured) -> dict[str, float]:
-    """Seconds of the driver's CPU time in each part; `OTHER` is what no part explains."""
+    """The driver's CPU seconds in each part. `OTHER` is the time outside all parts."""
     parts = {name: measured.parts[name]["cpu_s"] for name in PARTS if name in measured.parts}
     return {**parts, OTHER: measured.cpu_s - sum(parts.values())}
 
@@ -93,7 +93,7 @@ COST_COLUMNS = (
 
 
 def show(runs: dict[int, list[tuple[Measured, Measured]]], title: str) -> None:
-    """Print what was measured, by slots."""
+    """Print the measurements by number of slots."""
     rows: list[list[str]] = []
     for slots, studies in runs.items():
         new = [measured for measured, _ in studies]
@@ -112,13 +112,13 @@ def show(runs: dict[int, list[tuple[Measured, Measured]]], title: str) -> None:
 
 
 def share(part: str, measured: Measured) -> str:
-    """A part's CPU time, e.g. ``7.3 (24 %)``."""
+    """A part's CPU time in ms per trial and its share, e.g. ``7.30 (24%)``."""
     cpu_s = cpu_by_part(measured).get(part, 0.0)
-    return f"{1000 * cpu_s / measured.ended:.2f} ({100 * cpu_s / measured.cpu_s:.0f} %)"
+    return f"{1000 * cpu_s / measured.ended:.2f} ({100 * cpu_s / measured.cpu_s:.0f}%)"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     arguments = parse(argv)
     runs: dict[int, list[tuple[Measured, Measured]]] = {slots: [] for slots in arguments.slots}
     for slots in arguments.slots:
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{slots} slots, {trials} trials: measured", file=sys.stderr, flush=True)
     show(
         runs,
-        f"Studies of up to {arguments.epochs} epochs a trial, sampler {arguments.sampler}, "
+        f"Studies of up to {arguments.epochs} epochs per trial, sampler {arguments.sampler}, "
         f"scheduler {arguments.scheduler}",
     )
     settings: dict[str, Any] = vars(arguments).copy()
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale",
         description=__doc__,
@@ -161,10 +161,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--sampler", choices=SAMPLERS, default="tpe")
     parser.add_argument("--scheduler", choices=SCHEDULERS, default="asha")
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args(argv)
     if min(*arguments.slots, *arguments.trials, arguments.epochs) < 1:
-        parser.error("--slots, --trials and --epochs take numbers from 1 up")
+        parser.error("--slots, --trials and --epochs must be at least 1")
     return arguments
 
 

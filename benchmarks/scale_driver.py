@@ -1,4 +1,4 @@
-"""One study of synthetic trials, its driver measured; run by `benchmarks.scale`."""
+"""Run one study of synthetic trials and measure its driver; started by `benchmarks.scale`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from study.results.table_writer import TableWriter
 from study.search import session
 from study.search.searcher import JOURNAL_FILE, StudySearch, open_optuna_study
 
-# What the driver does, by the calls in which it does it.
+# The parts of the driver's work, and the functions in which each is done.
 PARTS: dict[str, list[tuple[Any, str]]] = {
-    "sampler": [(optuna.samplers.BaseSampler, "sample_relative")],  # of the one in use
+    "sampler": [(optuna.samplers.BaseSampler, "sample_relative")],  # of the class in use
     "ask": [(StudySearch, "next_trial")],
     "report": [(StudySearch, "on_trial_result")],
     "tell": [(StudySearch, "on_trial_complete")],
@@ -59,18 +59,18 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
 
 @dataclass
 class Part:
-    """What one part of the driver's work cost, without the parts within it.
+    """The cost of one part of the driver's work, without the parts called within it.
 
     Attributes:
-        cpu_s: Of each call, on the calling thread.
-        wall_s: Of each call.
+        cpu_s: CPU seconds of each call, on the calling thread.
+        wall_s: Wall seconds of each call.
     """
 
     cpu_s: list[float] = field(default_factory=list)
     wall_s: list[float] = field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
-        """Sums, and the cost of a call towards the end, when all trials are there."""
+        """The sums, and the mean cost of the last tenth of the calls."""
         last = max(1, len(self.cpu_s) // 10)
         return {
             "calls": len(self.cpu_s),
@@ -82,7 +82,7 @@ class Part:
 
 
 class Stopwatch:
-    """Times calls by part, each thread for itself."""
+    """Times function calls by part, separately in each thread."""
 
     def __init__(self) -> None:
         self.parts: dict[str, Part] = defaultdict(Part)
@@ -117,12 +117,12 @@ class Options:
     """One measured study.
 
     Attributes:
-        folder: Where it is written; what is there is continued.
+        folder: The study's folder. A study in it is continued.
         slots: Trials at once.
         trials: Trials in all.
-        epochs: Epochs of a trial that is not stopped early.
-        sampler: As `study.run` has it.
-        scheduler: As `study.run` has it.
+        epochs: Epochs per trial, if it is not stopped early.
+        sampler: As for `study.run`.
+        scheduler: As for `study.run`.
     """
 
     folder: str
@@ -135,19 +135,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the driver of one study used.
+    """The resources that the driver of one study used.
 
     Attributes:
-        open_cpu_s: To read the journal.
-        cpu_s: To run the search, all threads.
-        wall_s: The same by the clock.
+        open_cpu_s: CPU seconds to read the journal.
+        cpu_s: CPU seconds of the search, of all threads.
+        wall_s: Wall seconds of the search.
         rss_mb: Peak memory of the driver.
-        rss_grown_mb: Of that, since before the search.
+        rss_grown_mb: Growth of the peak memory during the search.
         ended: Trials that have ended.
         epochs: Epochs reported to Ray in this session.
-        bytes: By kind of file.
-        ray_files: Files and folders in Ray's folder.
-        parts: By part, see `Part.summary`.
+        bytes: Bytes on disk by kind of file.
+        parts: Costs by part; see `Part.summary`.
     """
 
     open_cpu_s: float
@@ -158,12 +157,11 @@ class Measured:
     ended: int
     epochs: int
     bytes: dict[str, int]
-    ray_files: int
     parts: dict[str, dict[str, float]]
 
 
 def measure(options: Options) -> Measured:
-    """Run the study with the code that runs real ones."""
+    """Run the study with the same code that runs real studies."""
     folder = Path(options.folder)
     config = SearchConfig(
         name="scale",
@@ -201,7 +199,6 @@ def measure(options: Options) -> Measured:
             limit_pending(options.slots)
             run.run_trials(study, searcher, trainable, tables)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    sizes, files = _sizes(folder)
     return Measured(
         open_cpu_s=opened,
         cpu_s=cpu,
@@ -210,8 +207,7 @@ def measure(options: Options) -> Measured:
         rss_grown_mb=_peak_mb() - before,
         ended=sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)),
         epochs=len(stopwatch.parts["report"].cpu_s) + len(stopwatch.parts["tell"].cpu_s),
-        bytes=sizes,
-        ray_files=files,
+        bytes=_sizes(folder),
         parts={name: part.summary() for name, part in stopwatch.parts.items() if part.cpu_s},
     )
 
@@ -220,9 +216,8 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _sizes(folder: Path) -> tuple[dict[str, int], int]:
-    """Bytes by kind of file, and how many files and folders are in Ray's."""
-    ray_folder = folder / RAY_FOLDER
+def _sizes(folder: Path) -> dict[str, int]:
+    """Bytes by kind of file."""
     patterns = {
         "journal": [JOURNAL_FILE],
         "tables": ["*.parquet"],
@@ -230,21 +225,20 @@ def _sizes(folder: Path) -> tuple[dict[str, int], int]:
         "histories": [f"{HISTORIES}/*"],
         "checkpoints": [f"{RAY_FOLDER}/trial_*/checkpoint_*/*"],
     }
-    sizes = {
+    return {
         kind: sum(file.stat().st_size for each in globs for file in folder.glob(each))
         for kind, globs in patterns.items()
     }
-    return sizes, sum(1 for _ in ray_folder.rglob("*"))
 
 
 def start_ray(slots: int) -> None:
-    """A Ray of our own on loopback, which believes it has a core for each slot."""
+    """Start our own Ray on loopback, and tell it that there is one core per slot."""
     os.environ["RAY_OVERRIDE_RESOURCES"] = json.dumps({"CPU": slots})
     joining.connect(None)
 
 
 def main() -> None:
-    """The command; its one argument is `Options` as JSON, its output `Measured`."""
+    """Run the command. Its only argument is `Options` as JSON, its output `Measured` as JSON."""
     options = Options(**json.loads(sys.argv[1]))
     start_ray(options.slots)
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,11 +1,11 @@
-"""Trials per hour through Ray: a study of ours against the paper's loop in Ray Tune.
+"""Measure trials per hour through Ray: our study against the paper's loop in Ray Tune.
 
 Both run the same number of equal trials (the paper's hyperparameters) to the last epoch.
-Ours is `study.run` itself, with its database, tables and checkpoints. The other is the
+Ours is `study.run` itself, with its journal, tables and checkpoints. The other is the
 paper's loop in a function trainable with Ray Tune's default settings.
 
-Start-up, shown apart, is the time from the command to the first trial's first epoch. From
-there to the last trial's end, ours is split into the trials' own training and the rest:
+Start-up is shown separately. It is the time from the command to the start of the first epoch.
+The time from there to the end of the last trial is split into training and the rest:
 
     python -m benchmarks.study --trials 8 --epochs 3
 """
@@ -40,10 +40,10 @@ class Measured:
         wall_s: From the command's start to its end.
         start_up_s: From the command's start to the first epoch's start.
         search_s: From the first epoch's start to the last epoch's end.
-        training_s: Sum of the trials' epochs.
-        between_epochs_s: Median time from one epoch's end to the next one's start in a trial:
-            reporting and, ours, a checkpoint.
-        trials: How many.
+        training_s: Sum of the durations of all epochs.
+        between_epochs_s: Median time in a trial between the end of an epoch and the start of the
+            next, which is used for reporting and, in ours, a checkpoint.
+        trials: Number of trials.
         slots: Trials at once.
     """
 
@@ -72,7 +72,7 @@ class Measured:
 
 
 def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Measured:
-    """Run `command`, which leaves Ray Tune's result files somewhere below `ray_folder`."""
+    """Run and time `command`, which writes Ray Tune's result files below `ray_folder`."""
     began, clock = time.time(), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - clock
@@ -86,8 +86,8 @@ def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Me
         for trial in by_trial
         for earlier, later in pairwise(trial)
     ]
-    # Ray stamps a result when it arrives, to the second; ours and the paper's loop say
-    # when an epoch ended and how long it took.
+    # Ray's own time stamps are in whole seconds. So both loops report when an epoch ended and
+    # how long it took.
     first = min(epoch["ended"] - epoch["seconds"] for epoch in epochs)
     last = max(epoch["ended"] for epoch in epochs)
     return Measured(
@@ -102,7 +102,7 @@ def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Me
 
 
 def ours(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
-    """A study through `study.run`."""
+    """Measure a study run by `study.run`."""
     fixed = ["--batch-size", str(arguments.batch_size), "--lr", "1", "--gamma", "0.7"]
     command = [sys.executable, "-m", "benchmarks.timed_run", "--name", "ours"]
     command += ["--results-dir", str(folder)]
@@ -113,7 +113,7 @@ def ours(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
 
 
 def report(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
-    """The paper's loop in Ray Tune."""
+    """Measure the paper's loop in Ray Tune."""
     options = {
         "model": arguments.model,
         "batch_size": arguments.batch_size,
@@ -127,7 +127,7 @@ def report(arguments: argparse.Namespace, slots: int, folder: Path) -> Measured:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     arguments = parse(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     equivalence.require(arguments.model, device, arguments.data_dir)
@@ -163,8 +163,8 @@ def main(argv: list[str] | None = None) -> None:
             "x report",
             "start-up s",
             "training s/trial",
-            "beyond it s/trial",
-            "beyond it %",
+            "overhead s/trial",
+            "overhead %",
             "between epochs ms",
         ),
         rows,
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.study",
         description=__doc__,
@@ -188,10 +188,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args(argv)
     if min(arguments.trials, arguments.epochs, arguments.rounds, arguments.batch_size) < 1:
-        parser.error("--trials, --epochs, --rounds and --batch-size take numbers from 1 up")
+        parser.error("--trials, --epochs, --rounds and --batch-size must be at least 1")
     return arguments
 
 

@@ -1,7 +1,7 @@
-"""A trial that trains nothing and weighs little; run by `benchmarks.scale_driver`.
+"""A trial that trains nothing, for `benchmarks.scale_driver`.
 
-It reports and saves what a real one does, with made-up values. Its module is what Ray's
-worker processes import, so torch stays out of it.
+It reports and saves the same things as a real trial, with made-up values. Ray's worker processes
+import this module, so it must not import torch.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class SyntheticTrainable(tune.Trainable):
         """Draw the trial's quality.
 
         Args:
-            config: A `TrialConfig`.
-            crew: A folder in which each process leaves a file; None: the others are not awaited.
-            slots: How many processes there will be.
+            config: A `TrialConfig` as a dict.
+            crew: A folder in which each process creates a file; None: do not wait for the others.
+            slots: The number of processes.
         """
         if crew is not None:
             _wait_for_all(crew, slots)
         self.trial = config
         self.rng = np.random.default_rng(config["seed"])
-        # Best at a learning rate of 1, with a spread, so that samplers and ASHA have work.
+        # Best at a learning rate of 1, with some noise, so that samplers and ASHA have work.
         self.quality = 0.99 - 0.02 * math.log10(config["lr"]) ** 2 + self.rng.normal(0, 0.003)
         full, rest = divmod(NUM_TRAIN_EXAMPLES, config["batch_size"])
         self.batch_sizes = [config["batch_size"]] * full + [rest] * (rest > 0)
@@ -78,7 +78,7 @@ class SyntheticTrainable(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write a history as long as a real one, and a state that holds nothing."""
+        """Write a history as long as a real one, and an empty state."""
         facts = {
             "num_params": 1,
             "precision": "fp32",
@@ -100,9 +100,9 @@ class SyntheticTrainable(tune.Trainable):
 
 
 def _wait_for_all(crew: Path, slots: int) -> None:
-    """Until each slot has its process, so that all take part.
+    """Wait until every slot has its process, so that all take part.
 
-    They take seconds to start, in which the first would do all trials of no length.
+    Processes take seconds to start. Meanwhile the first one could finish all the short trials.
     """
     (crew / str(os.getpid())).touch()
     end = time.monotonic() + START_UP_S

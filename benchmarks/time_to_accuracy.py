@@ -1,12 +1,11 @@
-"""Seconds from loading the data until the paper's test accuracy is reached.
+"""Measure the seconds from loading the data until the paper's test accuracy is reached.
 
-The clock runs from the loading of the data (the files are there, the libraries are
-imported) over every epoch and evaluation to the end of the first evaluation at or above
-the target. A seed that does not reach it within the epochs has no time; the share that
-does is shown. The targets are the paper's figures for its test images, so both arms do as
-it did: they train on all 60 000 training images and evaluate on the test images. Nothing
-is selected there; each opening of the test images is noted in test_set_openings.jsonl
-beside them.
+The clock starts when the data is loaded, once the files are there and the libraries are
+imported. It runs through all epochs and evaluations, and stops after the first evaluation at or
+above the target. A seed that does not reach the target has no time; the table shows how many
+seeds reach it. The targets are the paper's figures for the test images. So both arms do what the
+paper did: they train on all 60,000 training images and evaluate on the test images. Nothing is
+selected. Each opening of the test images is recorded in test_set_openings.jsonl beside them.
 
     python -m benchmarks.time_to_accuracy
     python -m benchmarks.time_to_accuracy --model resnet18 --device cuda
@@ -39,7 +38,7 @@ ARMS = ("report", "ours")
 
 @dataclass(frozen=True)
 class Setting:
-    """What every seed of an arm runs."""
+    """The settings of an arm, which are the same for every seed."""
 
     arm: str
     model: str
@@ -52,12 +51,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Race:
-    """How one seed went.
+    """The result of one seed.
 
     Attributes:
-        seconds: Until the target, or None.
-        epochs: Run until then, or in all.
-        best: Highest accuracy seen.
+        seconds: Time to the target; None if it was not reached.
+        epochs: Epochs run until then.
+        best: Highest accuracy.
     """
 
     seconds: float | None
@@ -66,7 +65,7 @@ class Race:
 
 
 class Runner:
-    """An arm in a worker process; each call runs the next seed."""
+    """An arm in a worker process. Each call runs the next seed."""
 
     def __init__(self, setting: Setting) -> None:
         torch.set_num_threads(1)
@@ -75,7 +74,7 @@ class Runner:
         if setting.arm == "ours":
             keep_freed_memory()
         else:
-            import benchmarks.reference  # noqa: F401 -- before the clock runs, as ours are
+            import benchmarks.reference  # noqa: F401 -- imported before the clock starts, like ours
 
     def __call__(self) -> Race:
         """Train with the next seed until the target or the last epoch."""
@@ -89,7 +88,7 @@ class Runner:
                 return Race(time.perf_counter() - start, done, best)
         return Race(None, self.setting.epochs, best)
 
-    def _ours(self) -> Callable[[], float]:  # runs an epoch, gives its accuracy
+    def _ours(self) -> Callable[[], float]:  # the function runs an epoch and returns its accuracy
         setting = self.setting
         config = TrialConfig(
             model=setting.model,
@@ -121,14 +120,14 @@ class Runner:
 
 
 def open_tests(data_dir: Path) -> ImageData:
-    """The test images, their opening noted."""
+    """Open the test images and record that."""
     record = data_dir / "test_set_openings.jsonl"
-    reason = "benchmarks.time_to_accuracy: time to the report's accuracy; nothing is selected"
+    reason = "benchmarks.time_to_accuracy: time to the paper's accuracy; nothing is selected"
     return open_test_set("mnist", data_dir, record=record, reason=reason)
 
 
 def row_of(setting: Setting, races: list[Race]) -> list[str]:
-    """A printed row."""
+    """The printed row of an arm."""
     seconds = [race.seconds for race in races if race.seconds is not None]
     return [
         f"{setting.model} {setting.batch_size} {setting.arm}",
@@ -142,7 +141,7 @@ def row_of(setting: Setting, races: list[Race]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     arguments = parse(argv)
     equivalence.require(arguments.model, arguments.device, arguments.data_dir)
     rows, results = [], {}
@@ -182,7 +181,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.time_to_accuracy",
         description=__doc__,
@@ -193,17 +192,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64])
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=15, help="at most (default: 15)")
-    parser.add_argument("--target", type=float, help="default: 0.9875 (cnn), 0.9938 (resnet18)")
+    parser.add_argument("--epochs", type=int, default=15, help="maximum per seed (default: 15)")
+    parser.add_argument(
+        "--target", type=float, help="accuracy (default: 0.9875 for cnn, 0.9938 for resnet18)"
+    )
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args(argv)
     if arguments.target is None:
         arguments.target = TARGETS[arguments.model]
     if not 0 < arguments.target < 1:
         parser.error(f"--target: {arguments.target} is not a fraction between 0 and 1")
     if min(arguments.seeds, arguments.epochs, *arguments.batch_size) < 1:
-        parser.error("--seeds, --epochs and --batch-size take numbers from 1 up")
+        parser.error("--seeds, --epochs and --batch-size must be at least 1")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: cuda: torch sees no GPU here; leave it out to use the CPU")
     return arguments

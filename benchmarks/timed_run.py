@@ -1,4 +1,4 @@
-"""``study.run`` that also writes down when each epoch ended, where Ray's own loggers do."""
+"""``study.run`` that also logs when each epoch ended, in the file that Ray's own loggers use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from study.search import session
 
 
 class TimedCallback(session.ProgressCallback):
-    """Adds a line to the trial's ``result.json`` at each epoch."""
+    """Appends a line to the trial's ``result.json`` after each epoch."""
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any

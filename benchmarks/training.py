@@ -1,9 +1,8 @@
-"""Samples per second of one training run: the engine against the paper's loop.
+"""Measure the samples per second of one training run: our trainer against the paper's loop.
 
-The arms take turns, each in a process of its own: a block of training and an
-evaluation, round after round; the first round is dropped. Ratios are taken within a
-round, so that other work on the machine affects both sides. Before anything counts,
-the quick part of `benchmarks.equivalence` must pass.
+The arms take turns, each in its own process. In each round an arm runs a block of training and
+an evaluation. The first round is dropped. Ratios are taken within a round, so that other work
+on the machine affects both sides. The quick checks of `benchmarks.equivalence` must pass first.
 
     python -m benchmarks.training                      # the CNN, whole epochs
     python -m benchmarks.training --model resnet18     # part of an epoch on a CPU
@@ -29,13 +28,13 @@ from study.data.sources import default_data_dir
 from study.training.kernels import keep_freed_memory
 
 ARMS = ("report", "example", "fp32", "bf16")  # the last two are ours
-# One ResNet18 epoch of the paper's loop takes many minutes on a core.
+# One ResNet18 epoch of the paper's loop takes many minutes on one core.
 CPU_EXAMPLES = {"cnn": NUM_TRAIN_EXAMPLES, "resnet18": 2_560}
 
 
 @dataclass(frozen=True)
 class Block:
-    """What an arm runs in each round."""
+    """The block that an arm runs in each round."""
 
     arm: str
     model: str
@@ -48,19 +47,19 @@ class Block:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one block, evaluation apart."""
+    """Seconds of one block: training and evaluation."""
 
     train: float
     evaluate: float
 
     @property
     def epoch(self) -> float:
-        """Both."""
+        """Training and evaluation together."""
         return self.train + self.evaluate
 
 
 class Runner:
-    """An arm set up in a worker process; each call runs a block."""
+    """An arm in a worker process. Each call runs a block."""
 
     def __init__(self, block: Block) -> None:
         torch.set_num_threads(block.threads)
@@ -83,7 +82,7 @@ class Runner:
             self.loop = kind(block.model, block.batch_size, data, block.device)
 
     def __call__(self) -> Timing:
-        """One block: an epoch of the part, and its evaluation."""
+        """Run one block: an epoch of the block's examples, and an evaluation."""
         if self.loop is None:
             record = self.trainer.run_epoch()
             return Timing(record.seconds - record.eval_seconds, record.eval_seconds)
@@ -95,7 +94,7 @@ class Runner:
 
 
 def measure(blocks: list[Block], rounds: int) -> dict[str, list[Timing]]:
-    """Timings of each arm, a round each; the blocks take turns, the first round is dropped."""
+    """The timings of each arm, one per round. The arms take turns; the first round is dropped."""
     workers = {block.arm: Worker(Runner, block) for block in blocks}
     timings: dict[str, list[Timing]] = {block.arm: [] for block in blocks}
     try:
@@ -111,7 +110,7 @@ def measure(blocks: list[Block], rounds: int) -> dict[str, list[Timing]]:
 
 
 def measure_together(block: Block, count: int, rounds: int) -> list[float]:
-    """Samples a second of `count` runs at once, in as many processes, a value a round."""
+    """Samples per second of `count` runs at once in as many processes, one value per round."""
     workers = [Worker(Runner, block) for _ in range(count)]
     try:
         rates = []
@@ -132,7 +131,7 @@ def measure_together(block: Block, count: int, rounds: int) -> list[float]:
 def rows_of(
     timings: dict[str, list[Timing]], block: Block, peaks: dict[str, float], flops: int
 ) -> list[list[str]]:
-    """A printed row an arm."""
+    """The printed rows, one per arm."""
     rows = []
     for arm, measured in timings.items():
         rate = [block.examples / t.train for t in measured]
@@ -152,7 +151,7 @@ def rows_of(
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command."""
+    """Run the command."""
     arguments = parse(argv)
     torch.set_num_threads(arguments.threads)
     equivalence.require(arguments.model, arguments.device, arguments.data_dir)
@@ -202,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.training",
         description=__doc__,
@@ -212,10 +211,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[32, 64, 512])
     parser.add_argument("--arms", choices=ARMS, nargs="+", default=list(ARMS))
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, help="a run's CPU threads (default: 1)")
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds (default: 5)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads per run (default: 1)")
     parser.add_argument(
-        "--examples", type=int, help="a block's length (default: an epoch; ResNet on a CPU: 2560)"
+        "--examples",
+        type=int,
+        help="examples per block (default: an epoch; 2560 for the ResNet on a CPU)",
     )
     parser.add_argument(
         "--together",
@@ -223,21 +224,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="N",
-        help="also time the last arm with N runs at once, in as many processes",
+        help="also time the last arm with N runs at once, each in its own process",
     )
     parser.add_argument("--data-dir", type=Path, default=default_data_dir())
-    parser.add_argument("--json", type=Path, help="write the figures there, too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args(argv)
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device: cuda: torch sees no GPU here; leave it out to use the CPU")
     if min(arguments.rounds, arguments.threads, *arguments.batch_size, *arguments.together) < 1:
-        parser.error("--rounds, --threads, --batch-size and --together take numbers from 1 up")
+        parser.error("--rounds, --threads, --batch-size and --together must be at least 1")
     if arguments.examples is None:
         on_cpu = CPU_EXAMPLES[arguments.model]
         arguments.examples = on_cpu if arguments.device == "cpu" else NUM_TRAIN_EXAMPLES
     if not max(arguments.batch_size) <= arguments.examples <= NUM_TRAIN_EXAMPLES:
         parser.error(
-            f"--examples: {arguments.examples} must lie between the batch size and "
+            f"--examples: {arguments.examples} must be between the batch size and "
             f"{NUM_TRAIN_EXAMPLES}"
         )
     return arguments

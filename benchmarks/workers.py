@@ -1,4 +1,4 @@
-"""Processes that each hold one set-up arm and run it on demand."""
+"""Worker processes for the benchmarks: each sets up one arm and runs it on demand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Worker:
-    """A fresh process that calls ``make(argument)`` once and the result on each `start`."""
+    """A new process that calls ``make(argument)`` once, and its result at each `start`."""
 
     def __init__(self, make: Callable[[Any], Callable[[], Any]], argument: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -24,7 +24,7 @@ class Worker:
         self.connection.send("run")
 
     def result(self) -> Any:
-        """Wait for what was begun; a failure there is raised here."""
+        """Wait for the run and return its value. Raises an error if the run failed."""
         try:
             outcome, value = self.connection.recv()
         except EOFError:
@@ -34,7 +34,7 @@ class Worker:
         return value
 
     def run(self) -> Any:
-        """One run and its value."""
+        """Run once and return the value."""
         self.start()
         return self.result()
 

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from study.config.study import LONGEST_NAME
 from study.console.errors import UserError
@@ -17,29 +17,25 @@ from study.console.terminal import Terminal, accept_all_text
 from study.console.text import escape, shown
 from study.files import is_uri
 
-if TYPE_CHECKING:  # all of these take seconds to import
-    pass
-
-
 LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below it
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports an error in one line and points to ``--help``."""
+    """A parser that reports an error in one line and points to ``--help``."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         accept_all_text()  # here, because every command makes a parser before it prints anything
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] -- its overloads
-        """Parse the command line; refuse empty words and control characters."""
+        """Parse the command line. Refuses empty arguments and control characters."""
         for word in sys.argv[1:] if args is None else args:
             if not word or escape(word, keep="") != word:
-                self.error(f"{word!r}: empty, or holds a character that cannot be shown")
+                self.error(f"{word!r}: is empty or holds a character that cannot be shown")
         return super().parse_known_args(args, namespace)
 
     def print_help(self, file: Any = None) -> None:
-        """Print how the command is used."""
+        """Print the command's help."""
         Terminal(file=file).print(self.format_help(), end="", soft_wrap=True)
 
     def error(self, message: str) -> Any:
@@ -48,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def number(text: str) -> float:
-    """A finite number, as argparse type."""
+    """Argparse type of a finite number."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(text)
@@ -56,7 +52,7 @@ def number(text: str) -> float:
 
 
 def duration(text: str) -> float:
-    """``90s``, ``10m``, ``2h`` or plain seconds, as argparse type; returns seconds."""
+    """Argparse type of a duration: ``90s``, ``10m``, ``2h`` or plain seconds. In seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if not match or not 0 < float(match[1]) < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a duration; write 90s, 10m or 2h")
@@ -64,25 +60,25 @@ def duration(text: str) -> float:
 
 
 def place(text: str) -> Path:
-    """A path that the system accepts, as argparse type."""
+    """Argparse type of a path that the system accepts."""
     path = Path(text)
     if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
         raise argparse.ArgumentTypeError(
             f"a part of {shown(text)} is longer than {LONGEST_NAME} bytes"
         )
     if not text or len(os.fsencode(path.absolute())) > LONGEST_PATH:
-        raise argparse.ArgumentTypeError(f"{shown(text)} is empty or too long a path")
+        raise argparse.ArgumentTypeError(f"{shown(text)} is empty, or too long for a path")
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass  # the code that uses the path decides whether it must exist
-    except OSError as error:  # a loop of links, a folder that may not be entered
+    except OSError as error:  # e.g. a loop of links, or a folder that we may not enter
         raise argparse.ArgumentTypeError(f"{text!r}: {error.strerror}") from None
     return path
 
 
 def place_or_uri(text: str) -> str:
-    """A folder, or s3://BUCKET/FOLDER, as argparse type."""
+    """Argparse type of a folder or of s3://BUCKET/FOLDER."""
     return text if is_uri(text) else str(place(text))
 
 

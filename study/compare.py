@@ -1,4 +1,4 @@
-"""Compare fixed configurations over seeds: ``python -m study.compare batch-size``."""
+"""Compare fixed configurations over several seeds: ``python -m study.compare batch-size``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EPILOG = """examples:
   python -m study.compare batch-size --replicates 10
       the small CNN at batch sizes 32, 64 and 512, ten seeds each
   python -m study.compare batch-size --arms 64 512 6000 --epochs 3
-      chosen arms
+      only some of its arms, for three epochs
   python -m study.compare regularization --arms "cnn-*" --replicates 5
       the CNN with and without dropout and batch norm
   python -m study.compare models --protocol paper
@@ -44,7 +44,7 @@ EPILOG = """examples:
   python -m study.compare mine.toml
       your own comparison, from a file like this:
           title = "Does the optimizer matter?"
-          [defaults]              # of every arm; the rest is the paper's
+          [defaults]              # for every arm; other settings are the paper's
           batch_size = 64
           [arms.adadelta]
           [arms.sgd]
@@ -53,23 +53,24 @@ EPILOG = """examples:
   python -m study.compare --resume results/NAME --replicates 20
       continue a stopped comparison, or extend a finished one
 
-Ctrl-C stops cleanly. Afterwards: python -m analysis.report results/NAME
+Ctrl-C stops the comparison cleanly.
+To make the report afterwards: python -m analysis.report results/NAME
 """
 FIXED_OPTIONS = ("epochs", "dataset", "protocol", "precision", "seed")
 
 
 def make_parser() -> Parser:
-    """The command line. The comparison's options default to None, which means not given."""
+    """The parser of the command line. An option's default of None means not given."""
     lines = "\n".join(
         f"  {name:15}{c.title}\n  {'':15}arms: {', '.join(c.arms)}"
-        + (f" (only when asked for: {', '.join(c.optional)})" if c.optional else "")
+        + (f" (only if asked for: {', '.join(c.optional)})" if c.optional else "")
         for name, c in QUESTIONS.items()
     )
     parser = Parser(
         prog="python -m study.compare",
         description="Train fixed configurations (arms) with several seeds each (replicates) and "
-        "keep everything:\nlosses, accuracies, the final models' predictions. Replicate k of "
-        "every arm has the same seed.\nNothing is stopped early, nothing is selected."
+        "record\nlosses, accuracies and the final models' predictions. Replicate k of "
+        "every arm has the same\nseed. No trial is stopped early and nothing is selected."
         f"\n\ncomparisons:\n{lines}",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -85,20 +86,20 @@ def make_parser() -> Parser:
         metavar="N",
         help=f"seeds of each arm (default {ComparisonConfig.replicates})",
     )
-    add("--arms", nargs="+", metavar="A", help="only these; * stands for anything")
+    add("--arms", nargs="+", metavar="A", help="run only these arms (* is a wildcard)")
     epochs = ComparisonConfig.epochs
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs per trial (default {epochs})")
     add(
         "--protocol",
         metavar="P",
-        help="split (default): 50 000 images to train, 10 000 to evaluate; paper: all 60 000 to "
-        "train, the test images to evaluate",
+        help="split (default): train on 50,000 images, evaluate on 10,000 others; paper: train on "
+        "all 60,000, evaluate on the test images",
     )
     add("--dataset", metavar="D", help=DATASET_WORDS)
     add(
         "--precision",
         metavar="P",
-        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16",
+        help="auto (default: bf16 if the hardware supports it natively), fp32 or bf16",
     )
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
     add_place_options(parser)
@@ -110,8 +111,7 @@ def new_config(args: argparse.Namespace) -> ComparisonConfig:
     """The configuration of a new comparison."""
     if args.comparison is None:
         raise UserError(
-            f"NAME is missing: what to compare; choose one of {', '.join(QUESTIONS)}, or a "
-            "file like mine.toml"
+            f"NAME is missing; choose one of {', '.join(QUESTIONS)}, or give a file like mine.toml"
         )
     comparison = find_comparison(args.comparison)
     given = {name: getattr(args, name) for name in (*FIXED_OPTIONS, "replicates")}
@@ -124,7 +124,7 @@ def new_config(args: argparse.Namespace) -> ComparisonConfig:
 
 
 def resumed_config(args: argparse.Namespace, config: ComparisonConfig) -> ComparisonConfig:
-    """The configuration of a comparison to be continued; only `replicates` may change, and grow.
+    """The configuration of a resumed comparison. Only `replicates` may change, and only grow.
 
     Raises:
         UserError: An option contradicts the comparison.
@@ -171,7 +171,7 @@ def show_outcome(session: Session, outcome: Outcome, config: ComparisonConfig) -
     trials = load_study(session.storage.folder).trials
     show_counts(session, outcome, trials)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds a trial"):
+    for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds per trial"):
         table.add_column(column, no_wrap=True)
     complete = trials[trials["status"] == "complete"]
     for arm in config.arms:

@@ -1,4 +1,4 @@
-"""Durable, all-or-nothing file writes, and names of places."""
+"""Durable, all-or-nothing file writes; file locks; checks of paths and URIs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from study.console.errors import UserError, cannot_be_read
 from study.console.text import escape, shown
 
 OBJECT_STORE = r"(s3|gs|gcs|abfss?|hdfs|viewfs)://[\w.-]+(/[^?#\s]*)?"
-UNFINISHED = ".part-"  # how the names of files begin that are not whole yet
-# What the study and Ray name so is a file, or a folder, and is written as one.
+UNFINISHED = ".part-"  # prefix of files that are still being written
+# The study and Ray use the first names for files only, the second for folders only.
 FILE_NAME = re.compile(
     r".*\.(json|jsonl|log|npz|parquet|pkl|pt|txt)|\.lock|\.validate_storage_marker"
 )
@@ -27,12 +27,12 @@ FOLDER_NAME = re.compile(r"histories|ray|trial_\d+|checkpoint_\d+")
 
 @contextmanager
 def held(file: Path) -> Iterator[None]:
-    """Hold a file's lock, which no other process gets meanwhile.
+    """Hold a file's lock. No other process can take it meanwhile.
 
     Raises:
         BlockingIOError: Another process holds it.
     """
-    # To be written, or a network's file system would grant no lock of its own.
+    # Opened for writing: network file systems grant exclusive locks only on such files.
     descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         try:
@@ -51,7 +51,7 @@ def is_held(file: Path) -> bool:
     if not file.is_file():
         return False
     with file.open("rb") as opened:
-        try:  # a shared one, for a moment: a driver that starts just then is refused
+        try:  # a shared lock, held briefly; a driver that starts at that moment is refused
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -61,24 +61,24 @@ def is_held(file: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole: a reader sees the old file or the new one."""
+    """Write JSON atomically: a reader sees the old file or the new one."""
     with replacing(path) as file:
         file.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` once it is whole and on the disk.
+    """Yield a file that replaces `path` once it is complete and on the disk.
 
-    After a power cut `path` holds the old content or the new one. The new one is certain once
-    this returns.
+    After a power cut `path` holds the old content or the new one. Once this returns it holds
+    the new one for certain.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=UNFINISHED, delete=False) as file:
         try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)  # NamedTemporaryFile makes it private
+            os.chmod(file.name, 0o644)  # NamedTemporaryFile creates private files
             os.replace(file.name, path)
         except BaseException:
             os.unlink(file.name)
@@ -87,7 +87,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sync(path: Path) -> None:
-    """Make a file's content, or a folder's names, survive a power cut."""
+    """Make a file's content, or a folder's list of names, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -96,7 +96,7 @@ def sync(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder`, and those above it, so that they survive a power cut."""
+    """Create `folder` and missing parents so that they survive a power cut."""
     missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -104,11 +104,11 @@ def make_folder(folder: Path) -> None:
 
 
 def open_plain(file: Path) -> IO[bytes]:
-    """Open a file for reading; not a folder, not a pipe that blocks, and no link to elsewhere.
+    """Open a regular file for reading. Refuses links, folders, and pipes (which would block).
 
     Raises:
-        UserError: It is one of these.
-        OSError: It cannot be opened.
+        UserError: The path is not a regular file.
+        OSError: The file cannot be opened.
     """
     if file.is_symlink():
         raise UserError(f"{file}: is a link to another place; put the file itself there")
@@ -120,7 +120,7 @@ def open_plain(file: Path) -> IO[bytes]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a process that was killed while it wrote left in `folder`."""
+    """Remove the unfinished files that a killed process left in `folder`."""
     for path in folder.glob(f"{UNFINISHED}*"):
         path.unlink(missing_ok=True)
 
@@ -131,15 +131,15 @@ def _unless_gone(error: OSError) -> None:
 
 
 def require_plain(folder: Path, *, besides: str) -> None:
-    """Refuse a study's folder that holds links, pipes or devices, or folders in place of files.
+    """Refuse a study folder that holds links, pipes or devices, or folders in place of files.
 
-    A link in a folder from someone else may lead anywhere: what is written to it would be
-    written there.
+    A link in someone else's folder may lead anywhere, and anything written through it would
+    land there.
 
     Args:
-        folder: The study's.
-        besides: How the names of harmless links begin, but not folders: ones that are only made
-            and removed.
+        folder: The study's folder.
+        besides: Prefix of harmless links: the study only creates and removes them. A folder
+            with this prefix is still refused.
 
     Raises:
         UserError: Something in the folder is not what its name says.
@@ -151,12 +151,12 @@ def require_plain(folder: Path, *, besides: str) -> None:
             try:
                 mode = path.lstat().st_mode
             except FileNotFoundError:
-                continue  # of a driver that runs
+                continue  # a running driver removed it
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name.startswith(besides)):
                 kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a file"
                 raise UserError(
-                    f"{where}: is {kind}, which a study's folder does not hold; put the file or "
-                    "folder itself there"
+                    f"{where}: is {kind}, which is not allowed in a study's folder; put the file "
+                    "or folder itself there"
                 )
             is_file = FILE_NAME.fullmatch(name) or name.startswith((UNFINISHED, besides))
             if stat.S_ISDIR(mode) and is_file:
@@ -168,15 +168,15 @@ def require_plain(folder: Path, *, besides: str) -> None:
 
 
 def is_uri(text: str) -> bool:
-    """Whether `text` names a place in an object store, ``s3://…``."""
+    """Whether `text` is a URI, such as ``s3://…``, rather than a path."""
     return re.match(r"\w+://", text) is not None
 
 
 def require_uri(name: str, uri: Any) -> None:
-    """Raise `UserError` unless `uri` is a place in an object store, reached as usual."""
-    # What follows a '?' would choose the server that gets the requests, signed with our keys.
+    """Raise `UserError` unless `uri` is a plain object store address without parameters."""
+    # Parameters after a '?' could send our requests, signed with our keys, to another server.
     if not isinstance(uri, str) or not re.fullmatch(OBJECT_STORE, uri):
         raise UserError(
-            f"{name}: {shown(uri)} is not like s3://BUCKET/FOLDER; for a folder on this machine or "
-            "a mounted one use --results-dir"
+            f"{name}: {shown(uri)} is not of the form s3://BUCKET/FOLDER; for a local or mounted "
+            "folder use --results-dir"
         )

@@ -1,4 +1,4 @@
-"""Opens the study that a command line names: a new one, or an earlier one, locked.
+"""Find and lock the study that a command line names, whether new or resumed.
 
 Slow imports happen only inside the functions, after the options have been checked.
 """
@@ -27,10 +27,10 @@ Kind = TypeVar("Kind", bound=StudyConfig)
 def opened(
     args: argparse.Namespace, kind: type[Kind], new: Kind | None
 ) -> Iterator[tuple[Storage, Kind]]:
-    """The files of the study that a command line means, and its configuration so far.
+    """Yield the storage of the study that a command line names, and its configuration so far.
 
-    An earlier study is locked until the end, and copied here if it is kept elsewhere. A new one
-    is locked and made later, once everything that it needs is known to be there.
+    An earlier study stays locked until the end. It is first copied here if it is kept in an
+    object store. A new study is created and locked later, once all its requirements are met.
 
     Args:
         args: The parsed command line.
@@ -38,7 +38,8 @@ def opened(
         new: The configuration of a new study; None for the one named by ``--resume``.
 
     Raises:
-        UserError: There is no such study, it is of another kind, or the place is taken.
+        UserError: There is no such study, it is of another kind, or the new study's place is
+            taken.
     """
     from study.results.lock import locked
 
@@ -53,7 +54,7 @@ def opened(
 
 
 def _place_of_new(args: argparse.Namespace, name: str) -> Storage:
-    """Where a new study goes; writes nothing."""
+    """Where a new study will be stored. Writes nothing."""
     from study.results.lock import check_new_folder
     from study.results.storage import Storage
 
@@ -72,7 +73,7 @@ def _place_of_new(args: argparse.Namespace, name: str) -> Storage:
 
 
 def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
-    """Where the study to be continued is; changes nothing."""
+    """Where the study to resume is stored. Changes nothing."""
     from study.results.storage import Storage
 
     if is_uri(args.resume):
@@ -88,13 +89,13 @@ def _place_to_resume(args: argparse.Namespace, kind: type[Kind]) -> Storage:
         storage = Storage(folder, StudyFile.read(folder).storage)
     if args.storage_path not in (None, storage.uri and storage.uri.rpartition("/")[0]):
         raise UserError(
-            f"--storage-path: fixed when a study is made, as {storage.uri}; leave it out"
+            f"--storage-path: is fixed when a study is made (here: {storage.uri}); leave it out"
         )
     return storage
 
 
 def _earlier(args: argparse.Namespace, folder: Path, kind: type[Kind]) -> Kind:
-    """The configuration of the study in `folder`, which is of `kind`."""
+    """The configuration of the study in `folder`, which must be of `kind`."""
     config = StudyFile.read(folder).config
     if config.kind != kind.kind:
         raise UserError(

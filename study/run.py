@@ -22,7 +22,7 @@ from study.config.space import (
     space_from_json,
     space_to_json,
 )
-from study.console.errors import UserError, require_positive
+from study.console.errors import UserError
 from study.console.text import command_line, format_value
 from study.opening import opened
 from study.training_commands import (
@@ -52,8 +52,9 @@ EPILOG = """examples:
   python -m study.run --resume results/NAME --num-samples 80
       continue a stopped study, or extend a finished one to 80 trials
 
-Ctrl-C stops cleanly. Meanwhile, from elsewhere: python -m study.status results/NAME
-Afterwards: python -m analysis.report results/NAME
+Ctrl-C stops the study cleanly.
+To see its progress from another terminal: python -m study.status results/NAME
+To make the report afterwards: python -m analysis.report results/NAME
 """
 
 # Options that belong to the study: fixed when it is made, compared on --resume.
@@ -70,12 +71,12 @@ SHOWN = 5  # best trials, at the end
 
 
 def make_parser() -> Parser:
-    """The command line. Study options default to None, to tell what was given."""
+    """The parser of the command line. An option's default of None means not given."""
     parser = Parser(
         prog="python -m study.run",
-        description="Search batch size, learning rate, gamma (its factor after each epoch) and "
-        "width of one of the paper's two networks, with Optuna and Ray Tune. Selects by "
-        "validation accuracy; the test set stays sealed.",
+        description="Search for the best batch size, learning rate, gamma and width of one of the "
+        "paper's\ntwo networks, with Optuna and Ray Tune. Trials are ranked by validation "
+        "accuracy.\nThe test set stays sealed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -84,24 +85,24 @@ def make_parser() -> Parser:
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")
     add("--model", metavar="M", help="cnn (default) or resnet18")
     add("--dataset", metavar="D", help=DATASET_WORDS)
-    add("--epochs", type=int, metavar="N", help=f"epochs a trial (default {SearchConfig.epochs})")
+    add("--epochs", type=int, metavar="N", help=f"epochs per trial (default {SearchConfig.epochs})")
     add(
         "--precision",
         metavar="P",
-        help="auto (default: bf16 where the hardware is fast at it), fp32 or bf16",
+        help="auto (default: bf16 if the hardware supports it natively), fp32 or bf16",
     )
     add("--sampler", metavar="S", help="tpe (default), qmc, random, gp or cmaes")
     add(
         "--scheduler",
         metavar="S",
-        help="asha (default: the best third goes on after epochs 1, 3, 9) or none",
+        help="asha (default: stops all but the best third after epochs 1, 3 and 9) or none",
     )
     add("--seed", type=int, metavar="N", help="root of all random streams (default 1)")
 
     add = parser.add_argument_group(
         "space",
-        "A choice takes any number of values, a range its two ends; a single value is "
-        "fixed. Several optimizers share one range of learning rates, which covers theirs.",
+        "Give a choice any number of values, and a range its two ends. A single value is "
+        "fixed.\nSeveral optimizers share one range of learning rates that covers each one's.",
     ).add_argument
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]
@@ -149,7 +150,7 @@ def new_config(args: argparse.Namespace) -> SearchConfig:
 
 
 def resumed_config(args: argparse.Namespace, config: SearchConfig) -> SearchConfig:
-    """The configuration of a study to be continued; only `num_samples` may change, upwards.
+    """The configuration of a resumed search. Only `num_samples` may change, and only grow.
 
     Raises:
         UserError: An option contradicts the study.
@@ -183,8 +184,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, argv: list[str]) -> int:
     check_running_options(args)
-    if args.num_samples is not None:
-        require_positive("--num-samples", args.num_samples, integer=True)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):
         from study.cluster.head import run_on_head

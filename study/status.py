@@ -1,4 +1,4 @@
-"""What a study is doing, from its files alone: ``python -m study.status results/NAME``."""
+"""Show what a study is doing, from its files alone: ``python -m study.status results/NAME``."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from study.results.study_file import SessionRecord, StudyFile, resume_command
 
 REFRESH_S = 5.0
 EPILOG = """examples:
-  python -m study.status results/NAME           a glance
-  python -m study.status results/NAME --watch   until the study ends or Ctrl-C
+  python -m study.status results/NAME           show the status once
+  python -m study.status results/NAME --watch   refresh until the study ends or Ctrl-C
   python -m study.status s3://BUCKET/FOLDER/NAME
 
-It only reads: from another terminal, or another machine that sees the folder.
+It only reads files. Run it from another terminal, or from any machine that sees the folder.
 """
 
 
@@ -47,18 +47,18 @@ class StudyStatus:
     """What a study's files say.
 
     Attributes:
-        name: Of the study.
+        name: The study's name.
         planned: Trials in all.
-        epochs: Epochs of a trial that is not stopped early.
+        epochs: Epochs per trial, if it is not stopped early.
         counts: Ended trials by status.
-        running: Trials that have begun and not ended: in training, or interrupted.
+        running: Trials that have begun and not ended: they are training or were interrupted.
         failed: Trials that failed or diverged.
         best: The best complete trial of a search.
-        alive: Whether a driver holds the study's lock; None where that cannot be seen.
+        alive: Whether a driver holds the study's lock; None if that cannot be seen from here.
         last_sign: When a file of the study last changed, in seconds since 1970.
-        eta_s: Seconds to go at the pace of the session so far, if it is alive and has one.
+        eta_s: Estimated seconds left, if the session is alive and has ended a trial.
         session: The last session.
-        sessions: How many there were.
+        sessions: How many sessions there were.
         resume: The command that continues the study.
         trials_at: Where the trials' folders are.
     """
@@ -88,8 +88,8 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
     """The status of the study in `folder`.
 
     Args:
-        folder: Holds the study's records.
-        uri: Where they were brought from, if they are copies.
+        folder: The folder of the study's records.
+        uri: The object store they were copied from, if they are copies.
 
     Raises:
         UserError: There is no study, or its files are damaged or cannot be read.
@@ -104,7 +104,7 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = StudyFile.read(folder)
     config, session = study.config, study.sessions[-1]
     alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
-    if alive is False:  # what the command that continues it would refuse is not to be advised
+    if alive is False:  # advise to resume only what --resume would accept
         from study.results.recovery import recover
         from study.results.storage import Storage
 
@@ -143,7 +143,7 @@ def _last_sign(folder: Path) -> float:
 def _eta(
     trials: Sequence[FrozenTrial], planned: int, epochs: int, session: SessionRecord
 ) -> float | None:
-    """Seconds to go, by the mean epochs and the pace of the trials that this session ended."""
+    """Seconds left, estimated from the trials that this session ended: mean epochs and pace."""
     started = session.started_at
     ended = [
         trial
@@ -161,7 +161,7 @@ def _eta(
 
 
 def render(status: StudyStatus, now: float) -> Group:
-    """The status as it is shown."""
+    """The status as printed on the terminal."""
     host, silent = status.session.host, format_duration(max(0.0, now - status.last_sign))
     if status.finished:
         state = f"finished; last update {silent} ago"
@@ -200,7 +200,7 @@ def render(status: StudyStatus, now: float) -> Group:
 
 def _running_table(status: StudyStatus) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("trial" if status.alive else "interrupted", "epoch", "val. accuracy", ""):
+    for column in ("trial" if status.alive else "interrupted", "epoch", "accuracy", ""):
         table.add_column(column, no_wrap=True)
     for trial in status.running:
         epoch, value = max(trial.intermediate_values.items(), default=(0, None))
@@ -214,11 +214,11 @@ def _running_table(status: StudyStatus) -> Table:
 
 
 def make_parser() -> Parser:
-    """The command line."""
+    """The parser of the command line."""
     parser = Parser(
         prog="python -m study.status",
-        description="Show what a search or comparison is doing, whether it runs, was stopped or "
-        "died, and how to go on.",
+        description="Show what a search or comparison is doing, whether it is running, was "
+        "stopped\nor died, and how to continue it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -256,7 +256,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _reader(results: str, copies: Path) -> Any:
-    """A function that reads the current status at each call."""
+    """A function that reads the current status each time it is called."""
     if not is_uri(results):
         return lambda: read_status(Path(results))
     from study.results.storage import Storage

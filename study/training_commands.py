@@ -1,4 +1,4 @@
-"""Options, session and closing messages shared by the commands that train."""
+"""The options, session start and closing messages shared by the commands that train."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ def add_place_options(parser: Parser) -> None:
         "--resume",
         type=place_or_uri,
         metavar="DIR",
-        help="continue or extend what is in DIR, or at s3://…/NAME",
+        help="continue or extend the study in DIR, or at s3://…/NAME",
     )
-    add("--name", help="name of the results folder (default: what it is and the time)")
+    add("--name", help="name of the results folder (default: made from the options and the time)")
     add(
         "--results-dir",
         type=place,
         metavar="DIR",
         default=Path("results"),
-        help="parent of that folder (default results)",
+        help="where the results folder is created (default results)",
     )
     add(
         "--storage-path",
         metavar="S3",
-        help="s3://BUCKET/FOLDER: where trials write and a copy of the results is kept, for "
-        "clusters without a folder that all nodes mount",
+        help="s3://BUCKET/FOLDER for checkpoints and a copy of the results; for clusters without "
+        "a folder that all nodes share",
     )
     add(
         "--retry-failed",
@@ -76,29 +76,35 @@ def add_running_options(parser: Parser) -> None:
         "--address",
         metavar="A",
         default=os.environ.get("RAY_ADDRESS") or None,
-        help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default $RAY_ADDRESS, else "
-        "this machine)",
+        help="Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT (default: $RAY_ADDRESS if "
+        "set, otherwise this machine)",
     )
     add(
         "--gpus-per-trial",
         type=number,
         metavar="X",
-        help="0.25 packs four trials on a GPU (default: 1 where there are GPUs)",
+        help="GPUs per trial; 0.25 runs four trials on one GPU (default: 1 if there are GPUs)",
     )
     add(
         "--max-concurrent",
         type=int,
         metavar="N",
-        help="maximum number of trials at once (default: all that fit)",
+        help="maximum number of trials at once (default: as many as fit)",
+    )
+    add(
+        "--time-budget",
+        type=duration,
+        metavar="T",
+        help="stop cleanly after this time, e.g. 90s, 10m or 2h (default: no limit)",
     )
     add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
-    """``--name``, or `default` with the time.
+    """The value of ``--name``, or `default` followed by the time.
 
     Raises:
-        UserError: It is no plain file name.
+        UserError: The name is not a plain file name.
     """
     name = f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
     require_name("--name", name)
@@ -106,7 +112,7 @@ def folder_name(args: argparse.Namespace, default: str) -> str:
 
 
 def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequence[str]) -> None:
-    """Raise `UserError` where one of `options` contradicts the study that is resumed."""
+    """Raise `UserError` if one of `options` contradicts the study that is resumed."""
     for name in options:
         if (value := getattr(args, name)) not in (None, getattr(config, name)):
             raise UserError(
@@ -120,17 +126,17 @@ def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequ
 
 
 def check_running_options(args: argparse.Namespace) -> None:
-    """Raise `UserError` for an impossible one; before anything is imported that takes seconds."""
+    """Raise `UserError` for an impossible running option, before any slow import."""
     if args.max_concurrent is not None:
         require_positive("--max-concurrent", args.max_concurrent, integer=True)
     if args.gpus_per_trial is not None and args.gpus_per_trial < 0:
         raise UserError(f"--gpus-per-trial: {args.gpus_per_trial:g} is negative; use 0 or above")
     if args.retry_failed and args.resume is None:
-        raise UserError("--retry-failed: needs --resume DIR: a new study has no failed trials")
+        raise UserError("--retry-failed: needs --resume DIR; a new study has no failed trials")
 
 
 def runs_on_head(args: argparse.Namespace) -> bool:
-    """Whether the cluster is reached by Ray Client, through which no search is run from here."""
+    """Whether the cluster is reached by Ray Client, so that the driver must run on its head."""
     return bool(args.address) and args.address.startswith("ray://")
 
 
@@ -172,7 +178,7 @@ def show_next(session: Session, outcome: Outcome, larger: str, first: Sequence[s
     """Print where the tables are and what to do next.
 
     Args:
-        session: That has ended.
+        session: The session that has ended.
         outcome: How it ended.
         larger: The options that extend the study.
         first: Commands to name before the others if the study is finished.
@@ -190,7 +196,9 @@ def show_next(session: Session, outcome: Outcome, larger: str, first: Sequence[s
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
     if outcome.counts["failed"]:
-        console.print(f"{outcome.counts['failed']} failed; once the cause is gone run them again:")
+        console.print(
+            f"{outcome.counts['failed']} failed. Once the cause is fixed, run them again with:"
+        )
         console.print(f"  {resume} --retry-failed", soft_wrap=True)
     if outcome.all_failed:
         console.print(f"All trials failed or diverged: exit status {outcome.exit_status}.")

@@ -21,7 +21,7 @@ from tests.helpers.compared import study_content
 
 @pytest.fixture(scope="session")
 def mnist() -> tuple[ImageData, ImageData]:
-    """The real splits. Where they cannot be had the tests fail: nothing is skipped."""
+    """The real splits. If they cannot be obtained the tests fail; nothing is skipped."""
     return load_splits("mnist", default_data_dir())
 
 
@@ -76,7 +76,7 @@ TRIALS = [
     ("complete", 512, 1.0, 1.0, [0.95, 0.98, 0.985]),
     ("complete", 64, 0.5, 2.0, [0.97, 0.985, 0.99]),
     ("complete", 64, 0.3, 1.0, [0.96, 0.98, 0.985]),
-    ("pruned", 64, 0.03, 0.5, [0.995]),  # the highest, but of a trial that was stopped
+    ("pruned", 64, 0.03, 0.5, [0.995]),  # the highest value, but the trial was stopped
     ("pruned", 1024, 0.1, 1.0, [0.8]),
     ("pruned", 1024, 0.2, 1.0, [0.85]),
     ("diverged", 512, 3.0, 0.5, [0.9, np.nan]),
@@ -86,7 +86,7 @@ TRIALS = [
 
 
 def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
-    """A study of 1000 training and 200 validation images, with made-up curves."""
+    """A study with 1000 training and 200 validation images, and made-up curves."""
     rng = np.random.default_rng(0)
     rows, histories = [], {}
     for number, (status, batch_size, lr, width, accuracies) in enumerate(trials):
@@ -148,7 +148,7 @@ def made_up(tmp_path) -> StudyResults:
 
 @pytest.fixture
 def fruitless(tmp_path) -> StudyResults:
-    """A study none of whose trials has a finite result."""
+    """A study in which no trial has a finite result."""
     folder = tmp_path / "results" / "fruitless"
     folder.mkdir(parents=True)
     return write_study(folder, [("failed", 64, 1.0, 1.0, []), ("diverged", 32, 3.0, 1.0, [np.nan])])
@@ -166,7 +166,7 @@ def without_ray():
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """As in a trial; results may differ in the last bits with several threads."""
+    """Use one thread, as in a trial. With several, results may differ in the last bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from analysis.architecture import TABLE_I, layers, shortcut_parameters, times_the_cnn
-from study.training.models import build_model, count_macs, count_parameters
+from study.training.models import build_model, count_parameters
+from tests.helpers.networks import count_macs
 
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])

@@ -1,4 +1,4 @@
-"""Ray's autoscaler with the node types of ray_cluster.yaml, and its fake machines."""
+"""Ray's autoscaler with the node types of ray_cluster.yaml, on simulated machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIXED = [*studies.FIXED, "--epochs", "8", "--num-samples", "4"]
 
 
 def fake_cluster(port):
-    """The cluster file with Ray's fake provider, whose machines are processes here."""
+    """The cluster file with Ray's fake provider, whose machines are processes on this one."""
     config = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
     types = config["available_node_types"]
     types["ray.head.default"] = types.pop("head")  # the name that the fake provider knows
@@ -41,7 +41,7 @@ def fake_cluster(port):
         "idle_timeout_minutes": 0.1,
         "upscaling_speed": 1.0,
         "file_mounts_sync_continuously": False,
-        # Nothing is done on a machine that is not there.
+        # Do nothing on machines that do not exist.
         "auth": {},
         "docker": {},
         "file_mounts": {},
@@ -92,7 +92,7 @@ def test_waiting_trials_start_workers_and_idle_ones_go(tmp_path, mnist):
         out = finish(process)
         assert "2 trials at once (1 GPU each) on 1 node now; more start as trials wait" in out
         assert_each_trial_once(tmp_path / "results" / "n", 4, {"complete"})
-        # A machine for each trial; one more may start while a trial's own is not up yet.
+        # One machine per trial. One more may start while a trial's own machine is not up yet.
         assert 3 <= most <= 4
         end = time.monotonic() + 120
         while count_nodes(cluster) > 1:

@@ -23,7 +23,7 @@ def build(channels):
 
 
 def inputs(channels, *, constant, images=SHAPE[0]):
-    """Input, residual and gradient; `constant`: 99 of 100 values alike, as in a background."""
+    """Input, residual and gradient; `constant`: 99 of 100 values are equal, as in a background."""
     n, height, width = images, *SHAPE[1:]
     generator = torch.Generator().manual_seed(1)
     x = 1 + 2 * torch.randn(n, channels, height, width, generator=generator)

@@ -43,7 +43,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, page_file):
-    """Opens the page; afterwards, nothing may have gone to the console or to the network."""
+    """Opens the page, and checks afterwards that it wrote nothing to console or network."""
     contexts, said = [], []
 
     def open_it(width=1280, height=900, **options):

@@ -159,7 +159,7 @@ def test_a_claim_cannot_point_to_another_questions_figure():
 
 
 def test_other_results_give_other_verdicts(tmp_path):
-    """The same claims on results in which the batch size does nothing: no verdict is fixed."""
+    """The same claims on results without an effect of the batch size: no verdict is hard-coded."""
     arms = {str(b): {"batch_size": b} for b in (32, 64, 512)}
     compared = write_comparison(tmp_path / "batch-size", arms, replicates=8)
     trials = compared.results.trials

@@ -30,11 +30,11 @@ def nodes(monkeypatch):
     [
         ([{"CPU": 2}], None, 2),
         ([{"CPU": 4}, {"CPU": 8}], None, 12),
-        ([{"CPU": 8, "GPU": 2}], None, 2),  # one GPU a trial where there are any
+        ([{"CPU": 8, "GPU": 2}], None, 2),  # one GPU per trial if there are any
         ([{}, {"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}], None, 2),  # a head without CPU
         ([{"CPU": 8, "GPU": 1}], 0.25, 4),
         ([{"CPU": 16, "GPU": 1}], 0.1, 10),
-        ([{"CPU": 2, "GPU": 1}], 0.25, 2),  # a core each
+        ([{"CPU": 2, "GPU": 1}], 0.25, 2),  # one core each
         ([{"CPU": 8, "GPU": 3}], 2, 1),
         ([{"CPU": 8, "GPU": 1}], 0, 8),
     ],
@@ -86,7 +86,7 @@ def launched(monkeypatch, tmp_path):
 
 
 def test_nodes_that_can_still_start_count(nodes, launched):
-    nodes({})  # the head alone
+    nodes({})  # only the head
     slots = joining.plan_slots(None, None, elastic=True)
     assert (slots.gpus_per_trial, slots.count, slots.nodes) == (1, 2 + 4, 1)
     assert slots.describe() == (
@@ -108,7 +108,7 @@ def test_a_cluster_that_is_all_up_does_not_grow(nodes, launched):
 
 
 def test_more_trials_than_fit_make_a_cluster_grow(nodes):
-    """Where what it can grow to is not known, the user says it."""
+    """If it is not known how far the cluster can grow, the user decides."""
     nodes({"CPU": 4, "GPU": 1})
     slots = joining.plan_slots(None, 8, elastic=True)
     assert (slots.count, slots.grows) == (8, True)
@@ -126,7 +126,7 @@ def test_what_is_no_address_is_refused(address):
 def test_a_silent_address_is_refused_at_once(scheme):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]  # bound, and nobody listens
+        port = free.getsockname()[1]  # bound, but nobody listens
         with pytest.raises(UserError, match=f"nothing answers at '{scheme}127.0.0.1:{port}'"):
             joining.connect(f"{scheme}127.0.0.1:{port}")
 
@@ -152,7 +152,7 @@ def test_a_local_ray_listens_on_loopback_only(monkeypatch):
 
 @pytest.fixture
 def temporary(monkeypatch):
-    """The system's folder for temporary files, with a path as short as it is."""
+    """A temporary folder whose path is as short as the system's."""
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setattr(joining.sys, "platform", "linux")
@@ -193,7 +193,7 @@ def test_a_folder_of_somebody_else_is_left_for_another(temporary, monkeypatch):
 
 def test_a_path_too_long_for_sockets_is_refused(temporary, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temporary / ("x" * 30)))
-    with pytest.raises(UserError, match=r"TMPDIR: .* is too long a path"):
+    with pytest.raises(UserError, match=r"TMPDIR: .* is too long for the paths"):
         joining.private_folder()
 
 

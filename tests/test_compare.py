@@ -1,4 +1,4 @@
-"""The command of comparisons: its answers to bad input, and real ones through Ray."""
+"""The command study.compare: its answers to bad input, and real comparisons through Ray."""
 
 from __future__ import annotations
 
@@ -112,10 +112,10 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert "python -m study.compare batch-size" in text
     assert "[arms.sgd]" in text
-    assert "only when asked for: 6000" in text
+    assert "only if asked for: 6000" in text
 
 
-# Real ones.
+# Real comparisons.
 
 
 def start(here, *argv):
@@ -153,7 +153,7 @@ batch_norm = true
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, mnist):
-    """One comparison by the report's protocol; returns (folder it ran in, output)."""
+    """One comparison by the paper's protocol. Returns (folder it ran in, output)."""
     here = tmp_path_factory.mktemp("compared")
     (here / "mine.toml").write_text(MINE)
     options = ("--replicates", "2", "--epochs", "2", "--protocol", "paper", "--name", "a")

@@ -1,4 +1,4 @@
-"""What a comparison consists of: arms, order, seeds, files."""
+"""The configuration of a comparison: arms, order, seeds, files."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_arms_are_chosen_by_name_or_pattern():
     assert list(batch.select(None)) == ["32", "64", "512"]
     assert list(batch.select(["6000", "64"])) == ["64", "6000"]
     assert len(QUESTIONS["regularization"].select(["cnn-*"])) == 4
-    with pytest.raises(UserError, match="no arm is named '128'; choose among 32, 64"):
+    with pytest.raises(UserError, match="no arm is named '128'; choose from 32, 64"):
         batch.select(["32", "128"])
 
 
@@ -148,7 +148,7 @@ def test_a_toml_file_is_a_comparison(tmp_path):
         (FILE.replace("optimizer", "optimiser"), "'optimiser' (did you mean 'optimizer'?)"),
         (FILE.replace("[arms.", "[arm."), "unknown key 'arm' (did you mean 'arms'?)"),
         (FILE.replace("batch_size", "epochs"), "defaults: unknown key 'epochs'"),
-        ("[arms.one]\n", "1 arms; a comparison needs [arms.A] and [arms.B]"),
+        ("[arms.one]\n", "too few arms (1); a comparison needs at least [arms.A] and [arms.B]"),
         ("[arms]\na = 1\nb = 2\n", "arms: a: 1 is not a table"),
         ('[arms."a b"]\n[arms.c]\n', "arms: 'a b': use letters"),
         ('[arms."a\\u001b[31m\\nb"]\n[arms.c]\n', r"arms: 'a\x1b[31m\nb': use letters"),

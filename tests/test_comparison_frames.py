@@ -1,4 +1,4 @@
-"""Comparisons' frames against plain pandas, and against the effects that were put in."""
+"""The frames of comparisons against plain pandas and against known effects."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_loss_by_batch_has_a_mean_line_an_arm_in_each_panel_broken_after_the_fir
     for ax, x in zip(panels, ("step", "examples", "seconds"), strict=True):
         thick = [line for line in ax.get_lines() if line.get_linewidth() == 2]
         own = curves[curves["arm"] == "32"].groupby("step")[[x, "smoothed", "epoch"]].mean()
-        # In two pieces, as each was smoothed: no line leads from the first epoch to the second.
+        # The two epochs were smoothed separately, so no line connects them.
         pieces = own[own["epoch"] == 1], own[own["epoch"] > 1]
         assert len(thick) == 3 * len(pieces)
         for line, piece in zip(thick[:2], pieces, strict=True):

@@ -9,7 +9,7 @@ import torch
 
 from study.training.models import SmallCNN
 
-# (first, second) channels: the searched widths, full and partial vector registers, and few.
+# (first, second) channels: the searched widths, full and partial vector registers, few channels.
 WIDTHS = {0.5: (4, 8), 1.0: (8, 16), 2.0: (16, 32), 1.5: (12, 24), 0.1: (1, 2), 0.6: (5, 10)}
 
 
@@ -23,7 +23,7 @@ def build(width, seed=3):
 
 
 def features_and_gradients(model, images, dtype, *, compiled):
-    """Of a given random stream, in float64: features, and gradients of a weighted sum of them."""
+    """Features, and gradients of a weighted sum of them, in float64, for a given random stream."""
     model = copy.deepcopy(model).to(dtype)
     model.compiled = compiled
     model.dropout1.generator = torch.Generator().manual_seed(1)

@@ -1,8 +1,8 @@
 """A small study dies before each operation on its files in turn, and is resumed.
 
-Of each death there are two kinds: the process is killed, and what it did stays; and the power is
-cut, and what was not synced is gone. No trial may be lost or be there twice, and nothing that was
-told before the death may have changed.
+There are two kinds of death. The process is killed, and everything it wrote stays. Or the power
+is cut, and everything that was not synced is gone. No trial may be lost or duplicated, and nothing
+that was reported before the death may have changed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tests.helpers.simulated import (
 )
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-EVERY = 19  # of the operations, in the default tier; a prime, so that all kinds are met
+EVERY = 19  # step through the operations in the default tier; prime, so that all kinds occur
 
 
 def live(root, config, acknowledged, *, die_at=None, resume=False):
-    """Run a study until it ends or dies; returns the recorder, still open."""
+    """Run a study until it ends or dies. Returns the recorder, still open."""
     recorder = Recorder(root, die_at)
     recorder.__enter__()
     session = None
@@ -46,13 +46,13 @@ def live(root, config, acknowledged, *, die_at=None, resume=False):
 
 
 def check(folder, config, acknowledged, before):
-    """The study in `folder` goes on from where it died, as if nothing had happened.
+    """The study in `folder` continues from where it died as if nothing had happened.
 
     Args:
-        folder: The study's.
-        config: As it is to end.
-        acknowledged: What was told as ended.
-        before: Its tables before the session that died; None if it was the first.
+        folder: The study's folder.
+        config: The configuration with which it must end.
+        acknowledged: The trials that were reported as ended.
+        before: Its tables before the session that died; None if that was the first session.
     """
     if not (folder / "study.json").exists():  # it never began
         assert not acknowledged
@@ -73,7 +73,7 @@ def check(folder, config, acknowledged, before):
 
 
 def try_deaths(here, config, points, *, resume_from=None):
-    """Die at each of `points`; returns how many deaths were survived."""
+    """Die at each of `points`. Returns how many deaths were survived."""
     survived = 0
     before = None if resume_from is None else load_study(resume_from / "results" / "n")
     for die_at in points:
@@ -103,7 +103,7 @@ def try_deaths(here, config, points, *, resume_from=None):
 
 
 def tear(recorder, here, root, config, acknowledged, before):
-    """A kill in the middle of a write leaves a part of it."""
+    """A kill in the middle of a write leaves only a part of the file."""
     shutil.copytree(root, here / "torn", symlinks=True)
     torn = here / "torn" / recorder.unsynced.relative_to(root.resolve())
     unsynced_bytes = torn.stat().st_size - recorder.synced_bytes
@@ -146,7 +146,7 @@ def test_deaths_at_every_operation(tmp_path, kind):
 
 
 def test_deaths_while_an_extension_is_begun(tmp_path):
-    """The finished study of before must come out whole."""
+    """The study that was finished before must stay intact."""
     small, large = search_config(2, epochs=2, seed=15), search_config(3, epochs=2, seed=15)
     run_study(tmp_path / "finished" / "results" / "n", small)
     finished = tmp_path / "finished"

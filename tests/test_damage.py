@@ -1,7 +1,7 @@
 """Every file and folder of a study damaged in every way, then each command run on it.
 
-Promised: what the study held is there, value for value, or one line names the file that must be
-restored and nothing was changed. Two damages at once are outside the promise.
+The promise: either every value that the study held is still there, or one line names the file that
+must be restored and nothing has changed. Two damages at once are outside the promise.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KEYS = {
     "steps": ["trial_id", "step"],
     "predictions": ["trial_id", "index"],
 }
-# What Ray leaves besides checkpoints; the study reads none of it.
+# Files that Ray leaves besides checkpoints. The study does not read them.
 LEFT_BY_RAY = (
     "tuner.pkl",
     "experiment_state-2026-11-24_20-13-44.json",
@@ -44,20 +44,20 @@ LEFT_BY_RAY = (
     "trial_00003/error.txt",
 )
 KINDS = ("finished-search", "finished-comparison", "interrupted-search", "interrupted-comparison")
-# Seeds under which trials end in all ways.
+# With these seeds trials end in all possible ways.
 SEARCH, COMPARISON = {"seed": 20}, {"seed": 56}
 
 
 @dataclass
 class Made:
-    """A study as it lies on the disk, before the damage.
+    """A study on the disk, before the damage.
 
     Attributes:
         folder: Its folder.
-        older: By file, its content at earlier moments.
-        other: The folder of another study that went the same way.
-        tables: What its tables hold.
-        after: By command, what they hold once it has run on the undamaged study.
+        older: The earlier contents of each file, by file.
+        other: The folder of another study with the same history.
+        tables: Its tables.
+        after: The tables after each command has run on the undamaged study, by command.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ def copies_of(folder: Path) -> dict[str, bytes]:
 
 
 def stop_in_the_middle(session: Session) -> None:
-    """One trial has ended since and is not in the tables yet, two are interrupted."""
+    """One trial has ended but is not in the tables yet; two are interrupted."""
     while len(session.acknowledged) < 3 or len(session.running) < 2:
         if not session.start():
             session.epoch(0)
@@ -98,7 +98,7 @@ def stop_in_the_middle(session: Session) -> None:
 
 
 def make(folder: Path, config, *, finished: bool) -> list[dict[str, bytes]]:
-    """A study that was stopped once and extended once; returns its files at earlier moments."""
+    """A study that was stopped once and extended once. Returns earlier versions of its files."""
     grows = config.grows
     moments = []
     stop_in_the_middle(Session(folder, config, resume=False))
@@ -118,7 +118,7 @@ def make(folder: Path, config, *, finished: bool) -> list[dict[str, bytes]]:
 
 
 def ends_of_trials(journal: bytes) -> Iterator[bytes]:
-    """The journal as it was just before, and just after, each trial was told as ended."""
+    """The journal just before and just after each trial was reported as ended."""
     lines = journal.splitlines(keepends=True)
     for at, line in enumerate(lines):
         op = json.loads(line)
@@ -159,7 +159,7 @@ def studies(tmp_path_factory, without_ray) -> dict[str, Made]:
     return made
 
 
-# What is done to a study.
+# The commands that run on a damaged study.
 
 
 def resume(folder: Path) -> dict[str, pd.DataFrame]:
@@ -175,7 +175,7 @@ def extend(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """As the report does."""
+    """Read a study as the report does."""
     return tables_of(folder)
 
 
@@ -185,7 +185,7 @@ def status(folder: Path) -> tuple:
     return found.name, found.planned, found.epochs, found.counts, running
 
 
-# What happens to one file or folder.
+# The kinds of damage to one file or folder.
 
 Damage = Callable[[Path], None]
 
@@ -250,11 +250,11 @@ def damages_of(study: Made, name: str) -> Iterator[tuple[str, Damage]]:
         yield f"older copy {number}", put(content)
 
 
-# The proof.
+# The checks.
 
 
 def content_of(folder: Path) -> dict[str, bytes | None]:
-    """Every file and folder; stale locks may go, and the study's own is made."""
+    """Every file and folder, except stale locks, which may go, and the study's own lock."""
     return {
         str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
         for path in folder.rglob("*")
@@ -264,25 +264,25 @@ def content_of(folder: Path) -> dict[str, bytes | None]:
 
 def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame]) -> None:
     for name, frame in expected.items():
-        if not found[name].equals(frame):  # which is fast, and says nothing
+        if not found[name].equals(frame):  # fast and prints nothing
             pd.testing.assert_frame_equal(found[name], frame, check_exact=True, obj=name)
 
 
 def assert_kept(found: dict[str, pd.DataFrame], before: dict[str, pd.DataFrame]) -> None:
-    """Whatever the tables held is there; an interrupted trial's row may go on."""
+    """Every value that the tables held is there. An interrupted trial may have continued."""
     trials = before["trials"]
     before = {**before, "trials": trials[trials["status"] != "interrupted"]}
     assert_same({name: found[name].loc[frame.index] for name, frame in before.items()}, before)
 
 
 def check_refusal(text: str, name: str) -> None:
-    """One line that names the file; of two tables that do not fit either may be the wrong one."""
+    """One line that names the file. If two tables do not match, either may be the wrong one."""
     assert "\n" not in text
-    assert Path(name).name in text or "do not fit together" in text, text
+    assert Path(name).name in text or "do not match" in text, text
 
 
 def outcome_of(study: Made, folder: Path, command, name: str, damaged) -> str:
-    """`equal` or `refused`; an error says what is neither."""
+    """Return "equal" or "refused"; fail if the outcome is neither."""
     shutil.copytree(study.folder, folder)
     damaged(folder / name)
     before = content_of(folder)
@@ -293,14 +293,14 @@ def outcome_of(study: Made, folder: Path, command, name: str, damaged) -> str:
         assert content_of(folder) == before, "changed before it was refused"
         return "refused"
     if command is status:
-        # That it is another's, or older, is not to be seen in the journal alone.
+        # The journal alone does not show that it is older or of another study.
         if name not in ("study.json", "optuna.log"):
             assert found == status(study.folder)
     elif command is read:
-        # Of these a whole one of another moment is seen by what writes the tables, not by readers.
+        # An intact older version of these is noticed when the tables are written, not when read.
         unseen = {"steps.parquet": "steps", "predictions.parquet": "predictions"}.get(name)
         assert_same(found, {k: v for k, v in study.tables.items() if k != unseen})
-    elif name == "optuna.log":  # an older one may know fewer of the unfinished trials
+    elif name == "optuna.log":  # an older version may list fewer unfinished trials
         assert_kept(found, study.tables)
         assert_sound(folder, StudyFile.read(folder).config, {})
     else:
@@ -327,15 +327,15 @@ def try_all(study: Made, place: Path, commands, names) -> Counter[str]:
 
 
 def names_in(folder: Path, *, alike: bool) -> list[str]:
-    """Every file and folder; of those that differ by a number alone only the first, or all."""
+    """Every file and folder. Of those that differ only by a number: the first, or all."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     first = {re.sub(r"\d+", "", name): name for name in reversed(names)}
     return names if alike else sorted(first.values())
 
 
 @pytest.mark.parametrize("kind", ["finished-search", "interrupted-comparison"])
-def test_a_damage_is_made_good_or_told(studies, tmp_path, kind):
-    """No table is lost by extending, which resumes, and nothing is read that is not so."""
+def test_a_damage_is_repaired_or_reported(studies, tmp_path, kind):
+    """Extending a study loses no table, and readers get no wrong value."""
     study = studies[kind]
     names = names_in(study.folder, alike=False)
     counts = try_all(study, tmp_path, (extend, status, read), names)
@@ -344,7 +344,7 @@ def test_a_damage_is_made_good_or_told(studies, tmp_path, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_damage_is_made_good_or_told(studies, tmp_path, kind):
+def test_every_damage_is_repaired_or_reported(studies, tmp_path, kind):
     study = studies[kind]
     names = names_in(study.folder, alike=True)
     counts = try_all(study, tmp_path, (resume, extend, status, read), names)
@@ -357,7 +357,7 @@ def test_every_damage_is_made_good_or_told(studies, tmp_path, kind):
     ["study.json", "optuna.log", "trials.parquet", "epochs.parquet", "histories/trial_00000.npz"],
 )
 def test_a_bit_flipped_anywhere(studies, tmp_path, name):
-    """Sixty places of each file; what a flip changes is refused, or does not matter."""
+    """Flip bits at sixty places of each file. Each flip is refused or does not matter."""
     failures = []
     study = studies["finished-search"]
     for number in range(60):

@@ -1,4 +1,4 @@
-"""A handful of the damages of `test_damage`, done to real studies through the command line."""
+"""Some of the damages of `test_damage`, done to real studies through the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def content_of(folder):
 
 
 def assert_kept(folder, finished, num_trials):
-    """Every value of the finished study is in the tables, and further trials are whole."""
+    """Every value of the finished study is in the tables, and the new trials are complete."""
     results, before = load_study(folder), load_study(finished / "n")
     for name, count in (("trials", 4), ("epochs", 8), ("steps", 4 * 2 * 49)):
         table = getattr(results, name)
@@ -47,7 +47,7 @@ def assert_kept(folder, finished, num_trials):
 
 
 def refused(folder, *argv):
-    """The one line with which a command refuses a folder, which it leaves as it was."""
+    """The one line with which a command refuses a folder. The folder must stay unchanged."""
     before = content_of(folder)
     out = run(folder.parents[1], "--resume", "results/n", *argv, status=2)
     assert out.count("\n") == 1
@@ -73,7 +73,7 @@ def test_an_emptied_history_is_made_good(folder, finished, tmp_path):
 
 
 @pytest.mark.parametrize("how", ["emptied", "removed", "of another study", "older"])
-def test_a_lost_journal_is_told(folder, finished, how):
+def test_a_lost_journal_is_reported(folder, finished, how):
     journal = folder / "optuna.log"
     lines = journal.read_bytes().splitlines(keepends=True)
     content = {
@@ -96,7 +96,7 @@ def test_a_lost_journal_is_told(folder, finished, how):
     ],
     ids=str,
 )
-def test_an_edited_configuration_is_told(folder, change):
+def test_an_edited_configuration_is_reported(folder, change):
     file = folder / "study.json"
     content = json.loads(file.read_text())
     content["config"].update(change)

@@ -20,9 +20,9 @@ from study.config.datasets import DATASET_SPECS, DatasetSpec
 from study.console.errors import UserError
 from study.data import images, sources
 
-# What the four originals' gzip headers hold beside torchvision's MD5 of the whole
-# .gz file: their names (with a dot) and times of 1996 and 1998. gzip at level 6
-# then gives the originals back byte for byte, which proves the pinned raw content.
+# Torchvision's MD5 of each original .gz file, and what its gzip header holds: a name (with a dot)
+# and a time in 1996 or 1998. With these, gzip at level 6 reproduces the originals byte for byte,
+# which proves that the pinned raw content is right.
 ORIGINALS = {
     datasets.TRAIN_IMAGES: (b"train-images.idx3-ubyte", 848331386),
     datasets.TRAIN_LABELS: (b"train-labels.idx1-ubyte", 848331398),
@@ -33,7 +33,7 @@ ORIGINALS = {
 
 @pytest.fixture
 def raw(mnist, tmp_path):
-    """A private copy of the real files; returns (data_dir, raw folder)."""
+    """A private copy of the real files. Returns (data_dir, raw folder)."""
     source = sources.fetch("mnist", sources.default_data_dir())
     folder = tmp_path / "MNIST" / "raw"
     shutil.copytree(source, folder)
@@ -42,14 +42,14 @@ def raw(mnist, tmp_path):
 
 @pytest.fixture
 def cache(raw, monkeypatch):
-    """The same, as the tool's own cache."""
+    """The same copy, used as the tool's own cache."""
     monkeypatch.setattr(sources, "default_data_dir", lambda: raw[0])
     return raw
 
 
 @pytest.fixture
 def no_source(monkeypatch, tmp_path):
-    """Cut the network and npm off."""
+    """Cut off the network and npm."""
 
     def refuse(*args, **kwargs):
         raise urllib.error.URLError("cut off by the test")
@@ -64,7 +64,7 @@ def test_real_mnist(mnist):
     assert validation.images.shape == (10_000, 28, 28)
     assert train.images.dtype == train.labels.dtype == np.uint8
     labels = np.concatenate([train.labels, validation.labels])
-    # The official class counts of the 60 000 training digits.
+    # The official class counts of the 60,000 training digits.
     official = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert np.bincount(labels).tolist() == official
     pixels = np.concatenate([train.images, validation.images]) / 255
@@ -160,7 +160,7 @@ def test_an_opening_is_noted_in_a_file_of_its_own_or_refused(raw, tmp_path, monk
         record.mkdir()
     elif kind == "pipe":
         os.mkfifo(record)
-    with pytest.raises(UserError, match="cannot be noted there") as error:
+    with pytest.raises(UserError, match="cannot record the opening") as error:
         images.open_test_set("mnist", raw[0], record=record, reason="a test")
     assert str(error.value).startswith(f"{record}: ")
     assert ("it is a symbolic link" in str(error.value)) == ("link" in kind)
@@ -203,14 +203,14 @@ WRONG_FILES = {
 
 
 def state(folder):
-    """What lies there, without following links or opening pipes."""
+    """The content of a folder, without following links or opening pipes."""
     paths = sorted(folder.rglob("*"))
     return [(path, path.lstat().st_ino, path.lstat().st_mtime_ns) for path in paths]
 
 
 @pytest.fixture
 def labels_at_hand(raw, monkeypatch):
-    """Have the mirror deliver the training labels; returns them and what it has been asked for."""
+    """Make the mirror deliver the training labels. Returns them and the list of its requests."""
     good = (raw[1] / datasets.TRAIN_LABELS).read_bytes()
     asked = []
 
@@ -260,7 +260,7 @@ def test_in_the_users_folder_a_missing_file_is_fetched(raw, labels_at_hand):
 
 
 def no_links(source, target):
-    """`os.link` where the file system knows none."""
+    """`os.link` on a file system without hard links."""
     raise PermissionError(1, "Operation not permitted")
 
 
@@ -335,7 +335,7 @@ def test_a_users_folder_linked_into_the_cache_is_still_the_users(
     assert state(raw[1]) == before
 
 
-def test_a_source_with_wrong_content_is_passed_over(raw, monkeypatch):
+def test_a_source_with_wrong_content_is_skipped(raw, monkeypatch):
     data_dir, folder = raw
     good = (folder / datasets.TEST_LABELS).read_bytes()
     damage(folder / datasets.TEST_LABELS, "missing")
@@ -391,7 +391,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
 
 
 def test_fashion_mnist_from_debian(monkeypatch, tmp_path, no_source):
-    """From gzipped files as Debian's package lays them out; their digests are the pinned ones."""
+    """Read gzipped files laid out as in Debian's package. Their digests are the pinned ones."""
     contents = {name: name.encode() * 3 for name in DATASET_SPECS["fashion-mnist"].sha256}
     debian = tmp_path / "debian"
     debian.mkdir()
@@ -405,7 +405,7 @@ def test_fashion_mnist_from_debian(monkeypatch, tmp_path, no_source):
 
 
 def test_each_dataset_is_fetched_from_its_own_mirrors(monkeypatch, tmp_path):
-    """One entry is all that a data set takes; KMNIST stands for one of the same shape."""
+    """A data set needs only one entry. KMNIST stands for any data set of the same shape."""
     contents = {name: name.encode() for name in DATASET_SPECS["mnist"].sha256}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     monkeypatch.setitem(DATASET_SPECS, "kmnist", DatasetSpec("KMNIST", digests, 0.1918, 0.3483))

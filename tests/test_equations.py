@@ -1,7 +1,7 @@
-"""The report's equations 1 to 12 against automatic differentiation.
+"""The paper's equations 1 to 12 against automatic differentiation.
 
-The softmax regression of section I.B: parameters theta_j, inputs x, classes 1 to k. What is
-right passes; what is misprinted is shown to fail, in the form in which it is printed.
+The softmax regression of section I.B: parameters theta_j, inputs x, classes 1 to k. Correct
+equations pass. Misprinted ones are shown to fail in the form in which they are printed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_equations_9_and_10_the_indicators_sum_to_one(problem):
 
 
 def test_equation_11_as_printed_lacks_the_input(problem):
-    """``= p(y = k | x)``: a number for each class, where the gradient is a vector."""
+    """``= p(y = k | x)``: a number per class, although the gradient is a vector."""
     theta, x, _ = problem
     right = gradient(torch.logsumexp(x @ theta.T, 1).sum(), theta)
     printed = probabilities(theta, x).sum(0)
@@ -103,7 +103,7 @@ def test_the_correct_gradient_passes(problem):
 
 
 def test_equation_12_as_printed_fails(problem):
-    """The sum over classes is kept, and the last line has lost the factor x of the second term."""
+    """The sum over classes is kept, but the last line lacks the factor x of the second term."""
     theta, x, y = problem
     right = gradient(cost(theta, x, y), theta)
     p = probabilities(theta, x)

@@ -29,7 +29,7 @@ PAPER = Path(__file__).resolve().parents[1] / "results" / "paper"
 
 
 def asked(name, arms, dataset="mnist"):
-    """A comparison's configuration, as far as its question goes."""
+    """The part of a comparison's configuration that decides its question."""
     return ComparisonConfig(name, "", arms, dataset=dataset)
 
 
@@ -54,7 +54,7 @@ def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder
         ("mine", {"a": {"lr": 1.0}, "b": {"lr": 0.5}}, "mine"),
         ("same", {"a": {}, "b": {}}, "same"),
         ("models", {"a": {"lr": 1.0}, "b": {"lr": 0.5}}, "models (own)"),
-        # Of two networks, but not as the paper trained them: C17 to C19 are not about these.
+        # Two networks, but not trained as in the paper. C17 to C19 are not about these.
         (
             "models",
             {"cnn": {"optimizer": "sgd"}, "resnet18": {"optimizer": "sgd", "model": "resnet18"}},
@@ -65,7 +65,7 @@ def test_the_committed_comparisons_are_the_questions_they_are_named_after(folder
             {"32": {"batch_size": 32, "model": "resnet18"}, "512": {"model": "resnet18"}},
             "sizes",
         ),
-        # One effect of the two is still about regularization.
+        # One of the two effects is enough for a question about regularization.
         ("mine", {"a": {"dropout": False}, "b": {"dropout": True}}, "regularization"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Kills, full disks and damage, done to real studies on this machine."""
+"""Kills, full disks and damaged files in real studies on this machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KILLS = 20
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, mnist):
-    """The tables of the study that nothing happens to."""
+    """The tables of the undisturbed study."""
     here = tmp_path_factory.mktemp("uninterrupted")
     run(here, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
     return load_study(here / "results" / "n")
@@ -51,14 +51,14 @@ def workers_of(process):
 
 
 def test_a_driver_killed_twenty_times(tmp_path, uninterrupted):
-    """Each time at a random moment of its life, each time resumed."""
+    """Kill the driver at random moments, and resume each time."""
     moments = random.Random(1)
     folder = tmp_path / "results" / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
     wait_until((folder / "study.json").exists, process)
     for _ in range(KILLS):
         end = time.monotonic() + moments.uniform(1, 15)
-        enough = count_epochs(folder) + 3  # else the study is over before the last kill
+        enough = count_epochs(folder) + 3  # or the study would end before the last kill
         while time.monotonic() < end and count_epochs(folder) < enough:
             time.sleep(0.02)
         assert process.poll() is None, process.communicate()[0]
@@ -70,7 +70,7 @@ def test_a_driver_killed_twenty_times(tmp_path, uninterrupted):
 
 
 def test_killed_workers(tmp_path, uninterrupted):
-    """Their trials go on in new processes from their last epochs, within the same session."""
+    """Trials of killed workers continue in new processes, in the same session."""
     folder = tmp_path / "results" / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
     for epochs in (3, 12):
@@ -93,7 +93,7 @@ def small_disk(tmp_path):
 
 
 def fill(disk):
-    """Leave no room on `disk`; returns the file that takes it."""
+    """Fill `disk`. Returns the file that fills it."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         for size in (2**20, 2**12, 1):
@@ -113,16 +113,16 @@ def test_a_full_disk_stops_the_study_and_room_lets_it_go_on(tmp_path, small_disk
     assert process.returncode == 2, out
     assert "Traceback" not in out
     assert "No space left on device" in out.splitlines()[-1]
-    assert "make room, then continue with --resume results/n" in out.splitlines()[-1]
+    assert "free some space, then continue with --resume results/n" in out.splitlines()[-1]
     out = run(tmp_path, "--resume", "results/n", status=2)
-    assert "make room there" in out
+    assert "free some space there" in out
     filler.unlink()
     run(tmp_path, "--resume", "results/n")
     assert_as_if_nothing_happened(tmp_path, uninterrupted)
 
 
-def test_damaged_files_are_told_or_passed_over(tmp_path, uninterrupted):
-    """A torn newest checkpoint: the one before is used. A broken table: it is made anew."""
+def test_damaged_files_are_reported_or_skipped(tmp_path, uninterrupted):
+    """The checkpoint before a damaged one is used. A damaged table is written again."""
     folder = tmp_path / "results" / "n"
     process = start(tmp_path, *FIXED, "--num-samples", str(TRIALS), "--name", "n")
     wait_until(lambda: count_epochs(folder) >= 6, process)
@@ -143,7 +143,7 @@ def test_damaged_files_are_told_or_passed_over(tmp_path, uninterrupted):
 
 
 @pytest.mark.parametrize("content", [b"not json\n", b'{"op_code": 99}\n'])
-def test_a_damaged_journal_is_told(tmp_path, mnist, content):
+def test_a_damaged_journal_is_reported(tmp_path, mnist, content):
     run(tmp_path, *FIXED, "--num-samples", "1", "--epochs", "1", "--name", "n")
     path = tmp_path / "results" / "n" / "optuna.log"
     path.write_bytes(content + path.read_bytes())

@@ -1,4 +1,4 @@
-"""What the disk of the power cuts keeps, and what it forgets."""
+"""What the forgetful disk of the power-cut tests keeps and what it forgets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mount(tmp_path_factory):
 
 @pytest.fixture
 def disk(mount):
-    """The disk, empty."""
+    """An empty forgetful disk."""
     for path in mount.path.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     mount.sync()
@@ -33,7 +33,7 @@ def disk(mount):
 
 
 def sync(path):
-    """fsync of a file or of a folder."""
+    """Sync a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -88,7 +88,7 @@ def test_open_files_outlive_their_names_and_are_mapped_and_locked(disk):
 
 
 def write_whole(path, skip=None):
-    """What makes a file's new content survive, less one step."""
+    """The steps that make a file's new content survive, without one of them."""
     new = path.with_name("new")
     new.write_bytes(b"new content")
     if skip != "fsync of the file":
@@ -175,7 +175,7 @@ def test_removals_are_undone(disk):
 
 
 def test_a_gentler_disk_keeps_some_of_the_rest(disk):
-    """The same of it for the same seed; what was synced in any case."""
+    """The same parts survive for the same seed, and all synced content survives always."""
     found = set()
     for seed in [*range(40), *range(40)]:
         (disk.path / "log").write_bytes(b"old")

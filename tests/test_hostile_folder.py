@@ -1,4 +1,4 @@
-"""A study's folder from someone else: nothing in it is run, or followed out of it."""
+"""A malicious study folder: nothing in it is run, and no link out of it is followed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.helpers.simulated import Session, assert_sound, run_study, search_con
 pytestmark = pytest.mark.usefixtures("without_ray")
 CONFIG = search_config(5, seed=20)
 TOKEN = b"a token without a newline"
-# What Ray unpickles where it finds it, or might.
+# Files that Ray unpickles, or might.
 PICKLES = (
     "_dict_checkpoint.pkl",
     ".tune_metadata",
@@ -71,7 +71,7 @@ def made(tmp_path_factory, without_ray):
 
 @pytest.fixture
 def folder(made, tmp_path):
-    """A copy of it, beside things that must not be touched."""
+    """A copy of the study, beside things that must not be touched."""
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_bytes(TOKEN)
     return Path(shutil.copytree(made, tmp_path / "gift" / "n"))
@@ -79,12 +79,12 @@ def folder(made, tmp_path):
 
 @pytest.fixture
 def ran(tmp_path):
-    """What a planted pickle makes."""
+    """The file that a planted pickle creates."""
     return tmp_path / "ran"
 
 
 class Planted:
-    """Unpickled it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = file
@@ -94,12 +94,12 @@ class Planted:
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """Of the trial that has not ended."""
+    """The folder of the trial that has not ended."""
     return next(folder.glob("ray/*/checkpoint_000000")).with_name("checkpoint_000001")
 
 
 def found_in(folder: Path, trial_id: str) -> str:
-    """The checkpoint from which a trial would go on."""
+    """The checkpoint from which a trial would continue."""
     newest = folder / "ray" / trial_id / "checkpoint_000000" / "history.npz"
     made_with = TrialConfig(**History.read(newest.read_bytes()).config)
     found = Storage(folder).newest_checkpoint(trial_id, made_with, resumable=True)
@@ -107,7 +107,7 @@ def found_in(folder: Path, trial_id: str) -> str:
 
 
 def content_of(folder: Path) -> dict[str, bytes | str]:
-    """All that is in a folder, links not followed."""
+    """Everything in a folder, without following links."""
     found: dict[str, bytes | str] = {}
     for place, folders, files in os.walk(folder):
         for path in (Path(place, name) for name in (*folders, *files)):
@@ -131,7 +131,7 @@ def resume(folder: Path) -> None:
 
 
 def outcome(run, folder: Path) -> Exception | None:
-    """The one-line error of a command, if it has one; that it waits for ever fails."""
+    """The one-line error of a command, if it has one. Fails if the command hangs."""
     errors: list[Exception | None] = []
 
     def call() -> None:
@@ -152,7 +152,7 @@ def outcome(run, folder: Path) -> Exception | None:
 
 
 def plant_in_journal(folder: Path, pickled: bytes) -> None:
-    """Where Optuna's CMA-ES keeps its state: with each complete trial."""
+    """Put a pickle where Optuna's CMA-ES keeps its state: in each complete trial."""
     journal = folder / "optuna.log"
     lines = []
     for line in journal.read_text().splitlines():
@@ -166,7 +166,7 @@ def plant_in_journal(folder: Path, pickled: bytes) -> None:
 
 
 def assert_refused(folder: Path, name: str) -> None:
-    """By what writes; the others may read what is there, or refuse it."""
+    """Commands that write must refuse it. The others may read it or refuse it."""
     lock = folder / ".lock"
     before = content_of(folder)
     for command in (read_status, load_study):
@@ -205,7 +205,7 @@ def test_a_pickle_in_the_journal_is_not_unpickled(tmp_path, ran):
 
 
 @pytest.mark.parametrize("name", [*PICKLES, "x"])
-def test_a_checkpoint_with_anything_else_in_it_is_passed_over(folder, name):
+def test_a_checkpoint_with_anything_else_in_it_is_skipped(folder, name):
     newest = newest_checkpoint(folder)
     (newest / name).write_bytes(b"")
     assert found_in(folder, newest.parent.name) == "checkpoint_000000"
@@ -255,7 +255,7 @@ def test_links_are_refused_and_nothing_is_written_through_them(folder, name, to,
     elif to == "the real one":
         target.mkdir() if is_folder else target.write_bytes(b"")
     path.symlink_to(target)
-    # Without study.json or with another file in its place it is no study.
+    # It is not a study if study.json is missing or is something else.
     assert_refused(folder, "study" if name == "study.json" else path.name)
 
 
@@ -285,7 +285,7 @@ def test_a_pipe_is_refused_and_not_waited_for(folder, name):
 
 
 def test_a_lock_of_optunas_may_be_a_link(folder, tmp_path):
-    """Optuna makes it so; it is only made and removed."""
+    """Optuna creates this link itself. It is only created and removed."""
     (folder / "optuna.log.lock").symlink_to(tmp_path / "precious" / "file")
     assert outcome(resume, folder) is None
     assert not (folder / "optuna.log.lock").is_symlink()
@@ -298,7 +298,7 @@ NAMES = ["a\nb", "\x1b[31mred", "\N{RIGHT-TO-LEFT OVERRIDE}x", "[red]", "-rf", "
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_any_kind(folder, name):
-    """Of files that do not matter, then of a link, which is refused in one line."""
+    """Odd names of files that do not matter, then of a link, which is refused in one line."""
     unfinished = newest_checkpoint(folder).parent
     for place in (folder, folder / "histories", folder / "ray", unfinished):
         (place / name).write_bytes(b"x")
@@ -313,7 +313,7 @@ def test_names_of_any_kind(folder, name):
 
 
 def test_a_name_that_is_no_text(folder):
-    """Python can read it; what lists a trial's checkpoints cannot."""
+    """Python can read this name, but pyarrow cannot list it."""
     name = os.fsdecode(b"\xff\xfe")
     (folder / name).write_bytes(b"x")
     (folder / "histories" / name).write_bytes(b"x")
@@ -382,7 +382,7 @@ HOSTILE = {
 @pytest.mark.parametrize("how", HOSTILE)
 @pytest.mark.parametrize("where", ["checkpoint", "histories"])
 def test_a_history_that_says_what_it_should_not(folder, how, where):
-    """It is passed over, or refused in one line; what it holds does not get into the tables."""
+    """It is skipped or refused in one line, and its content does not get into the tables."""
     file = folder / "histories" / "trial_00000.npz"
     if where == "checkpoint":
         file = newest_checkpoint(folder) / "history.npz"
@@ -399,7 +399,7 @@ def test_a_history_that_says_what_it_should_not(folder, how, where):
 
 
 def test_a_compressed_history_is_not_unpacked(folder):
-    """A small file might hold more than the memory."""
+    """A small compressed file might expand beyond the memory."""
     file = folder / "histories" / "trial_00000.npz"
     with np.load(file) as arrays:
         parts = dict(arrays)
@@ -411,7 +411,7 @@ def test_a_compressed_history_is_not_unpacked(folder):
 
 
 def test_a_history_larger_than_the_memory(folder):
-    """Its header says so; nothing of that size is in it."""
+    """Only the header claims that size; the file is small."""
     file = folder / "histories" / "trial_00000.npz"
     with np.load(file) as arrays:
         parts = dict(arrays)

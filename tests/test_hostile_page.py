@@ -1,4 +1,4 @@
-"""A malicious results folder, and the files of the person who makes a report of it."""
+"""A malicious results folder, and the files of the user who makes a report of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCRIPT = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 
 
 def refused(capsys, *argv):
-    """Assert that the command says in one line why it does nothing; return the line."""
+    """Assert that the command refuses in one line. Returns the line."""
     try:
         status = main([str(a) for a in argv])
     except SystemExit as error:
@@ -46,7 +46,7 @@ def snapshot(folder):
 
 
 def make_hostile(results):
-    """Put markup wherever a reader lets any text in; returns what a reader then refuses."""
+    """Put markup wherever a reader accepts any text. Returns what a reader then refuses."""
     file = results / "study.json"
     study = json.loads(file.read_text())
     study["config"]["title"] = f"# [title](javascript:alert(3)) `code` {SCRIPT}"
@@ -65,14 +65,14 @@ def make_hostile(results):
         frame = pd.read_parquet(results / f"{name}.parquet")
         frame["trial_id"] = frame["trial_id"] + SCRIPT
         for column in ("error", "node", "device", "dataset", "optimizer", "precision"):
-            # A comparison's optimizer is held against its arms.
+            # A comparison's optimizer is checked against its arms.
             if column in frame and not (column == "optimizer" and "arms" in study["config"]):
                 frame[column] = pd.array([f"{SCRIPT}\n|`*_[x](y)"] * len(frame), "string")
         frame.to_parquet(results / f"{name}.parquet", index=False)
 
 
 def hostile_folders(root):
-    """Five studies, with folders of hostile and of equal names; one of them judges claims."""
+    """Five studies in folders with hostile and with equal names. One of them judges claims."""
     arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
     made = []
     for folder in (SCRIPT.replace("/", "\\"), "one/same \\1 $x$ name", "two/same \\1 $x$ name"):
@@ -306,7 +306,7 @@ def test_markdown_shows_text_as_it_is(text, expected):
     assert markdown(text) == expected
 
 
-def test_a_setting_that_is_not_the_arms_is_told_in_one_line(tmp_path, capsys):
+def test_a_setting_that_is_not_the_arms_is_reported_in_one_line(tmp_path, capsys):
     arms = {"a": {"lr": 1.0}, "b": {"lr": 0.5}}
     folder = write_comparison(tmp_path / "c", arms, replicates=2).results.path
     trials = pd.read_parquet(folder / "trials.parquet")

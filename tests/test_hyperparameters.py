@@ -23,7 +23,7 @@ from study.training.models import MaskDropout
 from study.training.trainer import Trainer, make_optimizer
 from tests.helpers.simulated import run_study
 
-# Those that some optimizers lack: a value, and the name of what torch calls it.
+# Hyperparameters that some optimizers lack: a value, and torch's name.
 OF_OPTIMIZERS = {"momentum": (0.5, "momentum"), "weight_decay": (0.25, "weight_decay")}
 
 
@@ -47,7 +47,7 @@ def test_each_has_a_field_a_column_and_an_option(name):
 def test_an_optimizer_that_lacks_it_refuses_it(name):
     value, _ = OF_OPTIMIZERS[name]
     flag = "--" + name.replace("_", "-")
-    refused = "the optimizer adadelta has none; leave it out, or use sgd or adamw"
+    refused = "the optimizer adadelta has no such setting; leave it out, or use sgd or adamw"
     with pytest.raises(UserError, match=f"^{name}: {refused}"):
         TrialConfig(**{name: value})
     with pytest.raises(UserError, match=f"^{flag}: {refused}"):
@@ -97,7 +97,7 @@ def test_it_is_drawn_only_for_optimizers_that_have_it(name):
     values = ["0.1", "0.2"]
     flag = "--" + name.replace("_", "-")
     config = search("--optimizer", "adadelta", "sgd", flag, *values, "--num-samples", "40")
-    for _, point in first_points(config):
+    for point in first_points(config):
         assert (name in point) == (point["optimizer"] == "sgd")
     study = optuna.create_study(sampler=make_sampler(replace(config, sampler="random"), 0))
     made = [config.trial_config(suggest(study.ask(), config), n) for n in range(20)]
@@ -178,7 +178,7 @@ def test_a_rate_without_dropout_is_refused():
 
 def test_it_is_searched_with_any_optimizer():
     config = search("--dropout-rate", "0", "0.5", "--num-samples", "20")
-    points = [point for origin, point in first_points(config) if origin == "warm-up"]
+    _, *points = first_points(config)
     assert min(p["dropout_rate"] for p in points) < 0.125
     assert max(p["dropout_rate"] for p in points) > 0.375
 

@@ -27,7 +27,7 @@ def test_against_the_closed_form():
 
 
 def test_the_reports_accuracy():
-    """125 errors in 10 000."""
+    """125 errors in 10,000."""
     low, high = wilson(pd.Series([0.9875]), 10_000).iloc[0]
     assert (round(low, 4), round(high, 4)) == (0.9851, 0.9895)
 
@@ -45,7 +45,7 @@ def test_an_empty_series():
 
 @pytest.mark.parametrize("accuracy", [0.05, 0.5, 0.99])
 def test_coverage(accuracy):
-    """About 95 % of intervals hold the true value."""
+    """About 95% of intervals hold the true value."""
     rng = np.random.default_rng(1)
     draws = pd.Series(rng.binomial(200, accuracy, 1000) / 200)
     got = wilson(draws, 200)
@@ -56,7 +56,7 @@ def test_coverage(accuracy):
 
 
 def test_mean_interval_by_hand():
-    """The 97.5 % quantile of t with two degrees of freedom is 4.302653."""
+    """The 97.5% quantile of t with two degrees of freedom is 4.302653."""
     e = mean_interval([1.0, 2.0, 3.0])
     assert (e.value, e.n) == (2.0, 3)
     assert (e.low, e.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))

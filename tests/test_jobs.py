@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def job(tmp_path, mnist):
-    """Runs ``ray job …`` against a cluster; returns its output."""
+    """Runs ``ray job …`` against a cluster. Returns its output."""
     (port,) = free_ports(1)
     head = (
         "--num-cpus=2",
@@ -35,7 +35,7 @@ def job(tmp_path, mnist):
                     command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
                 )
                 out, _ = process.communicate(timeout=300)
-                # A head takes some seconds until it accepts jobs.
+                # A head takes some seconds before it accepts jobs.
                 if "No available agent" not in out or time.monotonic() > end:
                     assert process.returncode == 0, out
                     return out
@@ -44,7 +44,7 @@ def job(tmp_path, mnist):
 
 
 def test_the_main_command_as_a_job_stopped_and_continued(job, tmp_path):
-    """Neither says where the cluster is: Ray does."""
+    """Neither command names the cluster: Ray finds it."""
     folder = tmp_path / "results" / "n"
     command = ["--", sys.executable, "-m", "study.run"]
     new = ["--num-samples", "4", "--name", "n", "--results-dir", str(folder.parent), *SMALL]

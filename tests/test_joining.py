@@ -1,4 +1,4 @@
-"""Studies on a Ray cluster that somebody else started: one real head, on loopback."""
+"""Studies on a Ray cluster that was started by someone else: one real head on loopback."""
 
 from __future__ import annotations
 

@@ -18,12 +18,13 @@ from study.config.trial import TrialConfig
 from study.training import kernels
 from study.training.kernels.adadelta import FusedAdadelta
 from study.training.models import SmallCNN
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 CPU = torch.device("cpu")
 CONFIG = TrialConfig(batch_size=32, epochs=1, precision="fp32")
 OTHER_USER = 65534  # nobody
-# Where they decide what lands they are not skipped.
+# In continuous integration they must not be skipped.
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 and "CI" not in os.environ, reason="only root can give files away"
 )
@@ -31,7 +32,7 @@ needs_root = pytest.mark.skipif(
 
 @pytest.fixture
 def fresh_cache(tmp_path, monkeypatch):
-    """An empty cache folder, and nothing loaded."""
+    """An empty cache folder, with no library loaded."""
     monkeypatch.setattr(kernels.platformdirs, "user_cache_dir", lambda _: str(tmp_path))
     kernels.library.cache_clear()
     yield tmp_path / "kernels"
@@ -39,7 +40,7 @@ def fresh_cache(tmp_path, monkeypatch):
 
 
 def test_a_compiler_is_at_hand_here():
-    """Without one the tests of the kernels would test nothing."""
+    """Without a compiler the tests of the kernels would test nothing."""
     assert kernels.problem() is None
 
 
@@ -88,14 +89,14 @@ def test_the_compiler_may_be_several_words(fresh_cache, monkeypatch, cc):
 @pytest.mark.parametrize(
     ("cc", "reason"),
     [
-        ("no-such-compiler", "No C compiler here ('no-such-compiler' is not found)"),
+        ("no-such-compiler", "No C compiler found ('no-such-compiler')"),
         ("'", "No closing quotation"),
         ("false", "The C compiler 'false' fails (exit status 1); set CC to one that works"),
-        ("true", "'true' fails (it exits with 0 but makes no library)"),
+        ("true", "'true' fails (it exits with status 0 but writes no library)"),
         ("cc -no-such-option", "error: unrecognized command"),
     ],
 )
-def test_a_compiler_that_does_not_work_is_told(fresh_cache, monkeypatch, cc, reason):
+def test_a_compiler_that_does_not_work_is_reported(fresh_cache, monkeypatch, cc, reason):
     monkeypatch.setenv("CC", cc)
     monkeypatch.setenv("LC_ALL", "C")
     problem = kernels.problem()
@@ -111,11 +112,11 @@ def test_without_a_problem_the_smallest_library_is_kept(fresh_cache):
     assert file.name.startswith("adadelta-")
 
 
-# The cache: private, whole, and never a reason to be slow or to crash.
+# The cache is private and intact, and never makes a run slow or crash.
 
 
 def _use(cache: str, scratch: str | None, umask: int) -> None:
-    """Exits with 0 for a library that was kept, with `COMPILED` for one made anew."""
+    """Exits with 0 for a cached library, and with `COMPILED` for one compiled again."""
     os.environ["XDG_CACHE_HOME"] = cache
     tempfile.tempdir = scratch
     os.umask(umask)
@@ -139,8 +140,10 @@ COMPILED = 10
 
 
 def use(cache: Path | str, scratch: Path | None = None, umask: int = 0o022) -> str:
-    """Use the library in a process of its own; whether it was "compiled" there or "kept"."""
-    forks = multiprocessing.get_context("forkserver")  # each without any library loaded before
+    """Use the library in its own process. Returns "compiled" or "kept"."""
+    forks = multiprocessing.get_context(
+        "forkserver"
+    )  # each process starts without a loaded library
     forks.set_forkserver_preload([__name__])
     process = forks.Process(target=_use, args=(str(cache), scratch and str(scratch), umask))
     process.start()
@@ -151,7 +154,7 @@ def use(cache: Path | str, scratch: Path | None = None, umask: int = 0o022) -> s
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
-    """A cache folder with the library of Adadelta in it."""
+    """A cache folder that holds the Adadelta library."""
     cache = tmp_path_factory.mktemp("filled")
     assert use(cache) == "compiled"
     return cache
@@ -159,13 +162,13 @@ def filled(tmp_path_factory):
 
 @pytest.fixture
 def cache(filled, tmp_path):
-    """A copy of it; returns the cache, and the library's file."""
+    """A copy of that cache. Returns the cache and the library's file."""
     shutil.copytree(filled, tmp_path / "cache")
     (file,) = (tmp_path / "cache" / "mnist-study" / "kernels").iterdir()
     return tmp_path / "cache", file
 
 
-def assert_mended(cache, file, good):
+def assert_compiled_again(cache, file, good):
     assert use(cache) == "compiled"
     assert (file.lstat().st_uid, file.lstat().st_mode) == (os.geteuid(), 0o100644)
     assert file.read_bytes()[:4] == b"\x7fELF"
@@ -187,15 +190,15 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_a_damaged_library_is_made_anew(cache, how):
+def test_a_damaged_library_is_compiled_again(cache, how):
     folder, file = cache
     good = file.read_bytes()
     file.write_bytes(DAMAGES[how](good))
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
 
 
 @pytest.mark.parametrize("how", ["group may write", "all may write", "link", "pipe"])
-def test_a_library_that_others_may_have_written_is_made_anew(cache, tmp_path, how):
+def test_a_library_that_others_may_have_written_is_compiled_again(cache, tmp_path, how):
     folder, file = cache
     good = file.read_bytes()
     if how == "link":
@@ -206,7 +209,7 @@ def test_a_library_that_others_may_have_written_is_made_anew(cache, tmp_path, ho
         os.mkfifo(file)
     else:
         file.chmod(0o664 if how == "group may write" else 0o666)
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
 
 
 @needs_root
@@ -219,14 +222,15 @@ def test_a_library_planted_by_another_user_is_never_loaded(cache, tmp_path):
         f' fclose(fopen("{marker}", "w")); }}\n'
     )
     subprocess.run(["cc", "-shared", "-fPIC", source, "-o", file], check=True)
-    load = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"  # not here: the file is overwritten
+    # Not in this process, because the file is overwritten below.
+    load = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
     subprocess.run([sys.executable, "-c", load, str(file)], check=True)
-    assert marker.exists()  # it does run its code where it is loaded
+    assert marker.exists()  # a loaded library does run its code
     marker.unlink()
     planted = file.read_bytes()
     file.write_bytes(planted + hashlib.sha256(planted).digest())
     os.chown(file, OTHER_USER, -1)
-    assert_mended(folder, file, good)
+    assert_compiled_again(folder, file, good)
     assert not marker.exists()
 
 
@@ -264,7 +268,7 @@ def test_a_linked_folder_is_not_used(cache, tmp_path):
 
 @pytest.mark.parametrize("place", ["/proc/none", "/dev/null"])
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, place):
-    """Places where not even root can make a folder."""
+    """Places where not even root can create a folder."""
     assert use(place, scratch=tmp_path) == "compiled"
     assert not list(tmp_path.iterdir())
 
@@ -307,5 +311,5 @@ def test_a_checkpoint_of_either_way_goes_on_in_the_other(digits):
 
 
 def test_freed_memory_is_kept():
-    kernels.keep_freed_memory()  # nothing to see but that it is there on Linux
+    kernels.keep_freed_memory()  # its effect is invisible; check that it exists on Linux
     assert hasattr(ctypes.CDLL(None), "mallopt")

@@ -16,7 +16,7 @@ BORDERS = {
     "study.config.search": {*HEAVY, "numpy"},
     "study.config.comparison": {*HEAVY, "numpy"},
     "study.config.questions": {*HEAVY, "numpy"},
-    "study.run": {"torch", "pandas"},  # --help and bad input answer fast
+    "study.run": {"torch", "pandas"},  # so that --help and errors are fast
     "study.compare": {"torch", "pandas"},
     "study.predict": HEAVY,
     "study.replay": {"torch", "ray", "optuna"},

@@ -10,10 +10,10 @@ from study.training.models import (
     ModifiedResNet18,
     SmallCNN,
     build_model,
-    count_macs,
     count_parameters,
     scale_width,
 )
+from tests.helpers.networks import count_macs
 
 
 @pytest.mark.parametrize(("model", "params"), [("cnn", 149_418), ("resnet18", 745_626)])
@@ -64,7 +64,7 @@ def test_resnet_is_built_of_the_appendix_c_layers():
 
 
 class ReportCNN(nn.Module):
-    """Appendix A as printed, without the dropout that evaluation leaves out."""
+    """Appendix A as printed, without dropout, which evaluation does not use."""
 
     def __init__(self):
         super().__init__()
@@ -83,7 +83,7 @@ class ReportCNN(nn.Module):
 def test_cnn_is_the_reports_function_with_permuted_columns():
     ours, report = SmallCNN().eval(), ReportCNN()
     state = ours.state_dict()
-    # (height, width, channel) columns to the report's (channel, height, width).
+    # (height, width, channel) columns to the paper's (channel, height, width).
     state["fc1.weight"] = (
         state["fc1.weight"].view(64, 12, 12, 16).permute(0, 3, 1, 2).reshape(64, 2304)
     )
@@ -110,7 +110,7 @@ def test_dropout_rate_scale_and_independence(p):
     four_sd = 4 * (p * (1 - p) / n) ** 0.5
     assert abs(kept.mean() - (1 - p)) < four_sd
     assert y.max() == 1 / (1 - p)
-    # Each byte of a random 64-bit word must be uniform, the top one too.
+    # Each byte of a random 64-bit word must be uniform, including the top one.
     by_byte = kept.permute(0, 2, 3, 1).reshape(-1, 8).mean(0)
     assert (by_byte - (1 - p)).abs().max() < four_sd * 8**0.5
     neighbours = kept.permute(0, 2, 3, 1).flatten()
@@ -146,7 +146,7 @@ def test_dropout_and_batch_norm_are_there_as_asked(model, dropout, batch_norm):
     x = torch.randn(8, 1, 28, 28)
     first, second = network.train()(x), network.train()(x)
     assert torch.equal(first, second) != dropout
-    # The weights that all four have begin alike.
+    # The weights that all four have in common start out equal.
     torch.manual_seed(1)
     plain = build_model(model, 0.5)
     assert torch.equal(network.conv1.weight, plain.conv1.weight)

@@ -27,15 +27,18 @@ def test_a_node_that_has_everything(storage, fine):
 @pytest.mark.parametrize(
     ("lack", "reason"),
     [
-        ({"fault": "does not answer within 90 s"}, "does not answer within 90 s; look at its Ray"),
+        ({"fault": "does not answer within 90 s"}, "does not answer within 90 s; see its Ray"),
         (
             {"import": "ModuleNotFoundError: No module named 'study'"},
             "cannot import this package (ModuleNotFoundError: No module named 'study'); install",
         ),
         ({"versions": {"torch": "2.11.0"}}, "torch is 2.11.0 there and "),
         ({"versions": {"optuna": None}}, "optuna is missing there and "),
-        ({"sees": False}, "give a folder that all nodes mount by --results-dir, or --storage-path"),
-        ({"free": {"/tmp": 5 * 2**20}}, "only 5 MB free in /tmp; make room there"),
+        (
+            {"sees": False},
+            "use --results-dir with a folder that all nodes share, or --storage-path",
+        ),
+        ({"free": {"/tmp": 5 * 2**20}}, "only 5 MB free in /tmp; free some space there"),
     ],
 )
 def test_each_lack_is_one_line(storage, fine, lack, reason):
@@ -45,7 +48,7 @@ def test_each_lack_is_one_line(storage, fine, lack, reason):
     assert "\n" not in complaint
 
 
-def test_all_complaints_are_told(storage, fine, monkeypatch):
+def test_all_complaints_are_reported(storage, fine, monkeypatch):
     answers = [("node a", {**fine, "sees": False}), ("node b", {"fault": "is gone"})]
     monkeypatch.setattr(node_checks, "_ask_nodes", lambda *_: answers)
     with pytest.raises(UserError) as error:
@@ -68,4 +71,4 @@ def test_probe_says_what_it_sees(storage):
     assert answer["sees"]
     assert set(answer["versions"]) == set(PACKAGES)
     assert min(answer["free"].values()) > 0
-    assert not node_checks.probe(marker, str(storage.folder))["sees"]  # it is gone again
+    assert not node_checks.probe(marker, str(storage.folder))["sees"]  # the marker has been removed

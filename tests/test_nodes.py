@@ -21,8 +21,11 @@ from tests.helpers.studies import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 FIXED = [*studies.FIXED, "--epochs", "4", "--num-samples", "4"]
-GPU = ["--num-cpus=1", "--num-gpus=1"]  # logical: trials are placed by it and train on the CPU
-# Ends when the head holds one of the three nodes for dead.
+GPU = [
+    "--num-cpus=1",
+    "--num-gpus=1",
+]  # a logical GPU: trials are placed by it but train on the CPU
+# Ends when the head considers one of the three nodes dead.
 GIVEN_UP = """
 import ray, sys, time
 ray.init(address=sys.argv[1])
@@ -33,7 +36,7 @@ while sum(node["Alive"] for node in ray.nodes()) > 2:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, mnist):
-    """The tables of the study that nothing happens to."""
+    """The tables of the undisturbed study."""
     here = tmp_path_factory.mktemp("uninterrupted")
     run(here, *FIXED, "--name", "n")
     return load_study(here / "results" / "n")
@@ -41,7 +44,7 @@ def uninterrupted(tmp_path_factory, mnist):
 
 @pytest.fixture
 def cluster(tmp_path, mnist):
-    """A head without CPUs and two nodes with a GPU each, each with an address of its own."""
+    """A head without CPUs, and two nodes with a GPU each. Each has its own address."""
     with Cluster(tmp_path, network=True) as cluster:
         cluster.add("w1", *GPU)
         cluster.add("w2", *GPU)
@@ -71,7 +74,7 @@ def test_a_node_killed_within_an_epoch(cluster, tmp_path, uninterrupted):
 
 
 def test_a_cable_pulled_until_the_node_is_given_up(cluster, tmp_path, uninterrupted):
-    """Its trial goes on elsewhere; what the lost node still does is not taken."""
+    """The lost node's trial continues elsewhere. Later results of that node are ignored."""
     process = cluster.study(tmp_path, *FIXED, "--name", "n")
     wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
     cluster.cut("w2")
@@ -94,7 +97,7 @@ def test_a_cable_pulled_for_a_moment(cluster, tmp_path, uninterrupted):
 
 
 def test_a_lost_head(cluster, tmp_path, uninterrupted):
-    """Its machine is gone with the driver on it; a new head and the same command go on."""
+    """The head's machine is lost with the driver. A new head and the same command continue."""
     process = cluster.study(tmp_path, *FIXED, "--name", "n")
     wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
     kill_tree(process)
@@ -108,7 +111,7 @@ def test_a_lost_head(cluster, tmp_path, uninterrupted):
 
 
 def test_a_driver_whose_head_is_gone_ends(cluster, tmp_path, uninterrupted):
-    """On a machine of its own it does not wait for ever, and the study can go on."""
+    """A driver on another machine does not wait forever, and the study can continue."""
     process = cluster.study(tmp_path, *FIXED, "--name", "n")
     wait_until(lambda: count_epochs(tmp_path / "results" / "n") >= 3, process)
     for name in ("w1", "w2", "head"):
@@ -119,8 +122,8 @@ def test_a_driver_whose_head_is_gone_ends(cluster, tmp_path, uninterrupted):
     assert_whole(tmp_path, uninterrupted)
 
 
-def test_what_a_node_lacks_is_told_before_the_first_trial(tmp_path, mnist):
-    """One lacks the package, one has another Optuna and no shared folder."""
+def test_what_a_node_lacks_is_reported_before_the_first_trial(tmp_path, mnist):
+    """One node lacks the package. One has another Optuna and no shared folder."""
     (tmp_path / "other" / "optuna-4.0.0.dist-info").mkdir(parents=True)
     metadata = "Metadata-Version: 2.1\nName: optuna\nVersion: 4.0.0\n"
     (tmp_path / "other" / "optuna-4.0.0.dist-info" / "METADATA").write_text(metadata)

@@ -16,7 +16,7 @@ def test_the_batch_sizes_are_those_that_are_measured():
 
 
 def test_the_estimate_is_unbiased_for_gradients_that_are_known(monkeypatch):
-    """Of 600 per-example gradients, drawn without replacement as in training."""
+    """Gradients of batches from 600 examples, drawn without replacement as in training."""
     monkeypatch.setattr(noise, "SMALL_BATCH", 4)
     monkeypatch.setattr(noise, "BIG_BATCH", 120)
     rng = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def test_by_epoch_is_the_ratio_of_the_means(tmp_path):
     compared = write_comparison(tmp_path / "c", {"64": {"batch_size": 64}, "512": {}})
     scale = noise.noise_scale_by_epoch(compared, np.random.default_rng(1))
     assert len(scale) == 12
-    # Every replicate has tr(Sigma) = 50, |G|^2 = 0.05, plus what drawing from few takes away.
+    # Every replicate has tr(Sigma) = 50 and |G|^2 = 0.05, corrected for sampling from few examples.
     assert scale["noise_scale"].to_numpy() == pytest.approx(50 / (0.05 + 50 / NUM_TRAIN))
     assert (scale["n"] == 4).all()
 

@@ -11,7 +11,8 @@ from study.config.trial import TrialConfig
 from study.training import noise_scale
 from study.training.models import build_model
 from study.training.noise_scale import squared_gradient_norms
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 SMALL, BATCHES = 4, 6
 
@@ -22,7 +23,7 @@ def small_batches(monkeypatch):
 
 
 def per_example_gradients(model, images, labels):
-    """A row an example, float64."""
+    """One row per example, float64."""
     model = model.double().eval()
     rows = []
     for image, label in zip(images.double(), labels, strict=True):

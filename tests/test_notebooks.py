@@ -1,4 +1,4 @@
-"""Each notebook, unchanged, on small tables; its committed outputs are of real results."""
+"""Each notebook runs unchanged on small tables. Its committed outputs show real results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PICTURES = {"64_vs_512.ipynb": 5, "claims.ipynb": 1, "search.ipynb": 4}
 
 
 class ThisPython(KernelSpecManager):
-    """Runs kernels with the interpreter of the tests, whatever is registered."""
+    """Runs kernels with the interpreter of the tests, whichever kernels are registered."""
 
     def get_kernel_spec(self, kernel_name):
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
@@ -32,7 +32,7 @@ def outputs_of(notebook):
 
 
 def check(notebook, name):
-    """No complaint, and every picture."""
+    """No error output, and every picture."""
     outputs = outputs_of(notebook)
     assert not [o for o in outputs if o.get("name") == "stderr" or o["output_type"] == "error"]
     assert len([o for o in outputs if "image/png" in o.get("data", {})]) == PICTURES[name]
@@ -40,7 +40,7 @@ def check(notebook, name):
 
 @pytest.fixture
 def where(made_up, tmp_path):
-    """A folder like the notebooks', beside small results."""
+    """A folder like that of the notebooks, beside small results."""
     paper = tmp_path / "results" / "paper"
     write_comparison(paper / "batch-size", QUESTIONS["batch-size"].select(None))
     write_comparison(paper / "models", QUESTIONS["models"].select(None))

@@ -23,7 +23,7 @@ FIXED = [*studies.FIXED, "--epochs", "3", "--num-samples", "3"]
 
 
 def test_a_study_outlives_its_drivers_machine(tmp_path, mnist, bucket):
-    """The driver is killed and its disk is gone; another machine goes on, and repeats nothing."""
+    """The driver is killed and its disk is lost. Another machine continues and repeats nothing."""
     place = f"{bucket}/{tmp_path.name}"
     whole = run(tmp_path, *FIXED, "--name", "whole")
     assert "3 of 3 trials ended" in whole
@@ -39,10 +39,10 @@ def test_a_study_outlives_its_drivers_machine(tmp_path, mnist, bucket):
     expected, found = load_study(tmp_path / "results" / "whole"), load_study(folder)
     assert_same_measurements(found, expected)
     assert len(found.study.sessions) == 2
-    # The tables are in the store too, for whoever analyses them elsewhere.
+    # The tables are in the store too, so that they can be analysed elsewhere.
     stored = pd.read_parquet(f"{place}/cut/trials.parquet")
     pd.testing.assert_frame_equal(stored, found.trials, check_dtype=False)
-    # Where the folder is still there, its name is enough.
+    # If the folder still exists, its name is enough.
     out = run(tmp_path, "--resume", "results/cut", "--num-samples", "4")
     assert "4 of 4 trials ended" in out
 

@@ -1,4 +1,4 @@
-"""A journal that Optuna reads but that makes no sense: refused in one line, nothing changed."""
+"""A journal that Optuna reads but that makes no sense is refused in one line, unchanged."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from study.status import read_status
 from tests.helpers.simulated import Session, assert_sound, run_study, search_config
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-HUGE = 10**9  # epochs: the memory could not hold them
-HALF = "\ud800"  # of a character: it cannot be written
+HUGE = 10**9  # so many epochs would not fit in memory
+HALF = "\ud800"  # a lone surrogate, which cannot be written
 NEW_TRIAL = {"op_code": 4, "worker_id": "x", "study_id": 0, "datetime_start": None, "state": 4}
 POINT = {"batch_size": 64, "lr": 1.0, "gamma": 0.7, "width_mult": 1.0}
 
@@ -28,7 +28,7 @@ Change = Callable[[Lines], object]
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory, without_ray) -> dict[str, Path]:
-    """A study in the middle by its sampler; "journal": of it nothing else is left."""
+    """Half-finished studies by sampler. Of "journal" only the journal is left."""
     made = {}
     for sampler in ("random", "tpe", "gp", "qmc"):
         made[sampler] = tmp_path_factory.mktemp(sampler) / "n"
@@ -46,7 +46,7 @@ def studies(tmp_path_factory, without_ray) -> dict[str, Path]:
 
 
 def changed(op: int, **fields: Any) -> Change:
-    """Of trial 0, which is complete, the first line of a kind."""
+    """The first line of a kind for trial 0, which is complete."""
     return lambda lines: next(
         line for line in lines if line["op_code"] == op and line.get("trial_id", 0) == 0
     ).update(fields)
@@ -209,7 +209,7 @@ def content_of(folder: Path) -> dict[Path, bytes]:
 
 
 def assert_refused(folder: Path, capsys) -> None:
-    """By what resumes, and by the status, in a line that names the journal."""
+    """Resuming and the status refuse it in a line that names the journal."""
     before = content_of(folder)
     with pytest.raises(UserError, match=r"optuna\.log: damaged \(.*\); restore it") as error:
         resume(folder)

@@ -1,4 +1,4 @@
-"""Power cuts, done to real studies: all processes die at once, and the disk forgets."""
+"""Power cuts in real studies: all processes die at once, and unsynced data is lost."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.root]  # and FUSE
 FIXED = [*studies.FIXED, "--epochs", "3"]
 TRIALS = 6
 NEW = [*FIXED, "--num-samples", str(TRIALS), "--name", "n"]
-RUNNING = ["--max-concurrent", "2"]  # the moments are the same on every machine
+RUNNING = ["--max-concurrent", "2"]  # so that the moments are the same on every machine
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, mnist):
-    """The tables of the study that nothing happens to."""
+    """The tables of the undisturbed study."""
     here = tmp_path_factory.mktemp("undisturbed")
     run(here, *NEW, *RUNNING)
     return load_study(here / "results" / "n")
@@ -42,19 +42,19 @@ def undisturbed(tmp_path_factory, mnist):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A disk that forgets at the folder `results`."""
+    """A forgetful disk mounted at the folder `results`."""
     (tmp_path / "results").mkdir()
     with mounted(tmp_path / "results") as disk:
         yield disk
 
 
 class Sessions:
-    """A study through its sessions; what it told is remembered through all of them.
+    """A study through all its sessions. It remembers everything that was reported.
 
     Args:
-        disk: On which it is.
-        undisturbed: The tables of the same study that nothing happened to.
-        seed: Of what a gentler disk keeps; None is the strictest.
+        disk: The disk that holds it.
+        undisturbed: The tables of the same study without power cuts.
+        seed: Seed of what a gentler disk keeps; None: the strictest disk.
     """
 
     def __init__(self, disk, undisturbed, seed=None):
@@ -63,11 +63,11 @@ class Sessions:
         self.here = disk.path.parent
         self.folder = disk.path / "n"
         self.undisturbed = undisturbed
-        self.told = []  # trials told as complete, in this order
-        self.seconds = {}  # of the epochs of those that tables held
+        self.told = []  # trials reported as complete, in this order
+        self.seconds = {}  # epochs of these trials that tables held
 
     def go_on(self):
-        """Start a session: of the study where there is one, else of a new one in its place."""
+        """Start a session of the study if there is one, or else of a new study in its place."""
         exists = (self.folder / "study.json").exists()
         assert exists or not self.told, "a study with complete trials is gone"
         if not exists:
@@ -84,7 +84,7 @@ class Sessions:
         self._printed.put(None)  # the last one
 
     def line(self, pattern=None):
-        """The next line that matches; without a pattern, all lines to the end."""
+        """Return the next line that matches. Without a pattern, read all lines to the end."""
         while (line := self._printed.get(timeout=300)) is not None:
             self._output.append(line)
             if told := re.match(r"\d+/\d+ (trial_\d+) complete", line):
@@ -95,7 +95,7 @@ class Sessions:
         assert not pattern, "".join(self._output)
 
     def until(self, condition):
-        """Wait for what is seen in the folder."""
+        """Wait until the folder shows that a condition holds."""
         end = time.monotonic() + 300
         while not condition():
             assert self.process.poll() is None, self._rest()
@@ -115,7 +115,7 @@ class Sessions:
         self.disk.cut(next(self.seeds))
 
     def end(self):
-        """Let the session end by itself; its tables then hold all that was told."""
+        """Let the session end by itself. Its tables then hold everything that was reported."""
         out = self._rest()
         assert self.process.returncode == 0, out
         assert "Traceback" not in out
@@ -127,7 +127,7 @@ class Sessions:
         self.end()
 
     def check(self):
-        """What was told as complete is so, with all its values, and was not run again."""
+        """Trials reported as complete are so, have all their values, and were not run again."""
         assert len(set(self.told)) == len(self.told), self.told
         results = load_study(self.folder)
         complete = results.trials.query("status == 'complete'")["trial_id"]
@@ -145,13 +145,13 @@ class Sessions:
         assert_same_measurements(results, self.undisturbed)
 
     def tables_written(self):
-        """When the first of the tables was last written."""
+        """The time when the first of the tables was last written."""
         path = self.folder / "trials.parquet"
         return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def tables(results):
-    """What is the same in each course of a study."""
+    """The values that are the same in every course of a study."""
     trials = results.trials[["trial_id", "status", "epochs_run", "last_eval_accuracy"]]
     return trials, results.epochs.drop(columns=["seconds", "eval_seconds"]), results.steps
 
@@ -161,10 +161,10 @@ def only(table, trial_ids):
 
 
 def kill(process):
-    """Kill a study's driver and all that it started, at once."""
+    """Kill a study's driver and all its child processes at once."""
     driver = psutil.Process(process.pid)
     victims = {driver}
-    while True:  # halted first, so that none starts another meanwhile
+    while True:  # stopped first, so that none starts another meanwhile
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.suspend()
@@ -180,8 +180,8 @@ def kill(process):
 
 
 @pytest.mark.parametrize("seed", [None, 1])
-def test_power_cuts_lose_nothing_told(disk, undisturbed, seed):
-    """Six in a row, each in another moment: on the strictest disk, and on gentler ones."""
+def test_power_cuts_lose_nothing_that_was_reported(disk, undisturbed, seed):
+    """Six cuts in a row at different moments, on the strictest disk and on gentler ones."""
     study = Sessions(disk, undisturbed, seed)
     folder = study.folder
     study.go_on()
@@ -194,7 +194,7 @@ def test_power_cuts_lose_nothing_told(disk, undisturbed, seed):
     study.line("trial_.* complete")
     study.cut()
     study.go_on()
-    study.line("results/n: ")  # it begins to take up its earlier trials
+    study.line("results/n: ")  # it starts to continue its earlier trials
     study.cut()
     study.go_on()
     epochs = count_epochs(folder)

@@ -74,7 +74,7 @@ def test_calibration_has_a_row_a_model(tmp_path):
 
 
 def models(missed, n=100):
-    """A model a row: which images it misses."""
+    """One row per model: the images that it misses."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 10, n)
     kept = []

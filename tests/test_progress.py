@@ -57,7 +57,7 @@ def test_live_view_shows_counts_best_running_and_eta():
     progress.epoch_ended("trial_00003", result(2, 0.9))
     progress.console.print(progress.render())
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "\n3/4 trials done (1 complete, 1 pruned, 1 diverged), 1 running" in text
+    assert "\n3/4 trials ended (1 complete, 1 pruned, 1 diverged), 1 running" in text
     assert re.search(r"about \d+s left", text)
     assert "best so far 98.00%  trial_00000" in text  # the complete one, not the higher pruned one
     assert re.search(r"trial_00003 +2/5 .*90\.00% +64 +0\.5123 +0\.7 +2", text)
@@ -82,14 +82,14 @@ def test_eta_follows_the_epochs_ahead_and_the_slowest_trial(monkeypatch):
             now[0] += 2
             progress.epoch_ended(str(number), result(epoch, 0.9))
         progress.trial_ended(str(number), "complete")
-    # Two to come, each of 3 epochs as the mean of 1 and 5, at 2 s.
+    # Two trials to come, of 3 epochs each (the mean of 1 and 5), at 2 s per epoch.
     assert progress.eta_seconds() == 12
     progress.trial_started("2", CONFIG)
     progress.trial_started("3", CONFIG)
     now[0] += 10
     for trial in ("2", "3"):
         progress.epoch_ended(trial, result(1, 0.9))
-    # Past epoch 1 only the one of 5 epochs counts: 4 epochs ahead for each.
+    # After epoch 1 only the trial of 5 epochs counts: 4 epochs ahead for each.
     assert progress.eta_seconds() == pytest.approx(max(8 * 22 / 8, 4 * 10))
 
 
@@ -97,5 +97,5 @@ def test_earlier_sessions_count():
     progress, _ = make(
         terminal=False, earlier=["complete", "pruned"], best=("trial_00000", 0.99, CONFIG)
     )
-    assert progress.headline().startswith("2/4 trials done (1 complete, 1 pruned), 0 running")
+    assert progress.headline().startswith("2/4 trials ended (1 complete, 1 pruned), 0 running")
     assert progress.headline().endswith("best 99.00% (trial_00000)")

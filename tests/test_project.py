@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def pinned() -> dict[str, list[Version]]:
-    """Versions in the constraints file; several where the Python version decides."""
+    """Versions in the constraints file; several if they depend on the Python version."""
     versions: dict[str, list[Version]] = {}
     for line in (ROOT / "constraints.txt").read_text().splitlines():
         if match := re.match(r"([\w.-]+)==([^\s;]+)", line):
@@ -51,7 +51,7 @@ def test_every_requirement_is_pinned_within_its_bound(requirement):
     [("ray", ">=2.60,<2.61"), ("optuna", ">=5"), ("torch", ">=2.11")],
 )
 def test_bounds(package, bounds):
-    """Ray's upper bound is for the names in `ray_private`, which another Ray may lack."""
+    """Ray's upper bound protects the names in `ray_private`, which another Ray may lack."""
     wanted = {(b.operator, Version(b.version)) for b in SpecifierSet(bounds)}
     for requirement in [r for r in requirements() if r.name == package]:
         assert {(b.operator, Version(b.version)) for b in requirement.specifier} == wanted

@@ -1,4 +1,4 @@
-"""The built-in comparisons: each is possible, named once, and made by its command."""
+"""The built-in comparisons: each is valid, named once, and made by its command."""
 
 from __future__ import annotations
 

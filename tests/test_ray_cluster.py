@@ -102,7 +102,7 @@ def test_results_go_to_what_is_mounted():
 
 
 def test_the_kuberay_job_reaches_the_shell_whole():
-    """KubeRay's submitter is a shell command; `ray job submit` joins what that shell leaves."""
+    """KubeRay's submitter is a shell command, and `ray job submit` joins the words it gets."""
     assert (KUBERAY["apiVersion"], KUBERAY["kind"]) == ("ray.io/v1", "RayJob")
     assert JOB["rayClusterSpec"]["authOptions"] == {"mode": "token"}
     arguments = shlex.split(JOB["entrypoint"])
@@ -117,7 +117,7 @@ def test_the_kuberay_job_reaches_the_shell_whole():
 
 @pytest.mark.slow
 def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
-    """Against a simulated AWS, which checks what it is sent as the real one does."""
+    """Use a simulated AWS, which checks requests like the real one."""
     for name, value in {
         "HOME": tmp_path,
         "AWS_ACCESS_KEY_ID": "x",
@@ -131,7 +131,7 @@ def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
         from ray.autoscaler._private.aws import config as launcher
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-        monkeypatch.setattr("time.sleep", lambda _: None)  # which the launcher grants AWS
+        monkeypatch.setattr("time.sleep", lambda _: None)  # the launcher gives AWS time
         config = launcher.bootstrap_aws(prepare_config(AWS))
         provider = AWSNodeProvider(config["provider"], config["cluster_name"])
         for name, node_type in config["available_node_types"].items():
@@ -145,7 +145,7 @@ def test_rays_aws_code_makes_what_the_file_describes(monkeypatch, tmp_path):
         ("m5.large", None),
         ("g4dn.xlarge", "spot"),
     }
-    # The launcher's own choice of image is too old for torch.
+    # The launcher's default image is too old for torch.
     assert not {i["ImageId"] for i in made} & set(launcher.DEFAULT_AMI.values())
     rules = groups[0]["IpPermissions"]
     assert [rule["FromPort"] for rule in rules if rule["IpRanges"]] == [22]
@@ -164,7 +164,7 @@ def test_the_messages_that_the_troubleshooting_explains_exist():
 
 
 def commands():
-    """Every command of ours in the texts, without what the shell takes off it."""
+    """Every command of ours in the texts, as words without the shell's quotes."""
     for text in TEXTS:
         text = re.sub(r"\\\n#?\s*|\n\s{4}(?=--)", " ", text)
         for match in re.finditer(r"python -m study\.(\w+)([^\n'`;#]*)", text):

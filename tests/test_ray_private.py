@@ -1,6 +1,6 @@
 """The private parts of Ray that `study.cluster.ray_private` uses still exist and mean the same.
 
-A failure here says what to do before the bound on Ray in pyproject.toml is raised.
+A failure says what to do before Ray's upper bound in pyproject.toml is raised.
 """
 
 from __future__ import annotations
@@ -94,14 +94,14 @@ def test_the_session_leaves_rays_settings_as_they_were(monkeypatch):
         assert logging.getLogger("ray.tune").level == logging.CRITICAL
     assert dict(os.environ) == before
     assert logging.getLogger("ray.tune").level == level
-    with ray_private.quiet():  # a session that ends before it knows how many trials fit
+    with ray_private.quiet():  # the session ends before it knows how many trials fit
         pass
     assert dict(os.environ) == before
 
 
 @pytest.fixture
 def trial(tmp_path, monkeypatch):
-    # Where a running Ray would have its logs.
+    # The folder of a running Ray's logs.
     where = "ray.train._internal.storage._get_ray_train_session_dir"
     monkeypatch.setattr(where, lambda: str(tmp_path))
     experiment = Experiment(
@@ -124,7 +124,7 @@ def test_a_trial_has_the_name_that_it_is_given(trial):
     assert trial.max_failures == ray_private.TRIAL_RETRIES
 
 
-def test_a_trial_continues_from_a_checkpoint_that_lies_anywhere(trial, tmp_path):
+def test_a_trial_continues_from_a_checkpoint_anywhere(trial, tmp_path):
     ray_private.continue_trial(trial, Checkpoint.from_directory(tmp_path), 4)
     assert isinstance(trial._restore_checkpoint_result, _TrainingResult)
     assert trial.checkpoint.path == str(tmp_path), (

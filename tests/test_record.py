@@ -1,4 +1,4 @@
-"""What a study keeps on disk while it runs: its lock, and how long each checkpoint stays."""
+"""What a running study keeps on disk: its lock, and checkpoints for as long as needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.results.tables import load_study
 from tests.helpers.simulated import Session, assert_nothing_lost, assert_sound, search_config
 from tests.helpers.studies import ROOT
 
-CONFIG = search_config(6, seed=22)  # ends in every way that there is
+CONFIG = search_config(6, seed=22)  # trials end in every possible way
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def another_driver(folder, resume):
-    """What another process is told that tries to run the study."""
+    """The error that another process gets when it tries to run the study."""
     code = f"""
 import sys
 from pathlib import Path
@@ -96,7 +96,7 @@ REFUSALS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, er
 
 @pytest.mark.parametrize("number", REFUSALS)
 @pytest.mark.parametrize("name", [None, "histories/trial_00000.npz"])
-def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
+def test_a_file_system_that_refuses_is_reported_in_one_line(folder, number, name):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()
     cause = OSError(number, os.strerror(number), name and str(folder / name))
@@ -105,7 +105,9 @@ def test_a_file_system_that_refuses_is_told_in_one_line(folder, number, name):
     told = str(way_out(error, folder))
     assert told.startswith(f"{folder / name if name else folder}: {os.strerror(number)}; ")
     room = number in (errno.ENOSPC, errno.EDQUOT)
-    assert f"kept: {'make room' if room else 'fix that'}, then continue with --resume" in told
+    assert (
+        f"saved: {'free some space' if room else 'fix that'}, then continue with --resume" in told
+    )
     assert "\n" not in told
 
 

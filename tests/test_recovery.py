@@ -1,4 +1,4 @@
-"""How a session treats the files that earlier ones left, case by case."""
+"""How a session handles the files that earlier sessions left, case by case."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.helpers.simulated import (
 )
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-CONFIG = search_config(6, seed=22)  # ends in every way that there is
+CONFIG = search_config(6, seed=22)  # trials end in every possible way
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_lost_histories_are_taken_from_the_checkpoints_or_the_tables(folder):
     others = [i for i in before.trials["trial_id"] if i not in complete]
     (note,) = found.notes
     assert note.startswith(others[0])
-    assert note.endswith("no intact history; taken from the tables")
+    assert note.endswith("no intact history; restored from the tables")
     assert_nothing_lost(before, run_study(folder, CONFIG, resume=True), {})
     assert {p.stem for p in folder.glob("histories/*")} == set(before.trials["trial_id"])
 
@@ -79,7 +79,9 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     before = run_study(folder, config).trials.set_index("trial_id")
     lose(folder, "histories", "ray", "*.parquet")
     session = Session(folder, config, resume=True)
-    assert "taken from optuna.log and from what is left of the tables" in session.recovered.notes[0]
+    assert (
+        "restored from optuna.log and from what is left of the tables" in session.recovered.notes[0]
+    )
     session.run()
     after = load_study(folder)
     trials = after.trials.set_index("trial_id")
@@ -112,7 +114,7 @@ def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
 
 @pytest.mark.parametrize("column", ["trial_id", "status", "model", "optimizer", "lr", "gamma"])
 def test_a_table_with_an_empty_value_is_written_again(folder, column):
-    """What it says is not held against the journal."""
+    """Its content is not compared with the journal."""
     before = run_study(folder, CONFIG)
     empty = before.trials.copy()
     empty.loc[1, column] = pd.NA if empty[column].dtype == "string" else np.nan
@@ -131,7 +133,7 @@ def test_an_edited_range_is_named(folder):
 
 
 def stopped_without_checkpoint(folder):
-    """A trial stopped after its second epoch loses its checkpoints; returns the tables, its id."""
+    """A trial stopped after its second epoch loses its checkpoints. Returns the tables, its id."""
     session = Session(folder, CONFIG, resume=False)
     while not any(run.epochs == 2 for run in session.running.values()):
         session.start()
@@ -148,7 +150,7 @@ def test_a_lost_checkpoint_of_an_interrupted_trial_keeps_the_tables_rows(folder)
     before, trial_id = stopped_without_checkpoint(folder)
     session = Session(folder, CONFIG, resume=True)
     assert session.recovered.notes == [
-        f"{trial_id}: no intact checkpoint; trained from the start again"
+        f"{trial_id}: no intact checkpoint; it will be trained from the start"
     ]
     session.tables.write()
     assert_nothing_lost(before, load_study(folder), {})
@@ -172,7 +174,7 @@ def test_a_trial_that_fails_where_it_had_gone_on_keeps_what_it_had_measured(fold
 
 
 def as_an_earlier_version_left_it(folder, config, monkeypatch):
-    """No histories, all checkpoints, another mark of identity, no record of the epochs."""
+    """An earlier version: no histories, all checkpoints, a fingerprint, no number of epochs."""
     with monkeypatch.context() as patch:
         patch.setattr(Storage, "keep", lambda *_: None)
         patch.setattr(Storage, "keep_only", lambda *_: None)
@@ -201,7 +203,7 @@ def test_a_study_of_an_earlier_version_goes_on(folder, monkeypatch, config):
 
 
 def test_an_earlier_version_did_not_write_down_the_optimizer(folder, monkeypatch):
-    """Its tables did."""
+    """But its tables did."""
     as_an_earlier_version_left_it(folder, CONFIG, monkeypatch)
     with pytest.raises(UserError, match="optimizer sgd and adadelta"):
         recover(Storage(folder), replace(CONFIG, optimizer="sgd"))
@@ -234,7 +236,7 @@ def test_an_edited_configuration_is_refused_by_name(folder, name, value):
 
 
 def test_an_older_study_json_is_refused_before_a_new_trial_has_started(folder):
-    """What is planned counts from when the study was extended."""
+    """The number of planned trials counts from the extension of the study."""
     config = comparison_config(2)
     run_study(folder, config)
     Session(folder, replace(config, replicates=3), resume=True).close()
@@ -243,7 +245,7 @@ def test_an_older_study_json_is_refused_before_a_new_trial_has_started(folder):
 
 
 def test_a_study_that_has_hardly_begun_goes_on(folder):
-    """Killed after any line of its first journal, it has its first points all the same."""
+    """A study killed after any line of its first journal still gets its first points."""
     config = search_config(8, sampler="tpe", seed=22)
     Session(folder, config, resume=False).close()
     lines = (folder / "optuna.log").read_text().splitlines(keepends=True)
@@ -277,7 +279,7 @@ def test_failed_trials_run_again_beside_the_planned_ones(folder, config):
 
 
 def test_values_are_kept_exactly(folder):
-    """A history through the tables and back is the same history."""
+    """A history written to the tables and read back is the same."""
     config = comparison_config(3, seed=12)
     run_study(folder, config)
     storage = Storage(folder)
@@ -312,7 +314,7 @@ def with_sorted_keys(folder):
 
 
 def test_the_order_of_a_files_keys_does_not_matter(folder):
-    """What is drawn after the optimizer depends on it."""
+    """The draws after the optimizer depend on it."""
     space = {
         **default_space("adadelta", "sgd"),
         "optimizer": distribution("optimizer", ["adadelta", "sgd"]),

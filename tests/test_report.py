@@ -1,4 +1,4 @@
-"""The report page: complete, self-contained, and of what the tables hold."""
+"""The report page: complete, self-contained, and true to the tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ VOID = {"meta", "link", "img", "br", "input"}
 
 
 class Page(HTMLParser):
-    """What a page refers to and says; whether its tags match."""
+    """The links and texts of a page, and whether its tags match."""
 
     def __init__(self, path):
         super().__init__()
@@ -60,7 +60,7 @@ class Page(HTMLParser):
 
 
 def check(folder):
-    """Assert what must hold of every report; returns its page."""
+    """Assert what must hold for every report. Returns its page."""
     page = Page(folder / "report.html")
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
@@ -144,7 +144,7 @@ def test_the_steps_are_shown_on_a_terminal_alone(made_up, tmp_path, monkeypatch,
     argv = [str(made_up.path), "--output", str(tmp_path / "report")]
     assert main(argv) == 0
     assert "Step" not in capsys.readouterr().out
-    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then takes any output as a terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich then treats any output as a terminal
     told = []
     monkeypatch.setattr(Status, "update", lambda _, text: told.append(text))
     assert main(argv) == 0
@@ -233,7 +233,7 @@ def test_all_comparisons_and_a_search_in_one_page(whole):
     assert openings.count("pictures of examples") == 1
 
 
-# The comparison whose results each claim is judged by; C20 needs the network alone.
+# The comparison that judges each claim. C20 needs only the network.
 OWN = {
     **{f"C{i}": "batch-size" for i in range(1, 15)},
     "C15": "training-size",
@@ -247,7 +247,7 @@ OWN = {
 
 
 def links_of(source):
-    """What each finding in the page's source links to, and as what."""
+    """The link of each finding in the page's source, and its text."""
     rows = re.findall(r'<tr data-verdict="[^"]*" id="(C\d+)">(.*?)</tr>', source, re.S)
     link = re.compile(r'<a class="anchors" href="#([^"]+)">(\w+)</a>')
     return {claim: link.findall(row) for claim, row in rows}
@@ -292,7 +292,7 @@ def test_missing_results_shrink_the_page_and_say_what_fills_the_gap(folders, tmp
     ledger = pd.read_csv(out / "ledger.csv")
     assert (ledger["verdict"] == "no evidence yet").sum() == 19
     links = links_of((out / "report.html").read_text())
-    # The other findings need none of what is here, though a figure of differences is.
+    # The other findings do not use these results, although there is a figure of differences.
     assert {claim: found for claim, found in links.items() if found} == {
         "C20": [("layers_resnet18", "table")]
     }
@@ -344,7 +344,7 @@ def test_the_arms_settings_and_statuses_are_shown(tmp_path):
 
 @pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
 def test_claims_are_judged_by_the_papers_questions_and_images_alone(tmp_path, dataset, capsys):
-    """A comparison of one's own, and the built-in one on other images."""
+    """A user's own comparison, and the built-in one on other images."""
     arms = {
         "mnist": {"a": {"lr": 1.0}, "b": {"lr": 0.5}},
         "fashion-mnist": QUESTIONS["batch-size"].select(["64", "512"]),

@@ -152,7 +152,7 @@ def test_the_class_with_the_largest_probability_stays_it_in_half_precision():
     log_p = np.array([[-1.3866, -1.3865, -1.396, -1.396], [-0.4, -2.3, -2.3, -2.3]])
     half = in_half_precision(log_p)
     assert half.dtype == np.float16
-    assert log_p[0].astype(np.float16).argmax() == 0  # so that the test tests something
+    assert log_p[0].astype(np.float16).argmax() == 0  # or the test would test nothing
     assert half.argmax(1).tolist() == [1, 0]
     np.testing.assert_allclose(half, log_p, rtol=2**-10)
 
@@ -180,7 +180,7 @@ def test_broken_studies_are_refused_in_one_line(written, damage, reason):
 
 
 def change(name, edit):
-    """What rewrites a table, changed by `edit`."""
+    """A function that rewrites a table after changing it with `edit`."""
 
     def damage(folder):
         frame = pd.read_parquet(folder / f"{name}.parquet")
@@ -202,7 +202,7 @@ def twice(frame):
 
 
 def instead(make):
-    """What puts something else in the place of epochs.parquet."""
+    """A function that puts something else in place of epochs.parquet."""
 
     def damage(folder):
         (folder / "epochs.parquet").rename(folder / "elsewhere")
@@ -212,12 +212,15 @@ def instead(make):
 
 
 DAMAGED_TABLES = {
-    "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' is of"),
-    "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' is of int64"),
-    "ids as numbers": (change("epochs", lambda t: t.assign(trial_id=1)), "'trial_id' is of int64"),
-    "a trial twice": (change("trials", twice), "twice: 'trial_id trial_00003"),
-    "an epoch twice": (change("epochs", twice), "twice: 'trial_id trial_00002, epoch 2"),
-    "a step twice": (change("steps", twice), "twice: 'trial_id trial_00002, step 6"),
+    "lr as text": (change("trials", lambda t: t.assign(lr="x")), "'lr' has type"),
+    "lr as whole numbers": (change("trials", lambda t: t.assign(lr=1)), "'lr' has type int64"),
+    "ids as numbers": (
+        change("epochs", lambda t: t.assign(trial_id=1)),
+        "'trial_id' has type int64",
+    ),
+    "a trial twice": (change("trials", twice), "duplicate: 'trial_id trial_00003"),
+    "an epoch twice": (change("epochs", twice), "duplicate: 'trial_id trial_00002, epoch 2"),
+    "a step twice": (change("steps", twice), "duplicate: 'trial_id trial_00002, step 6"),
     "a trial without id": (change("trials", put("trial_id", 0, None)), r"damaged \(trial_id"),
     "an unknown status": (change("trials", put("status", 0, "<b>done\n")), r"status '<b>done\\n'"),
     "an unknown model": (change("trials", put("model", 0, "vgg")), "model 'vgg'"),
@@ -277,7 +280,7 @@ def test_lost_losses_are_no_damage(written, monkeypatch):
 
 
 def test_tables_of_two_generations_are_read_again(written, monkeypatch):
-    """A reader that comes while they are replaced gets the old ones or the new ones."""
+    """A reader that comes while the tables are replaced gets the old ones or the new ones."""
     folder, histories = written
     grown = {**histories, "trial_00001": history([0.8, 0.85])}
     rows = [row(n, status) for n, status in enumerate(("complete", "complete", "diverged"))]
@@ -304,12 +307,12 @@ def test_old_tables_that_do_not_fit_are_not_waited_for(written, monkeypatch):
     for file in written[0].glob("*.parquet"):
         os.utime(file, (0, 0))
     monkeypatch.setattr("study.results.tables.time.sleep", lambda _: pytest.fail("it waited"))
-    with pytest.raises(UserError, match=r"write them anew with: python -m study\.run --resume"):
+    with pytest.raises(UserError, match=r"write them again with: python -m study\.run --resume"):
         load_study(written[0])
 
 
 def test_a_table_that_is_replaced_while_it_is_read_is_read_whole(written, monkeypatch):
-    """It is opened once: the reader keeps what it has opened."""
+    """The file is opened once, so the reader keeps what it has opened."""
     folder = written[0]
     opened = []
 
@@ -344,8 +347,8 @@ def first(column, value):
         (first("index", 7777), "images differ"),
         (first("label", 8), "images differ"),
         (change("predictions", lambda t: t.iloc[1:]), "images differ"),
-        (change("predictions", twice), "twice: 'trial_id"),
-        (change("predictions", lambda t: t.assign(label=1.0)), "'label' is of float64"),
+        (change("predictions", twice), "duplicate: 'trial_id"),
+        (change("predictions", lambda t: t.assign(label=1.0)), "'label' has type float64"),
         (
             change("predictions", lambda t: t.assign(trial_id=pd.Categorical(["who"] * len(t)))),
             "trial_id 'who'",

@@ -1,4 +1,4 @@
-"""The command line's answers to bad input; the runs themselves are in test_search."""
+"""The answers of study.run to bad input. The runs themselves are in test_search."""
 
 from __future__ import annotations
 
@@ -126,8 +126,8 @@ def test_an_empty_address_is_none(monkeypatch):
     assert args().address is None
 
 
-def test_a_study_that_says_it_lies_elsewhere_is_refused(made, here, capsys):
-    """Its folder is the one that was named; a file in it does not lead to another."""
+def test_a_study_that_says_it_is_elsewhere_is_refused(made, here, capsys):
+    """The study stays in the folder that was named; a file in it cannot lead elsewhere."""
     file = here / "results" / "a" / "study.json"
     content = json.loads(file.read_text())
     for elsewhere in (str(here / "precious"), "file:///x", "s3://b/x?endpoint_override=y:1", 3):
@@ -171,7 +171,7 @@ def test_an_occupied_folder_is_refused(here, capsys):
 
 
 def test_an_unwritable_folder_is_refused(here, capsys, monkeypatch):
-    # Permission bits do not bind root, so the answer of the system is replaced.
+    # Permission bits do not bind root, so the system's answer is replaced.
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert "not writable" in refused(capsys, "--name", "a")
     assert not list(here.iterdir())

@@ -1,4 +1,4 @@
-"""The measurement of large studies: its parts, and a small one from end to end."""
+"""The benchmark of large studies: its parts, and a small study from end to end."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ def test_the_last_calls_are_the_last_tenth():
 
 def test_parts_and_the_rest_add_up():
     part = {"calls": 1, "cpu_s": 0.5, "wall_s": 1.0, "last_cpu_s": 0.5, "last_wall_s": 1.0}
-    measured = Measured(0, 2.0, 3.0, 1, 1, 4, 4, {}, 1, {"ask": part, "tables": part})
+    measured = Measured(0, 2.0, 3.0, 1, 1, 4, 4, {}, {"ask": part, "tables": part})
     assert scale.cpu_by_part(measured) == {"ask": 0.5, "tables": 0.5, scale.OTHER: 1.0}
-    assert scale.share("tables", measured) == "125.00 (25 %)"
-    assert scale.share("view", measured) == "0.00 (0 %)"
+    assert scale.share("tables", measured) == "125.00 (25%)"
+    assert scale.share("view", measured) == "0.00 (0%)"
 
 
 def test_a_synthetic_trial_reports_and_saves_what_a_real_one_does(tmp_path):
@@ -105,7 +105,7 @@ def test_bad_sizes_are_refused(arguments, capsys):
     with pytest.raises(SystemExit) as refused:
         scale.parse(arguments)
     assert refused.value.code == 2
-    assert "take numbers from 1 up" in capsys.readouterr().err
+    assert "must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -128,5 +128,5 @@ def test_a_small_study_is_measured_and_opened_again(tmp_path, capfd):
 def test_rays_snapshots_are_few(tmp_path):
     measured = scale.run(Options(str(tmp_path), 2, 6, 6, "random", "none"))
     assert measured.ended == 6
-    # At the start, at the end and every few minutes; not for every other checkpoint.
+    # Snapshots at the start, at the end and every few minutes; not after every other checkpoint.
     assert measured.parts["snapshot"]["calls"] <= 4

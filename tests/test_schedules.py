@@ -1,10 +1,10 @@
-"""Random schedules of what can happen to a study; nothing may be lost in any of them.
+"""Random schedules of everything that can happen to a study. None may lose anything.
 
-Trials are started, trained and ended; the driver is stopped, killed before any operation on its
-files, or the power is cut; a file is lost, emptied, cut short or zeroed; study.json is edited;
-the study is resumed, extended, and its failed trials are run again. Whatever happens: each trial
-is there once, a status only goes forward, what was reported as ended or was in a table stays, and
-in the end the tables are what the trials measured.
+Trials are started, trained and ended. The driver is stopped or killed before any operation on its
+files, or the power is cut. A file is lost, emptied, cut short or zeroed. study.json is edited. The
+study is resumed and extended, and its failed trials are run again. Whatever happens, each trial
+exists once, a status only goes forward, everything that was reported as ended or was in a table
+stays, and in the end the tables hold what the trials measured.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from tests.helpers.simulated import (
 )
 
 pytestmark = pytest.mark.usefixtures("without_ray")
-SEED = int(os.environ.get("SCHEDULE_SEED", "20261124"))  # another one: other schedules
-STEPS = 15  # of a schedule, at most
+SEED = int(os.environ.get("SCHEDULE_SEED", "20261124"))  # another seed gives other schedules
+STEPS = 15  # maximum per schedule
 CONFIGS = [search_config(4, seed=22), search_config(4, seed=34), comparison_config(2, seed=4)]
 ACTIONS = ("start", "start", "epoch", "epoch", "epoch", "write")
 DAMAGES = {
@@ -62,7 +62,7 @@ EDITS = {
 
 
 class Schedule(RuleBasedStateMachine):
-    """One study through everything."""
+    """One study that goes through everything."""
 
     @initialize(config=st.sampled_from(CONFIGS))
     def begin(self, config):
@@ -73,8 +73,8 @@ class Schedule(RuleBasedStateMachine):
         self.recorder = Recorder(self.disk)
         self.recorder.__enter__()
         self.acknowledged = {}
-        self.tables = None  # as they last were, whole
-        self.whole = False  # whether every file was there and written since the last damage
+        self.tables = None  # the last intact tables
+        self.whole = False  # whether every file has been written again since the last damage
         self.backup = None
         self.session = None
         self.session = Session(self.folder, self.config, resume=False)
@@ -84,7 +84,7 @@ class Schedule(RuleBasedStateMachine):
         return self.disk / "results" / "n"
 
     def act(self, action):
-        """Do something in the session, which may die of it."""
+        """Do something in the session. The session may die of it."""
         session = self.session
         try:
             if action == "start":
@@ -139,7 +139,7 @@ class Schedule(RuleBasedStateMachine):
     @rule(after=st.integers(0, 60), actions=st.lists(st.sampled_from(ACTIONS), min_size=3))
     def cut_power(self, after, actions):
         self.kill(after, actions)
-        self.whole = False  # checkpoints are lost: a second loss is to wait for the next session
+        self.whole = False  # checkpoints are lost; a second loss must wait for the next session
         cut = self.place / "cut"
         self.recorder.leave(cut)
         self.recorder.__exit__()
@@ -202,7 +202,7 @@ class Schedule(RuleBasedStateMachine):
         self.config = replace(self.config, **{grows: getattr(self.config, grows) + more})
 
     def open_as(self, config, retry):
-        """With what study.json says, edited or not, grown as far as this study has."""
+        """The configuration in study.json, edited or not, with this study's number of trials."""
         config = replace(config, **{config.grows: getattr(self.config, config.grows)})
         self.session = Session(self.folder, config, resume=True, retry=retry)
 
@@ -214,7 +214,7 @@ class Schedule(RuleBasedStateMachine):
     def teardown(self):
         if not hasattr(self, "place"):
             return
-        self.recorder.dead, self.recorder.die_at = False, None  # where a check failed
+        self.recorder.dead, self.recorder.die_at = False, None  # the place where a check failed
         try:
             if self.session is None:
                 self.resume(0, False)
@@ -231,7 +231,7 @@ class Schedule(RuleBasedStateMachine):
 
 
 def content_of(folder):
-    """Every file, and what it holds; the lock aside."""
+    """Every file with its content, except the lock."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in folder.rglob("*")

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from study.results.journal import trial_name
 from study.results.tables import load_study
 from tests.helpers.studies import (
     ROOT,
@@ -42,7 +43,7 @@ def here(tmp_path, mnist):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, mnist):
-    """One study, run to its end; returns (folder it ran in, output)."""
+    """One study that runs to its end. Returns (folder it ran in, output)."""
     here = tmp_path_factory.mktemp("finished")
     return here, run(here, "--num-samples", "6", "--name", "a", *SMALL)
 
@@ -68,7 +69,7 @@ def test_pruned_trials_carry_their_last_value(finished):
     pruned = [t for t in optuna_trials(folder) if t.state == TrialState.PRUNED]
     assert pruned, "ASHA stopped nothing"
     for trial in pruned:
-        row = trials.loc[trial.user_attrs["ray_trial_id"]]
+        row = trials.loc[trial_name(trial.number)]
         assert trial.value == row["last_eval_accuracy"]
         assert trial.last_step == row["epochs_run"] < 3
 
@@ -102,7 +103,7 @@ def test_a_finished_study_resumed_has_nothing_to_do(finished):
 
 
 def test_driver_killed_at_three_moments(here):
-    """Each time resumed; no trial is lost, none is there twice."""
+    """Resume after each kill. No trial is lost or duplicated."""
     folder = here / "results" / "k"
     process = start(here, "--num-samples", "8", "--name", "k", *SMALL)
     moments = [
@@ -123,7 +124,7 @@ def test_driver_killed_at_three_moments(here):
 
 
 def test_a_resumed_trials_losses_equal_an_uninterrupted_ones(here):
-    """Fixed hyperparameters, no early stopping: the losses follow from the seed alone."""
+    """With fixed hyperparameters and no early stopping, the losses depend only on the seed."""
     fixed = [
         "--batch-size",
         "1024",
@@ -164,7 +165,7 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
     assert "interrupted" in set(stopped.trials["status"])
     run(here, "--resume", "results/s")
     results = assert_each_trial_once(folder, 4)
-    # What was done before is kept, not done again.
+    # Earlier work is kept, not repeated.
     pd.testing.assert_frame_equal(
         stopped.epochs, results.epochs.merge(stopped.epochs[["trial_id", "epoch"]])
     )
@@ -173,14 +174,14 @@ def test_a_signal_stops_cleanly_and_says_how_to_go_on(here, number):
 def test_without_a_compiler_it_says_so_and_runs(here, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     out = run(here, "--num-samples", "1", "--name", "s", *SMALL, "--epochs", "1")
-    assert "No C compiler here ('no-such-compiler' is not found); install a C compiler" in out
+    assert "No C compiler found ('no-such-compiler'); install a C compiler" in out
     (status,) = load_study(here / "results" / "s").trials["status"]
     assert status == "complete"
 
 
 def test_a_spent_time_budget_ends_the_study(here):
     out = run(here, "--num-samples", "50", "--name", "t", "--time-budget", "8s", *SMALL)
-    assert "Ended early: the time budget is spent" in out
+    assert "Ended early: the time budget is used up" in out
     assert 0 < len(load_study(here / "results" / "t").trials) < 50
 
 
@@ -213,7 +214,7 @@ def test_diverging_trials_are_kept_and_the_study_goes_on(here):
 
 
 def test_failed_trials_are_explained_and_run_again(here):
-    """Their error is what a terminal could obey and Rich read as markup, as a real one of NCCL."""
+    """Their error holds terminal escapes and markup, like a real error of NCCL."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -256,7 +257,7 @@ def test_failed_trials_are_explained_and_run_again(here):
 
 
 def test_nothing_that_was_planted_is_unpickled(here):
-    """Neither beside a checkpoint nor as a failed trial's error."""
+    """Neither a pickle beside a checkpoint nor one as a failed trial's error is loaded."""
     process = start(here, "--num-samples", "2", "--name", "p", *SMALL, "--scheduler", "none")
     folder = here / "results" / "p"
     wait_until(lambda: list(folder.glob("ray/trial_*/checkpoint_000000/state.pt")), process)
@@ -272,7 +273,7 @@ def test_nothing_that_was_planted_is_unpickled(here):
 
 
 class Planted:
-    """Unpickled it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, file):
         self.file = file

@@ -1,4 +1,4 @@
-"""Each frame against a plain recomputation."""
+"""The frames of a search against a plain recomputation."""
 
 from __future__ import annotations
 

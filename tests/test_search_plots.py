@@ -1,4 +1,4 @@
-"""What a figure shows is what its frame holds."""
+"""The figures of a search show what their frames hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.plots import style
 
 
 def labelled(ax):
-    """The lines that stand for a batch size, by it."""
+    """The lines of each batch size, by batch size."""
     return {int(line.get_label()): line for line in ax.get_lines() if line.get_label().isdigit()}
 
 

@@ -1,7 +1,6 @@
 """The commands and their sessions, from the command line to the closing messages, without Ray.
 
-Ray's part is played by `tests.helpers.simulated`; the studies that Ray itself runs are in
-test_search.
+`tests.helpers.simulated` takes Ray's place. Studies that Ray itself runs are in test_search.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COMPARISON = ("batch-size", "--arms", "64", "512", "--replicates", "3", "--epoch
 
 
 def another_driver(folder=Path("results/a")):
-    """What another driver is told; the locks are the files', so that it need not be a process."""
+    """The error of another driver. The locks are the files', so no second process is needed."""
     try:
         with locked(folder, resume=True):
             return "runs"
@@ -90,7 +89,7 @@ def test_a_signal_stops_and_the_printed_command_goes_on(monkeypatch, capsys, num
         before_epoch(patch, 4, lambda: os.kill(os.getpid(), number))
         assert compare.main([*COMPARISON, "--name", "a"]) == 0
     out = capsys.readouterr().out
-    assert "Stopping; finished epochs are kept" in out
+    assert "Stopping; finished epochs are saved" in out
     assert len(load_study("results/a").trials) < 6
     module, arguments = the_command_after(f"Ended early: stopped by {number.name}.", out)
     assert module == "study.compare"
@@ -132,7 +131,7 @@ def test_only_a_joined_cluster_can_grow(monkeypatch, joined):
 
 def test_a_spent_time_budget_stops(capsys):
     assert run.main([*SEARCH, "--time-budget", "0.000001"]) == 0
-    assert "Ended early: the time budget is spent. Continue with:" in capsys.readouterr().out
+    assert "Ended early: the time budget is used up. Continue with:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -148,8 +147,8 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(monkeypatch, capsys, wrap
         assert run.main([*SEARCH]) == 2
     captured = capsys.readouterr()
     assert captured.err == (
-        "error: results/a/histories: No space left on device; finished work is kept: make room, "
-        "then continue with --resume results/a\n"
+        "error: results/a/histories: No space left on device; finished work is saved: "
+        "free some space, then continue with --resume results/a\n"
     )
     assert another_driver() == "runs"
     assert run.main(["--resume", "results/a"]) == 0
@@ -162,10 +161,10 @@ def test_a_study_without_a_result_exits_1_and_its_failures_run_again(monkeypatch
         assert run.main([*SEARCH]) == 1
         out = capsys.readouterr().out
         assert "All trials failed or diverged: exit status 1." in out
-    module, arguments = the_command_after("8 failed; once the cause is gone", out)
+    module, arguments = the_command_after("8 failed. Once the cause is fixed", out)
     assert (module, arguments) == ("study.run", ["--resume", "results/a", "--retry-failed"])
     assert run.main(arguments) == 0
-    assert "8 failed trials run again." in capsys.readouterr().out
+    assert "Failed trials to run again: 8." in capsys.readouterr().out
     assert load_study("results/a").trials["status"].value_counts()["failed"] == 8
 
 

@@ -45,7 +45,7 @@ def test_outside_the_main_thread_nothing_is_done():
 
 
 def test_a_study_that_was_asked_to_stop_before_it_began_stops(monkeypatch):
-    """Its output may be closed while Ray starts."""
+    """The output may be closed while Ray starts."""
     stop = StopRequest()
     assert not stop.stop_all()
     stop.ask("its output was closed")

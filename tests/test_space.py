@@ -53,12 +53,12 @@ def test_only_lr_is_log():
         ("lr", [0.1, 0.2, 0.3], "got 3 values"),
         ("lr", [-1.0, 1.0], "above zero"),
         ("gamma", [0.5, 1.1], "raise the learning rate"),
-        ("batch_size", [64, 64], "given twice"),
+        ("batch_size", [64, 64], "repeats a value"),
         ("batch_size", [64, 0], "above zero"),
         ("batch_size", [60000], "larger than the training split"),
         ("width_mult", [0.0], "above zero"),
         ("optimizer", ["sgd", "adam"], "unknown value 'adam'; choose one of adadelta, sgd, adamw"),
-        ("optimizer", ["sgd", "sgd"], "given twice"),
+        ("optimizer", ["sgd", "sgd"], "repeats a value"),
     ],
 )
 def test_impossible_spaces_are_refused(name, values, reason):

@@ -15,7 +15,7 @@ def test_the_bend_of_a_broken_line_is_found(bend):
 
 
 def slow_change_point(accuracy):
-    """One least-squares fit a candidate, by its definition."""
+    """One least-squares fit per candidate, by its definition."""
     epochs = np.arange(1, len(accuracy) + 1)
     misfits = {}
     for at in np.arange(20, 10 * len(accuracy) + 1) / 10:

@@ -34,10 +34,10 @@ def rewrite_session(folder, **changes):
 
 @pytest.fixture
 def folder(made_up):
-    """A study of six trials that stands in the middle: its journal is Optuna's own."""
+    """A half-finished study of six trials, whose journal is written by Optuna."""
     config = SearchConfig("made-up", space_to_json(DEFAULT_SPACE), num_samples=6, epochs=3)
     replace(StudyFile.read(made_up.path), config=config).write(made_up.path)
-    for table in made_up.path.glob("*.parquet"):  # of other trials than the journal's
+    for table in made_up.path.glob("*.parquet"):  # for other trials than those in the journal
         table.unlink()
     journal = open_optuna_study(made_up.path, config)
     ended = [
@@ -138,7 +138,7 @@ def test_a_comparison_and_one_before_its_first_trial(tmp_path):
 
 
 def test_what_resuming_would_refuse_is_refused(made_up, capsys):
-    """A lost journal is not a study whose trials have yet to begin."""
+    """A study that lost its journal is not shown as one that has yet to begin."""
     assert status.main([str(made_up.path)]) == 2
     assert "optuna.log: missing or empty, but the study has results" in capsys.readouterr().err
 
@@ -178,7 +178,7 @@ def test_an_impossible_folder_is_one_line(place, capsys):
 @pytest.mark.parametrize("uri", ["s3://", "s3:///", "s3:///x", "s3://b/x?endpoint_override=y"])
 def test_an_impossible_uri_is_one_line(uri, capsys):
     assert status.main([uri]) == 2
-    assert f"error: DIR: {uri!r} is not like s3://BUCKET/FOLDER" in capsys.readouterr().err
+    assert f"error: DIR: {uri!r} is not of the form s3://BUCKET/FOLDER" in capsys.readouterr().err
 
 
 def test_what_the_files_say_is_shown_and_not_obeyed(folder):

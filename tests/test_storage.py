@@ -1,4 +1,4 @@
-"""What every `Storage` does: one suite for a folder and for an object store."""
+"""`Storage`: one suite of tests for a folder and for an object store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def put(storage, path, content):
 
 
 def save_checkpoint(storage, index, trial_history, tmp_path):
-    """A checkpoint as Ray puts it there; returns its path."""
+    """Write a checkpoint as Ray does. Returns its path."""
     torch.save({"x": torch.zeros(1000)}, tmp_path / "state.pt")
     trial_history.save(tmp_path)
     folder = f"{storage._root}/ray/{TRIAL}/checkpoint_{index:06d}"
@@ -49,7 +49,7 @@ def save_checkpoint(storage, index, trial_history, tmp_path):
 
 @pytest.mark.parametrize("file", ["state.pt", "history.npz"])
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing", "empty"])
-def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
+def test_a_torn_checkpoint_is_skipped(storage, tmp_path, file, how):
     first = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     last = save_checkpoint(storage, 1, history([0.9, 0.95]), tmp_path)
     assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True)[0] == last
@@ -69,7 +69,7 @@ def test_a_torn_checkpoint_is_passed_over(storage, tmp_path, file, how):
     assert len(found.epochs) == (2 if file == "state.pt" else 1)
 
 
-def test_a_state_of_another_moment_is_passed_over(storage, tmp_path):
+def test_a_state_of_another_moment_is_skipped(storage, tmp_path):
     """The weights must be those after which the history was written."""
     state = b"weights"
     marked = replace(history([0.9]), state_sha256=hashlib.sha256(state).hexdigest())
@@ -81,14 +81,14 @@ def test_a_state_of_another_moment_is_passed_over(storage, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["_dict_checkpoint.pkl", ".tune_metadata", "x/y"])
-def test_a_checkpoint_with_anything_else_in_it_is_passed_over(storage, tmp_path, name):
+def test_a_checkpoint_with_anything_else_in_it_is_skipped(storage, tmp_path, name):
     """Ray would unpickle some of it."""
     path = save_checkpoint(storage, 0, history([0.9]), tmp_path)
     put(storage, f"{path}/{name}", b"x")
     assert storage.newest_checkpoint(TRIAL, CONFIG, resumable=True) is None
 
 
-def test_checkpoints_of_another_configuration_are_passed_over(storage, tmp_path):
+def test_checkpoints_of_another_configuration_are_skipped(storage, tmp_path):
     first = save_checkpoint(storage, 0, history_of(CONFIG, 1, keep=False), tmp_path)
     other = history_of(replace(CONFIG, lr=0.5), 2, keep=False)
     last = save_checkpoint(storage, 1, other, tmp_path)
@@ -197,7 +197,7 @@ def test_logs_are_moved_to_the_trials_folder(storage, tmp_path):
 
 
 class Away:
-    """A file system that cannot be reached; nothing may be removed from it."""
+    """A file system that cannot be reached. Nothing may be removed from it."""
 
     def __getattr__(self, name):
         assert not name.startswith("delete"), "removes what it cannot read"
@@ -317,7 +317,7 @@ def test_records_outlive_the_machine(remote):
     second.pull()
     assert (second.folder / "optuna.log").read_text() == "1\n2\n"
     assert (second.folder / "study.json").read_text() == "of the first"
-    # It goes on there, and then on the first again.
+    # The study continues there, and then on the first machine again.
     write(second, "1\n2\n3\n", "of the second")
     second.push()
     first.pull()
@@ -332,16 +332,16 @@ def test_what_ended_trials_measured_outlives_the_machine(remote):
     first.push()
     second.pull()
     assert_same_history(second.kept(TRIAL), measured())
-    # What is lost here alone is brought again, though the journal is as new.
+    # A file that is lost only here is copied again, although the journal is up to date.
     path = first.folder / "histories" / f"{TRIAL}.npz"
     path.unlink()
     first.pull()
     assert_same_history(first.kept(TRIAL), measured())
-    # What is here is not replaced.
+    # Files here are not replaced,
     path.write_bytes(b"ours")
     first.pull()
     assert path.read_bytes() == b"ours"
-    # But for what a later session there has measured.
+    # except those that a later session there has measured.
     write(second, "1\n2\n")
     second.keep(TRIAL, measured(4))
     second.push()

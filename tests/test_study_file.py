@@ -1,4 +1,4 @@
-"""study.json as any reader meets it: whole, damaged, or made by someone who means harm."""
+"""study.json as a reader may find it: intact, damaged or malicious."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read(folder, content):
 
 
 def refused(folder, content=None):
-    """Assert one clear line that names the file; return it."""
+    """Assert that the error is one clear line that names the file. Returns the line."""
     with pytest.raises(UserError) as error:
         StudyFile.read(folder) if content is None else read(folder, content)
     line = str(error.value)
@@ -42,7 +42,7 @@ def refused(folder, content=None):
 
 
 def changed(content, path, value):
-    """`content` with another value at `path`; without it where `value` is `KeyError`."""
+    """`content` with another value at `path`, or without `path` if `value` is `KeyError`."""
     content = copy.deepcopy(content)
     *above, last = path
     at = content
@@ -86,7 +86,7 @@ def test_what_was_written_is_read(tmp_path, content):
     }
 
 
-# What readers take from the file. Each is left out, and replaced by other kinds of values.
+# The fields that readers use. Each is left out, and replaced by other types of values.
 RELIED_ON = [
     ("config",),
     ("config", "name"),
@@ -157,7 +157,7 @@ def test_what_is_missing_or_of_another_kind_is_refused(tmp_path, content, path):
         except UserError:
             refused(tmp_path)
             continue
-        # What is let through is of a kind that fits.
+        # An accepted value must have a suitable type.
         allowed = {
             "seed": (bool,),
             "address": (str, type(None)),
@@ -210,7 +210,7 @@ def test_what_is_no_study_json_is_refused(tmp_path, content):
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(tmp_path, version):
     line = refused(tmp_path, {**SEARCH, "format_version": version})
-    assert "reads format 2, 3, 4 and 5" in line
+    assert "reads formats 2, 3, 4 and 5" in line
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):
@@ -219,7 +219,7 @@ def test_what_is_not_a_file_is_refused(tmp_path):
     file.mkdir()
     assert "is not a file" in refused(tmp_path)
     file.rmdir()
-    os.mkfifo(file)  # which would block whoever opens it plainly
+    os.mkfifo(file)  # opening it normally would block
     assert "is not a file" in refused(tmp_path)
     file.unlink()
     (tmp_path / "other.json").write_text(json.dumps(SEARCH))
@@ -259,7 +259,7 @@ NAMES = [
 def test_names_that_are_more_than_names_are_refused(tmp_path, name):
     for content in (SEARCH, COMPARISON):
         assert "name: " in refused(tmp_path, changed(content, ("config", "name"), name))
-    if name not in (".", ".."):  # neither file nor place is named after an arm alone
+    if name not in (".", ".."):  # allowed: no path is an arm's name alone
         arms = {"cnn": {}, name: {}}
         assert "arms: " in refused(tmp_path, changed(COMPARISON, ("config", "arms"), arms))
 

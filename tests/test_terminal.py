@@ -1,4 +1,4 @@
-"""What is printed: text from outside is data, and a closed output ends the command cleanly."""
+"""Printed text from outside is only data, and a closed output ends a command cleanly."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_help_that_nobody_reads_is_no_error(closed, words):
 
 @pytest.mark.parametrize("more", [[], ["--watch"]])
 def test_a_status_that_nobody_reads_is_no_error(closed, made_up, more):
-    for table in made_up.path.glob("*.parquet"):  # a study that has hardly begun
+    for table in made_up.path.glob("*.parquet"):  # a study that has just begun
         table.unlink()
     done = subprocess.run(
         **command("study.status", str(made_up.path), *more),
@@ -170,7 +170,7 @@ def test_a_study_whose_output_is_closed_stops_and_says_how_it_goes_on(tmp_path, 
 
 @pytest.mark.slow
 def test_odd_folders_a_former_cluster_and_no_home(tmp_path, mnist):
-    """The printed commands work when they are pasted, and nothing hinders the plain command."""
+    """The printed commands work when they are pasted, and so does the plain command."""
     odd = "r dir ü #1 100% 'x\" ; $(touch x) [b]"
     temporary = Path(tempfile.mkdtemp(dir="/tmp"))  # short: it is part of socket names
     (temporary / "ray").mkdir()

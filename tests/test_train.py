@@ -18,7 +18,8 @@ from study.data.images import ImageData
 from study.training.device import DeviceImages, GraphedStep, omp_threads, resolve_precision
 from study.training.epoch import EARLIER_NAMES
 from study.training.models import MaskDropout
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 
 CPU = torch.device("cpu")
 CONFIGS = [
@@ -38,7 +39,7 @@ def run(config, digits, epochs=None):
 
 
 def record(trainer):
-    """Everything a trial leaves behind, wall times excepted."""
+    """Everything that a trial leaves behind, except wall times."""
     losses = [e.tobytes() for e in (x.numpy() for x in trainer.step_losses)]
     epochs = [replace(e, seconds=0, eval_seconds=0) for e in trainer.epochs]
     return learning_state(trainer.model), losses, epochs
@@ -57,7 +58,7 @@ def test_resuming_after_any_epoch_equals_an_uninterrupted_run(config, digits):
     for after in range(1, config.epochs):
         file = io.BytesIO()
         torch.save(run(config, digits, after).state_dict(), file)
-        torch.manual_seed(999)  # nothing may hang on the global stream
+        torch.manual_seed(999)  # nothing may depend on the global stream
         resumed = Trainer(config, *digits, device=CPU)
         file.seek(0)
         resumed.load_state_dict(torch.load(file, weights_only=True))
@@ -138,12 +139,12 @@ def test_evaluation_is_the_plain_definition(digits):
 def test_each_step_is_the_plain_step(model, lr, rtol, digits):
     """One epoch against plain modules, batches and loss, with the same order and masks.
 
-    The ResNet's rounding errors grow from step to step, the more the larger they are.
+    The ResNet's rounding errors grow from step to step, and larger ones grow faster.
     """
     config = TrialConfig(model=model, batch_size=20, epochs=1, precision="fp32", lr=lr)
     ours = run(config, digits)
     assert ours.compiled
-    # For its initial weights and streams only.
+    # Used only for its initial weights and streams.
     plain = Trainer(config, *digits, device=CPU, compiled=False)
     order = torch.randperm(96, generator=plain.order_rng)
     optimizer = torch.optim.Adadelta(plain.model.parameters(), lr=config.lr, foreach=False)
@@ -160,7 +161,7 @@ def test_each_step_is_the_plain_step(model, lr, rtol, digits):
 
 
 class Waits(TorchDispatchMode):
-    """Counts what makes the host wait for the device, were the tensors there."""
+    """Counts the calls that would make the host wait if the tensors were on a device."""
 
     count = 0
 
@@ -173,7 +174,7 @@ class Waits(TorchDispatchMode):
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model}-{c.optimizer}-{c.precision}")
 def test_nothing_waits_for_the_device_within_an_epoch(config, digits):
     trainer = Trainer(config, *digits, device=CPU, compiled=False)
-    for _ in range(2):  # the first sets up the optimizer
+    for _ in range(2):  # the first step sets up the optimizer
         with Waits() as waits:
             trainer._train_epoch()
             sums = trainer._evaluate(trainer.eval_data)
@@ -254,7 +255,7 @@ def test_golden_step(mnist):
 
 
 def test_it_learns_real_mnist_and_would_not_learn_fake_labels(mnist):
-    """An epoch on 10 000 real digits; with permuted labels nothing can be learned."""
+    """An epoch on 10,000 real digits. With permuted labels nothing can be learned."""
     train, validation = mnist
     part = ImageData(train.images[:10_000], train.labels[:10_000])
     few = ImageData(validation.images[:2000], validation.labels[:2000])

@@ -1,1 +1,1 @@
-"""Where a study runs: this machine or a Ray cluster."""
+"""Where a study runs: on this machine or on a Ray cluster."""

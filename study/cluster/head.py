@@ -1,7 +1,7 @@
-"""Run a study's command on the head of a cluster that is reached by ``ray://``.
+"""Run a study's command on the head of a cluster that is reached through ``ray://``.
 
-A Ray Client connection is too thin for a search, whose driver exchanges much with
-the trials: so the driver itself runs on the head and only its output travels.
+The driver of a study exchanges too much with its trials for a Ray Client connection.
+So the driver runs on the head, and only its output is sent here.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ POLL_S = 0.5
 
 
 class HeadProcess:
-    """An actor: a command of this package as a child process on the head.
+    """An actor that runs a command of this package as a child process on the head.
 
     Args:
-        module: The command's.
+        module: The command's module.
         arguments: The command line without ``--address``.
-        client_address: What the user calls the cluster.
+        client_address: The cluster's address as the user gave it.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], client_address: str) -> None:
@@ -55,18 +55,18 @@ class HeadProcess:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:  # the commands in it are to work at the user's end
+        for line in self._process.stdout:  # commands in the output must work for the user
             self._lines.append(line.replace(*self._addresses))
 
     def poll(self) -> tuple[list[str], int | None]:
-        """The output since the last call, and the exit status once it has ended."""
+        """The output since the last call, and the exit status once the command has ended."""
         ended = not self._reader.is_alive()
         lines = self._lines.copy()
         del self._lines[: len(lines)]  # the reader may have added more
         return lines, self._process.wait() if ended else None
 
     def stop(self) -> None:
-        """Stop the study cleanly. Not by SIGINT, which Ray's workers block for their children."""
+        """Stop the study cleanly, by SIGTERM: Ray's workers block SIGINT for their children."""
         self._process.terminate()
 
 
@@ -79,10 +79,10 @@ def run_on_head(
         args: The parsed command line.
         argv: The same, unparsed.
         kind: The kind of study that the command runs.
-        new: The configuration of a new study, which gets its name here; None to continue one.
+        new: The configuration of a new study, which is named here; None to continue one.
 
     Returns:
-        Its exit status.
+        The command's exit status.
 
     Raises:
         UserError: The cluster cannot be joined, or lacks this package.
@@ -114,7 +114,7 @@ def run_on_head(
 
 
 def _arguments(args: argparse.Namespace, argv: Sequence[str], new: StudyConfig | None) -> list[str]:
-    """The command line for the head: without the address, and with absolute folders."""
+    """The command line for the head: without ``--address``, and with absolute folders."""
     here = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--address", "--resume", "--results-dir", "--name"):
         here.add_argument(option)

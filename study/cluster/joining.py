@@ -1,4 +1,4 @@
-"""Connect to Ray or start it, and say how many trials fit."""
+"""Connect to a Ray cluster or start Ray here, and plan how many trials run at once."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from study.console.text import one_line, shown
 
 CONNECT_TIMEOUT_S = 5
 CLIENT_ATTEMPTS = 3
-# The images and little else travel through the object store of a local Ray.
+# A local Ray keeps the images and little else in its object store.
 OBJECT_STORE_BYTES = 256 * 2**20
-# A socket's path has at most 107 bytes, and Ray's lie up to 66 below the private folder.
+# A socket's path has at most 107 bytes. Ray needs up to 66 of them below the private folder.
 LONGEST_FOLDER = 41
 
 
@@ -35,11 +35,11 @@ class Slots:
     """Where trials can run.
 
     Attributes:
-        cpus_per_trial: CPU cores of a trial.
-        gpus_per_trial: GPUs of a trial; 0 on a cluster without.
+        cpus_per_trial: CPU cores per trial.
+        gpus_per_trial: GPUs per trial; 0 on a cluster without GPUs.
         count: Trials that fit at once.
         nodes: Nodes that are up.
-        grows: Whether more than those are needed for `count`.
+        grows: Whether `count` trials need more nodes than are up.
     """
 
     cpus_per_trial: int
@@ -58,7 +58,7 @@ class Slots:
 
 
 def connect(address: str | None) -> None:
-    """Join the cluster at `address`, or start Ray on this machine where it is None.
+    """Join the cluster at `address`, or start Ray on this machine if it is None.
 
     Raises:
         UserError: Nothing answers at `address`, or Ray does not start here.
@@ -66,13 +66,13 @@ def connect(address: str | None) -> None:
     # Ray prints tables and warnings of its own; the study has its own view.
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
-        folder = private_folder() / "s"  # Ray opens the one that it is given to everybody
+        folder = private_folder() / "s"  # Ray opens the folder it is given to everyone
         try:
             ray_private.start_on_loopback(folder, object_store_memory=OBJECT_STORE_BYTES, **options)
         except Exception as error:  # Ray raises many kinds here
             raise UserError(
-                f"Ray does not start on this machine ({one_line(error)}); look "
-                f"at its logs in {folder}/session_latest/logs"
+                f"Ray does not start on this machine ({one_line(error)}); see "
+                f"its logs in {folder}/session_latest/logs"
             ) from None
         return
     ray_private.fail_fast()
@@ -86,24 +86,24 @@ def connect(address: str | None) -> None:
             return
         except Exception as error:  # Ray raises many kinds here
             reason = " ".join(str(error).split("\n")[:2]).strip()
-            # The head forks a server for each client, which now and then hangs.
+            # The head forks a server for each client. Now and then one hangs.
             if ray_private.CLIENT_HANGS not in reason or attempt == CLIENT_ATTEMPTS:
                 raise _cannot_join(address, reason) from None
 
 
 def private_folder() -> Path:
-    """What holds Ray's folder on this machine, and nobody else can enter; made if missing.
+    """The folder that holds Ray's own, which only this user can enter. Created if missing.
 
     Raises:
         UserError: The system's folder for temporary files cannot hold it.
     """
-    # As Ray: what macOS gives each user is too long for a socket's path.
+    # As in Ray: the temporary folder of a macOS user is too long for a socket's path.
     place = Path("/tmp" if sys.platform == "darwin" else tempfile.gettempdir())
     folder = place / f"ray-{os.getuid()}"
     if len(os.fsencode(folder)) > LONGEST_FOLDER:
         raise UserError(
-            f"TMPDIR: {place} is too long a path for Ray's sockets; set TMPDIR to a folder with a "
-            "short one, like /tmp"
+            f"TMPDIR: {place} is too long for the paths of Ray's sockets; set TMPDIR to a folder "
+            "with a short path, like /tmp"
         )
     try:
         with suppress(FileExistsError):
@@ -115,8 +115,8 @@ def private_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix="ray-", dir=place))
     except OSError as error:
         raise UserError(
-            f"TMPDIR: {folder} cannot be made ({error.strerror}); set TMPDIR to a folder that "
-            "can be written"
+            f"TMPDIR: {folder} cannot be created ({error.strerror}); set TMPDIR to a folder that "
+            "you can write to"
         ) from None
 
 
@@ -129,7 +129,7 @@ def _cannot_join(address: str, reason: str) -> UserError:
 
 
 def _require_listener(address: str) -> None:
-    """Refuse at once an address that Ray would try for minutes."""
+    """Fail fast if nothing listens at `address`: Ray would try it for minutes."""
     try:
         parts = urlsplit(address if "//" in address else f"//{address}")
         host, port = parts.hostname, parts.port
@@ -141,7 +141,7 @@ def _require_listener(address: str) -> None:
         )
     try:
         _probe(host, port)
-    except (OSError, UnicodeError) as error:  # no host is named so
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a possible host name
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"--address: nothing answers at {shown(address)} ({reason}); check that "
@@ -151,7 +151,7 @@ def _require_listener(address: str) -> None:
         try:
             _probe(ray.util.get_node_ip_address(), port)
         except OSError:
-            # A head that listens on loopback alone; Ray would look for it at the outer address.
+            # The head listens on loopback only, but Ray would look for it at the outer address.
             ray_private.join_on_loopback()
 
 
@@ -160,14 +160,14 @@ def _probe(host: str, port: int) -> None:
 
 
 def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None, *, elastic: bool) -> Slots:
-    """How many trials fit on the connected cluster, grown as far as it can grow.
+    """How many trials fit on the connected cluster once it has grown as far as it can.
 
-    A trial takes one CPU core, and one GPU where there are any.
+    A trial takes one CPU core, and one GPU if there are any.
 
     Args:
-        gpus_per_trial: GPUs of a trial, fractions allowed; None picks 1 or 0.
-        max_concurrent: Asked for by the user. On a cluster that may be more than fits now:
-            what waits makes it grow.
+        gpus_per_trial: GPUs per trial, fractions allowed; None picks 1 or 0.
+        max_concurrent: The user's limit. On a cluster it may be more than fits now, because
+            waiting trials make the cluster grow.
         elastic: Whether nodes may join.
 
     Raises:
@@ -189,7 +189,7 @@ def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None, *, elas
             have = f"the largest node has {max(gpus):g}" if any(gpus) else "Ray sees none"
             raise UserError(
                 f"--gpus-per-trial: {gpus_per_trial:g} GPU asked for, but {have}; leave the option "
-                "out to train on CPU cores, or join a cluster with GPUs by --address"
+                "out to train on CPU cores, or join a cluster with GPUs using --address"
             )
     count = sum(_fitting(node, gpus_per_trial) for node in nodes)
     if count == 0:
@@ -202,16 +202,16 @@ def plan_slots(gpus_per_trial: float | None, max_concurrent: int | None, *, elas
 
 def _fitting(node: dict[str, float], gpus_per_trial: float) -> int:
     """Trials that fit on a node at once."""
-    # The small allowance keeps 1 / 0.1 from counting nine trials.
+    # The small allowance guards against rounding: ten trials of 0.1 GPU fit on one GPU.
     by_gpu = node.get("GPU", 0) / gpus_per_trial + 1e-9 if gpus_per_trial else 1e9
     return int(min(node.get("CPU", 0), by_gpu))
 
 
 def nodes_at_most() -> list[dict[str, float]]:
-    """The resources of each node that the cluster launcher may have up at once.
+    """The resources of each node that the cluster launcher may run at once.
 
-    ``ray up`` leaves the cluster's file on the head. Of a cluster that was started otherwise
-    nothing is known: what is up then counts.
+    ``ray up`` leaves its configuration file on the head. If a cluster was started in another
+    way, its limit is unknown and the list is empty.
     """
     file = ray_private.CLUSTER_FILE.expanduser()
     if not file.exists():

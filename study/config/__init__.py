@@ -1,1 +1,1 @@
-"""What is asked for: hyperparameters, trials, studies of each kind, the built-in comparisons."""
+"""Configurations: hyperparameters, data sets, trials, searches, comparisons."""

@@ -23,7 +23,7 @@ from study.console.text import shown
 MAX_REPLICATES = 1000
 MIN_VALIDATION = 1000  # images left to evaluate on
 
-# What an arm may set; the rest is the study's.
+# The settings of an arm. All others belong to the study.
 ARM_SETTINGS = ("model", *HYPERPARAMETERS, "dropout", "batch_norm", "train_examples")
 
 
@@ -65,7 +65,7 @@ class ArmsConfig(StudyConfig):
         require_positive("--epochs", self.epochs, integer=True)
         require_seed(self.seed)
         if not self.arms:
-            raise UserError("arms: there are none")
+            raise UserError("arms: there are none; give at least one")
         check_arms(self.arms, "arms")
         for name, config in {name: self._arm(name) for name in self.arms}.items():
             if config.batch_size > (config.train_examples or self.num_train):
@@ -104,13 +104,13 @@ class ArmsConfig(StudyConfig):
 
     @property
     def points(self) -> list[dict[str, Any]]:
-        """The trials in their order: replicate by replicate, so that the arms keep step."""
+        """The trials in order: all arms of one replicate, then of the next."""
         seeds = self.seeds_by_arm
         replicates = range(1, max(seeds.values()) + 1)
         return [{"arm": a, "replicate": k} for k in replicates for a in seeds if k <= seeds[a]]
 
     def trial_config(self, params: Mapping[str, Any], number: int) -> TrialConfig:
-        """The trial of an arm and a replicate; `number` does not matter."""
+        """The configuration of one replicate of one arm. `number` is not used."""
         seed = trial_seed(self.seed, params["replicate"], self.seed_family)
         return replace(self._arm(params["arm"]), seed=seed)
 
@@ -126,7 +126,7 @@ class ArmsConfig(StudyConfig):
             raise UserError(f"arm {name}: {error}") from None
 
     def distributions(self) -> dict[str, dict[str, Any]]:
-        """Which arm, and which replicate."""
+        """The arm and the replicate, which identify a trial."""
         replicates = {"low": 1, "high": MAX_REPLICATES, "log": False, "step": 1}
         return {
             "arm": {"name": "CategoricalDistribution", "attributes": {"choices": list(self.arms)}},
@@ -142,8 +142,8 @@ def check_arms(arms: Any, where: str) -> None:
     """Raise `UserError` unless `arms` is a table of arms, each a table of known settings.
 
     Args:
-        arms: What is to be one.
-        where: How an error begins.
+        arms: The value to check.
+        where: The beginning of an error message.
     """
     if not isinstance(arms, dict):
         raise UserError(f"{where}: {shown(arms)} is not a table of arms")

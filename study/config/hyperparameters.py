@@ -1,8 +1,8 @@
-"""The hyperparameters, each described once.
+"""The table of hyperparameters: names, defaults, ranges and checks.
 
 The options of ``study.run``, the search space, the columns of ``trials.parquet``, the headers of
-tables and what an arm of a comparison may set follow from `HYPERPARAMETERS`. A new one takes an
-entry here, a field of `study.config.trial.TrialConfig`, and its use in `study.training.trainer`.
+tables and the settings of an arm follow from `HYPERPARAMETERS`. To add a hyperparameter, add an
+entry here and a field to `study.config.trial.TrialConfig`, and use it in `study.training.trainer`.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from study.console.errors import UserError, require_choice, require_positive
 from study.console.text import shown
 
 OPTIMIZERS = ("adadelta", "sgd", "adamw")
-NUM_TRAIN_EXAMPLES = 50_000  # of the 60 000 training images; the others are for validation
+NUM_TRAIN_EXAMPLES = 50_000  # of the 60,000 training images; the others are for validation
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What is to be known of one.
+    """One hyperparameter.
 
     Attributes:
         name: Its field in `TrialConfig`, and its column in ``trials.parquet``.
         kind: What a search draws from: a ``choice`` of several values, a ``range`` between two,
-            or a ``log`` range, in which each decade is as likely.
+            or a ``log`` range, in which all decades are equally likely.
         type: int, float or str.
         label: Its header in a table.
         words: Its explanation in ``--help``.
         default: The paper's value. None: the network's own, or it depends on the optimizer.
-        default_of: The optimizers that have it, and each one's default. Empty: all have it.
-        space: The values, or the two ends, that a search draws from if none are given. Empty:
-            the default is used.
-        space_of: The same for optimizers that take values of another size.
+        default_of: The optimizers that have it, with the default for each. Empty: all have it.
+        space: The values, or the two ends, that a search draws from by default. Empty: a search
+            does not draw it unless asked to.
+        space_of: The same for optimizers that need values of another magnitude.
         least: Smallest possible value.
         most: Largest possible value.
-        too_much: Why none is larger, and what to do.
+        too_much: The error for a value above `most`: why, and what to do.
         zero: Whether it may also be zero.
-        choices: The possible values of text.
-        since: The format of results that first had its column; earlier tables read as if every
+        choices: The possible values of a text.
+        since: The results format that first had its column. Earlier tables are read as if every
             trial had the default.
     """
 
@@ -67,12 +67,12 @@ class Hyperparameter:
 
     @property
     def may_be_empty(self) -> bool:
-        """Whether a trial may have none, or the network's own."""
+        """Whether a trial may have no value of its own."""
         return self.default is None
 
     @property
     def column(self) -> str:
-        """The type of its column in ``trials.parquet``; one that may be unknown holds NA."""
+        """The type of its column in ``trials.parquet``. A missing value is NA."""
         if self.type is float:
             return "Float64" if self.may_be_empty else "float64"
         return {int: "int64", str: "string"}[self.type]
@@ -82,7 +82,7 @@ class Hyperparameter:
         return not self.default_of or optimizer in self.default_of
 
     def default_for(self, optimizer: str) -> Any:
-        """Its value under `optimizer` if none is given; None if it has none."""
+        """Its default under `optimizer`; None if it has none."""
         return self.default_of.get(optimizer, self.default)
 
     def check(self, value: Any, flag: str | None = None) -> None:
@@ -90,7 +90,7 @@ class Hyperparameter:
 
         Args:
             value: The value to check.
-            flag: How the user spells it; `name` if omitted.
+            flag: Its name in an error message; by default `name`.
         """
         flag = flag or self.name
         if self.choices:
@@ -108,15 +108,17 @@ class Hyperparameter:
         """Raise `UserError` unless a search can draw from `values`.
 
         Args:
-            values: Those of a choice, the two ends of a range, or a single one that fixes it.
-            flag: How the user spells it; `name` if omitted.
+            values: The values of a choice, the two ends of a range, or one value that fixes it.
+            flag: Its name in an error message; by default `name`.
         """
         flag = flag or self.name
         for value in values:
             self.check(value, flag)
         if self.kind == "choice":
             if len(set(values)) < len(values):
-                raise UserError(f"{flag}: a value is given twice in {' '.join(map(str, values))}")
+                raise UserError(
+                    f"{flag}: {' '.join(map(str, values))} repeats a value; give each only once"
+                )
             return
         if len(values) > 2:
             raise UserError(
@@ -136,7 +138,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "choice",
             int,
             "batch",
-            "examples in a step",
+            "examples per step",
             default=512,
             space=(32, 64, 128, 256, 512, 1024),
             least=1,
@@ -152,9 +154,9 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "learning rate of the first epoch",
             default=1.0,
             space=(0.03, 3.0),
-            # Two decades around the optimizer's usual values.
+            # Two decades around the usual values of each optimizer.
             space_of={"sgd": (0.003, 0.3), "adamw": (1e-4, 1e-2)},
-            # Beyond these nothing is learned: nothing moves, or all overflows.
+            # Nothing is learned beyond these: the weights stay put or overflow.
             least=1e-8,
             most=1e20,
         ),
@@ -163,7 +165,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "range",
             float,
             "gamma",
-            "factor on the learning rate after each epoch",
+            "factor applied to the learning rate after each epoch",
             default=0.7,
             space=(0.5, 1.0),
             most=1.0,
@@ -174,7 +176,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "choice",
             float,
             "width",
-            "factor on every hidden width",
+            "factor applied to every hidden width",
             default=1.0,
             space=(0.5, 1.0, 2.0),
             least=0.05,
@@ -194,7 +196,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "range",
             float,
             "momentum",
-            "sgd's Nesterov momentum, adamw's first beta",
+            "Nesterov momentum of sgd, first beta of adamw",
             default_of={"sgd": 0.9, "adamw": 0.9},
             most=0.999,
             zero=True,
@@ -205,7 +207,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "log",
             float,
             "decay",
-            "weight decay: sgd's is part of the gradient, adamw's is not",
+            "weight decay; part of the gradient in sgd, but not in adamw",
             default_of={"sgd": 0.0, "adamw": 0.01},
             most=1.0,
             zero=True,
@@ -216,7 +218,7 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
             "range",
             float,
             "dropout",
-            "share that each dropout layer drops, to the nearest 1/256",
+            "fraction that each dropout layer drops, rounded to 1/256",
             most=0.99,
             zero=True,
             since=3,
@@ -226,9 +228,9 @@ HYPERPARAMETERS: Mapping[str, Hyperparameter] = {
 
 
 def default_values(optimizers: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """What a search draws from if nothing is given, by hyperparameter.
+    """The values or ends that a search draws from by default, by hyperparameter.
 
-    Of several optimizers that take learning rates of different sizes, the range covers all.
+    If several optimizers need learning rates of different magnitudes, the range covers all.
     """
     values: dict[str, tuple[Any, ...]] = {}
     for name, each in HYPERPARAMETERS.items():

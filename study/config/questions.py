@@ -1,7 +1,7 @@
-"""The built-in comparisons: what each asks, of which arms, and how the paper's claims need it.
+"""The built-in comparisons: the question, arms, baseline and command of each.
 
-A new one is an entry here. The command line lists and runs it, and the page gives it a section
-with the common figure and table; figures of its own are a function in
+To add one, add an entry here. The command line lists and runs it, and the report gives it a
+section with the usual figure and table. To give it more figures, add a function to
 `analysis.sections.questions`.
 """
 
@@ -26,10 +26,11 @@ class Question(Comparison):
     """A built-in comparison.
 
     Attributes:
-        name: Of the command line, and of its place in the page.
-        heading: Of its section in the page.
-        baseline: The arm that the page compares each other arm with.
-        options: Of the command that makes what the paper's claims need; None if none needs it.
+        name: Its name on the command line and in the report's links.
+        heading: The heading of its section in the report.
+        baseline: The arm that the report compares each other arm with.
+        options: Options of the command whose results the paper's claims need; None if no claim
+            needs any.
     """
 
     name: str
@@ -43,19 +44,19 @@ class Question(Comparison):
 
     @property
     def command(self) -> str:
-        """What makes the results that the paper's claims need; empty if none needs them."""
+        """The command whose results the paper's claims need; empty if no claim needs any."""
         if self.options is None:
             return ""
         return f"python -m study.compare {self.name} {self.options}".strip()
 
     def is_asked_by(self, arms: Arms) -> bool:
-        """Whether `arms` depart from the paper's configuration only in what the question varies."""
+        """Whether `arms` differ from the paper's configuration only in settings varied here."""
         departures = _departures(arms)
         return bool(departures) and departures <= _departures(self.arms)
 
 
 def _departures(arms: Arms) -> set[str]:
-    """The settings in which some arm departs from the paper's configuration."""
+    """The settings in which an arm differs from the paper's configuration."""
     return {
         name
         for settings in arms.values()
@@ -123,7 +124,7 @@ WIDTH = Question(
     baseline="x1",
 )
 
-# By name, in the order of the page.
+# By name, in the order of the report.
 QUESTIONS: dict[str, Question] = {
     question.name: question
     for question in (BATCH_SIZE, MODELS, SCHEDULE, REGULARIZATION, TRAINING_SIZE, WIDTH)
@@ -131,10 +132,10 @@ QUESTIONS: dict[str, Question] = {
 
 
 def find_comparison(name: str) -> Comparison:
-    """The built-in comparison `name`, or that of the TOML file `name`.
+    """The built-in comparison `name`, or the one in the TOML file `name`.
 
     Raises:
-        UserError: There is none, or the file is not one.
+        UserError: There is no such comparison, or the file holds no valid one.
     """
     if name in QUESTIONS:
         return QUESTIONS[name]

@@ -25,15 +25,18 @@ def num_warm_up(num_trials: int) -> int:
 
 
 def check_space(space: Mapping[str, Any], optimizer: str) -> None:
-    """Raise `UserError` unless `space` has a possible distribution of each hyperparameter.
+    """Raise `UserError` unless `space` has a valid distribution of each hyperparameter.
 
     Args:
-        space: In Optuna's JSON notation.
-        optimizer: Of the trials, if they draw none.
+        space: The distributions in Optuna's JSON notation.
+        optimizer: The optimizer of the trials, if they do not draw one.
     """
     needed = [name for name, each in HYPERPARAMETERS.items() if each.space]
     if not set(needed) <= set(space) <= set(HYPERPARAMETERS):
-        raise UserError(f"space: {shown(list(space))} is not of {', '.join(needed)}")
+        raise UserError(
+            f"space: {shown(list(space))} must include {', '.join(needed)} and may add "
+            "only other hyperparameters"
+        )
     optimizers = [optimizer]
     for name, distribution in space.items():
         each = HYPERPARAMETERS[name]
@@ -51,7 +54,7 @@ def check_space(space: Mapping[str, Any], optimizer: str) -> None:
             } if each.kind != "choice" and not rest and not more:
                 values = [low, high]
             case _:
-                raise UserError(f"space: {name}: {shown(distribution)} is no distribution of it")
+                raise UserError(f"space: {name}: {shown(distribution)} is not a valid distribution")
         each.check_values(values, f"space: {name}")
         if name == "optimizer":
             optimizers = values
@@ -61,7 +64,7 @@ def check_space(space: Mapping[str, Any], optimizer: str) -> None:
 
 @dataclass(frozen=True)
 class SearchConfig(StudyConfig):
-    """One search: a sampler proposes trials, of which the best is wanted.
+    """One search: a sampler proposes trials, and the best one is wanted.
 
     Attributes:
         name: Folder name under the results directory.
@@ -101,26 +104,26 @@ class SearchConfig(StudyConfig):
         require_positive("--epochs", self.epochs, integer=True)
         require_seed(self.seed)
         check_space(self.space, self.optimizer)
-        # In a fixed order, whatever the file's order: earlier draws decide which others apply.
+        # Sorted into a fixed order, because earlier draws decide which later ones apply.
         ordered = {name: self.space[name] for name in HYPERPARAMETERS if name in self.space}
         object.__setattr__(self, "space", ordered)
 
     @property
     def num_trials(self) -> int:
-        """`num_samples`."""
+        """Trials in all: `num_samples`."""
         return self.num_samples
 
     @property
     def num_train(self) -> int:
-        """Size of the training split."""
+        """Images in the training split."""
         return NUM_TRAIN_EXAMPLES
 
     def distributions(self) -> dict[str, dict[str, Any]]:
-        """`space`."""
+        """The search space: `space`."""
         return self.space
 
     def draws(self, params: Mapping[str, Any]) -> list[str]:
-        """The names in `space`, without what the trial's optimizer lacks."""
+        """The names in `space`, except hyperparameters that the trial's optimizer lacks."""
         optimizer = params.get("optimizer", self.optimizer)
         return [name for name in self.space if HYPERPARAMETERS[name].applies(optimizer)]
 

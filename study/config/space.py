@@ -1,6 +1,6 @@
-"""The search space, written as distributions.
+"""The search space as Optuna distributions: the default one, conversions, descriptions.
 
-By default::
+The default space::
 
     batch_size ~ Choice({32, 64, 128, 256, 512, 1024})
     lr         ~ LogUniform([0.03, 3])
@@ -40,7 +40,7 @@ def distribution(name: str, values: Sequence[Any], flag: str | None = None) -> B
     Args:
         name: One of `HYPERPARAMETERS`.
         values: All values of a choice, both ends of a range, or one value that fixes it.
-        flag: The option's name on the command line; `name` if omitted.
+        flag: The option's name on the command line; by default `name`.
 
     Raises:
         UserError: A value is impossible, or there are too many.
@@ -66,7 +66,7 @@ def report_point(space: Mapping[str, BaseDistribution], optimizer: str) -> dict[
     point: dict[str, Any] = {}
     for name, distribution in space.items():
         wanted = HYPERPARAMETERS[name].default_for(point.get("optimizer", optimizer))
-        if wanted is None:  # no default; the sampler draws a value if the network needs one
+        if wanted is None:  # there is no default, so the sampler draws a value if needed
             continue
         if isinstance(distribution, CategoricalDistribution):
             point[name] = min(distribution.choices, key=partial(_distance, wanted))
@@ -85,7 +85,7 @@ def space_to_json(space: Mapping[str, BaseDistribution]) -> dict[str, dict[str, 
 
 
 def space_from_json(space: Mapping[str, Mapping[str, Any]]) -> Space:
-    """The inverse of `space_to_json`."""
+    """The space from the JSON values that `space_to_json` made."""
     return {name: json_to_distribution(json.dumps(dist)) for name, dist in space.items()}
 
 

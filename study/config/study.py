@@ -13,8 +13,8 @@ from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import escape, shown
 
-LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
-# The objective of every study; see docs of `study.search.searcher`.
+LONGEST_NAME = 255  # bytes in a file name; all common file systems have this limit
+# The objective of every study; see `study.search.searcher`.
 METRIC = "eval_accuracy"
 MODE = "max"
 # Which stream of seeds each kind of study draws from. A search's is as it always was.
@@ -30,13 +30,13 @@ def require_name(name: str, value: str) -> None:
 
 
 def require_seed(value: int) -> None:
-    """Raise `UserError` unless `value` can be a root of random streams."""
+    """Raise `UserError` unless `value` can be the root of random streams."""
     if value < 0:
         raise UserError(f"--seed: {shown(value)} is negative; use 0 or above")
 
 
 def require_types(config: Any) -> None:
-    """Raise `UserError` unless each field has its type; a file may hold anything."""
+    """Raise `UserError` unless each field has its type. Values from a file may be anything."""
     words = {"str": (str, "text"), "int": (int, "a whole number")}
     for field in fields(config):
         value = getattr(config, field.name)
@@ -44,7 +44,7 @@ def require_types(config: Any) -> None:
         if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f"{field.name}: {shown(value)} is not {word}")
         if isinstance(value, str) and escape(value, keep="") != value:
-            raise UserError(f"{field.name}: {shown(value)} holds what cannot be shown")
+            raise UserError(f"{field.name}: {shown(value)} holds a character that cannot be shown")
 
 
 class StudyConfig(ABC):
@@ -66,10 +66,10 @@ class StudyConfig(ABC):
         precision: One of `PRECISIONS`.
         seed: Root of all its random streams.
         protocol: ``split``: train on the training split, evaluate on the validation split;
-            ``paper``: train on all 60 000 and evaluate on the test images, as the paper did.
+            ``paper``: train on all 60,000 and evaluate on the test images, as the paper did.
         sampler: One of `SAMPLERS`, or ``given``: the trials are `points`.
         scheduler: One of `SCHEDULERS`.
-        optimizer: Optimizer of the trials that neither draw nor are given one.
+        optimizer: Optimizer of a trial that neither draws one nor is given one.
     """
 
     kind: ClassVar[str]
@@ -90,7 +90,7 @@ class StudyConfig(ABC):
     @property
     @abstractmethod
     def num_trials(self) -> int:
-        """Total number of trials, not counting those that rerun a failed one."""
+        """Total number of trials, not counting reruns of failed ones."""
 
     @property
     @abstractmethod

@@ -22,8 +22,8 @@ def require_applies(
     """Raise `UserError` unless one of the optimizers has the hyperparameter."""
     if not any(map(hyperparameter.applies, optimizers)):
         raise UserError(
-            f"{flag or hyperparameter.name}: the optimizer {optimizers[0]} has none; leave it out, "
-            f"or use {' or '.join(hyperparameter.default_of)}"
+            f"{flag or hyperparameter.name}: the optimizer {optimizers[0]} has no such setting; "
+            f"leave it out, or use {' or '.join(hyperparameter.default_of)}"
         )
 
 
@@ -36,8 +36,8 @@ class TrialConfig:
         dataset: One of `DATASETS`.
         batch_size: Examples per step; the last batch of an epoch may be smaller.
         lr: Learning rate of the first epoch.
-        gamma: Factor on the learning rate after each epoch (StepLR).
-        width_mult: Factor on every hidden width.
+        gamma: Factor applied to the learning rate after each epoch (StepLR).
+        width_mult: Factor applied to every hidden width.
         epochs: Passes over the training split.
         optimizer: One of `study.config.hyperparameters.OPTIMIZERS`.
         precision: Arithmetic of the forward and backward pass, one of `PRECISIONS`.

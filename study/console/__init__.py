@@ -1,1 +1,1 @@
-"""Text, errors and signals: what a person reads and how they stop a command."""
+"""The terminal: output, error messages, safe text, Ctrl-C."""

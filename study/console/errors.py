@@ -1,4 +1,4 @@
-"""Errors that the user can fix, and the checks that raise them."""
+"""Errors that the user can fix, and the checks of values that raise them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from study.console.text import shown
 
-MOST = 10**9  # of what is counted: trials, epochs, images
+MOST = 10**9  # limit of every count: trials, epochs, images
 
 
 class UserError(Exception):
@@ -34,8 +34,8 @@ def require_positive(
     """Raise `UserError` unless `value` is a finite number above zero.
 
     Args:
-        name: What the error calls the value.
-        value: The value.
+        name: The value's name in the error message.
+        value: The value to check.
         integer: Whether it must be whole, and at most `MOST`.
         or_zero: Whether zero is allowed.
     """

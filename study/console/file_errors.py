@@ -1,7 +1,7 @@
-"""Errors of file systems that refuse a legitimate request.
+"""Errors of the file system (full disk, quota, lost mount) and what the user can do about them.
 
-A full disk, a quota, a lost mount: not the program's fault, and not a trial's. Only this module
-distinguishes them from other errors.
+Neither the program nor a trial is at fault in these. Only this module distinguishes them from
+other errors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ REFUSALS = (
     errno.EMFILE,
     errno.ENFILE,
 )
-# What may also come from elsewhere: a refusal if a file was asked for, not if a text names it.
+# These may have other causes too. They count in an OSError, but not if only a text names them.
 OTHERS = (
     errno.EFBIG,
     errno.ETIMEDOUT,
@@ -44,7 +44,7 @@ OTHERS = (
 
 
 def is_refusal(error: object) -> bool:
-    """Whether an error, or the text of one, says that a file system refuses."""
+    """Whether an error, or its text, says that the file system refused a request."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in (*REFUSALS, *OTHERS)
     return any(os.strerror(number) in str(error) for number in REFUSALS)
@@ -52,25 +52,25 @@ def is_refusal(error: object) -> bool:
 
 @contextmanager
 def saying_how_to_go_on(folder: Path) -> Iterator[None]:
-    """Turn a refusal into a `UserError` that says what to do.
+    """Turn a file system's refusal into a `UserError` that says what to do.
 
     Args:
-        folder: Of the study that is run.
+        folder: The folder of the running study.
     """
     try:
         yield
     except Exception as error:
-        if (told := way_out(error, folder)) is None:
+        if (explained := way_out(error, folder)) is None:
             raise
-        raise told from None
+        raise explained from None
 
 
 def way_out(error: BaseException | None, folder: Path) -> UserError | None:
-    """What the user can do about `error`, which Ray may have wrapped; None if nothing.
+    """A `UserError` that says what the user can do about `error`; None if they can do nothing.
 
     Args:
-        error: Raised while a study ran.
-        folder: The study's.
+        error: An error raised while a study ran. Ray may have wrapped it.
+        folder: The study's folder.
     """
     while error is not None:
         if isinstance(error, UserError):
@@ -82,9 +82,9 @@ def way_out(error: BaseException | None, folder: Path) -> UserError | None:
             )
         if isinstance(error, OSError) and is_refusal(error):
             place = folder if error.filename is None else escape(str(error.filename), keep="")
-            cure = "make room" if error.errno in FULL else "fix that"
+            cure = "free some space" if error.errno in FULL else "fix that"
             return StorageError(
-                f"{place}: {one_line(error.strerror or error)}; finished work is kept: {cure}, "
+                f"{place}: {one_line(error.strerror or error)}; finished work is saved: {cure}, "
                 f"then continue with --resume {shlex.quote(str(folder))}"
             )
         error = error.__cause__ or error.__context__

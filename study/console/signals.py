@@ -1,4 +1,4 @@
-"""Handling of the first Ctrl-C."""
+"""Handle the first Ctrl-C or SIGTERM; a second one acts as usual."""
 
 from __future__ import annotations
 

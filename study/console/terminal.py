@@ -1,4 +1,4 @@
-"""The terminal that all commands write to; it treats printed text as data, never as control."""
+"""The console that all commands print to. It treats printed text as data, never as control."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from study.console.text import escape
 
 
 def accept_all_text() -> None:
-    """Write characters that the output's encoding lacks as escapes instead of failing."""
+    """Print characters that the output's encoding lacks as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")
 
 
 class Terminal(Console):
-    """A console that knows no markup and sends no control characters of what it prints.
+    """A console that ignores markup and escapes control characters in what it prints.
 
     Args:
         on_closed: Called once if the reader of the output has gone (``| head -1``). Later output
-            goes to stderr. Without it the command ends quietly at that point.
-        **options: Rich's.
+            goes to stderr. If None, the command ends quietly at that point.
+        **options: Options of Rich's console.
     """
 
     def __init__(self, *, on_closed: Callable[[], None] | None = None, **options: Any) -> None:
@@ -35,18 +35,18 @@ class Terminal(Console):
         self._on_closed = on_closed
 
     def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride] -- Rich's options, passed on
-        """Every string comes through here, those in tables too."""
+        """Escape a string. Rich calls this for every string, including those in tables."""
         options |= {"markup": False, "emoji": False, "highlight": False}
         return super().render_str(escape(text), **options)
 
     def status(self, status: RenderableType, **options: Any) -> Status:  # pyright: ignore[reportIncompatibleMethodOverride] -- likewise
-        """Rich would read markup in it."""
+        """Show a status line. Rich itself would read markup in it."""
         return super().status(Text(escape(str(status))), **options)
 
     def on_broken_pipe(self) -> None:
-        """Rich's hook."""
+        """Handle a reader that has gone; Rich calls this."""
         nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, self.file.fileno())  # else Python fails to write the rest at its end
+        os.dup2(nothing, self.file.fileno())  # or Python fails on exit when it flushes the rest
         os.close(nothing)
         if self._on_closed is None:
             self.quiet = True

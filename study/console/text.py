@@ -1,4 +1,4 @@
-"""Makes text from outside (names, paths, errors, file contents) safe to show or paste."""
+"""Make text from outside safe to show or paste; format durations and values."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 def escape(text: str, keep: str = "\n\t") -> str:
-    r"""`text` with what a terminal obeys, or cannot show, written out (``\x1b``).
+    r"""`text` with control and other invisible characters written as escapes (``\x1b``).
 
     Args:
-        text: Whatever it is.
-        keep: Characters that are left as they are; "" makes one line of it.
+        text: Any text.
+        keep: Characters that are left as they are. With "" the result is one line.
     """
     return "".join(
         c if c in keep or _is_visible(c) else c.encode("unicode_escape").decode() for c in text
@@ -21,7 +21,7 @@ def escape(text: str, keep: str = "\n\t") -> str:
 
 
 def is_writable(text: str) -> bool:
-    """Whether `text` can be written to a file: it holds no half characters."""
+    """Whether `text` can be encoded, i.e. holds no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -30,28 +30,28 @@ def is_writable(text: str) -> bool:
 
 
 def shown(value: object, most: int = 80) -> str:
-    """`value` as an error names it: on one line, and not longer than `most` characters."""
+    """`value` as shown in an error: on one line and cut after `most` characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # thousands of digits, or of brackets
+    except (ValueError, RecursionError):  # thousands of digits or nested brackets
         return f"<{type(value).__name__}> too large to show"
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def one_line(error: object, most: int = 300) -> str:
-    """A library's error message of several lines, joined into one."""
+    """A library's error message, joined into one line and cut after `most` characters."""
     return " ".join(str(error).split())[:most]
 
 
 def command_line(module: str, *arguments: object) -> str:
-    """``python -m MODULE ARGUMENT …``, quoted so that a shell takes it as it is meant."""
-    # A path that begins with a dash would be taken for an option.
+    """``python -m MODULE ARGUMENT …``, quoted for a shell."""
+    # Without "./" a path that begins with a dash would be taken for an option.
     words = [f"./{a}" if isinstance(a, Path) and str(a)[0] == "-" else str(a) for a in arguments]
     return shlex.join(["python", "-m", module, *words])
 
 
 def _is_visible(c: str) -> bool:
-    # Joiners and wide spaces, which Python does not count as printable, are parts of words.
+    # Joiners and wide spaces occur in text, though Python does not count them as printable.
     return c.isprintable() or c in "\u200c\u200d" or unicodedata.category(c) == "Zs"
 
 
@@ -65,7 +65,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """``0.123456`` -> ``0.1235``; text stays."""
+    """``0.123456`` -> ``0.1235``; text is left as it is."""
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
 
 

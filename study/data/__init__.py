@@ -1,1 +1,1 @@
-"""The images: where they come from, how they are split, the sealed test set."""
+"""The images: sources, splits and the sealed test set."""

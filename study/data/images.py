@@ -1,7 +1,6 @@
-"""The images: read and split.
+"""Load the images: the training and validation splits, and the sealed test set.
 
-The test images are sealed: `load_splits` does not read them, and `open_test_set`
-records each opening.
+`load_splits` never reads the test images. Only `open_test_set` does, and it records each opening.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from study.data.sources import fetch
 from study.files import open_plain, sync
 
 OPENINGS_FILE = "test_set_openings.jsonl"
-SPLIT_SEED = 20161  # of the 50 000 / 10 000 split; part of the protocol, never tuned
+SPLIT_SEED = 20161  # seed of the 50,000 / 10,000 split; part of the protocol, never tuned
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class ImageData:
     Attributes:
         images: uint8, shape (n, 28, 28).
         labels: uint8, shape (n,), values 0 to 9.
-        index: Place of each in its file, int64, shape (n,); None: in the file's order.
+        index: Position of each image in its file, int64, shape (n,); None: in the file's order.
     """
 
     images: np.ndarray
@@ -50,9 +49,9 @@ class ImageData:
 
 
 def load_training_images(dataset: str, data_dir: Path) -> ImageData:
-    """All 60 000 training images, before any split.
+    """All 60,000 training images, before any split.
 
-    Fetches missing files.
+    Missing files are fetched.
 
     Raises:
         UserError: No source provides the files.
@@ -64,14 +63,14 @@ def load_training_images(dataset: str, data_dir: Path) -> ImageData:
 def load_splits(
     dataset: str, data_dir: Path, num_train: int = NUM_TRAIN_EXAMPLES
 ) -> tuple[ImageData, ImageData]:
-    """The training split and the validation split, together the 60 000 training images.
+    """The training and the validation split, which together are the 60,000 training images.
 
-    Fetches missing files. Both splits hold each class in
-    the same proportion and are the same for every call.
+    Both splits hold each class in the same proportion, and are the same at every call. Missing
+    files are fetched.
 
     Args:
         dataset: One of `study.config.datasets.DATASETS`.
-        data_dir: Folder of the files; missing ones are put there.
+        data_dir: Folder of the files; missing ones are stored there.
         num_train: Size of the training split.
 
     Raises:
@@ -138,13 +137,13 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path | None, reason: 
 
     Args:
         dataset: One of `study.config.datasets.DATASETS`.
-        data_dir: Where the files lie.
+        data_dir: Folder of the files.
         record: A JSON-lines file that keeps the openings. None if a trial is repeated, whose own
             opening is on record: nothing new is measured.
-        reason: Who opens the test set and what for.
+        reason: Who opens the test set, and what for.
 
     Raises:
-        UserError: No source has the files, or `record` cannot be read or written.
+        UserError: No source provides the files, or `record` cannot be read or written.
     """
     raw = fetch(dataset, data_dir)
     opening = {"time": datetime.now(UTC).isoformat(), "dataset": dataset, "reason": reason}
@@ -155,14 +154,14 @@ def open_test_set(dataset: str, data_dir: Path, *, record: Path | None, reason: 
         link = error.errno == errno.ELOOP
         why = "it is a symbolic link" if link else error.strerror or str(error)
         raise UserError(
-            f"{record}: the opening of the test set cannot be noted there ({why}); move it away "
+            f"{record}: cannot record the opening of the test set ({why}); move this file away "
             "or make it writable"
         ) from None
     return ImageData(_read_idx(raw / TEST_IMAGES), _read_idx(raw / TEST_LABELS))
 
 
 def _append_line(path: Path, line: str) -> None:
-    """Append `line` durably; never through a symbolic link, nor waiting for a pipe's reader."""
+    """Append `line` durably. Does not follow a symbolic link or wait for a pipe's reader."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     file = os.open(path, flags, 0o666)
     try:
@@ -174,12 +173,12 @@ def _append_line(path: Path, line: str) -> None:
 
 
 def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two disjoint sorted index arrays with equal class shares (within one example).
+    """Two disjoint sorted index arrays with equal class proportions (within one example).
 
     Args:
         labels: Shape (n,).
         size: Length of the first array.
-        seed: Of the draw within each class.
+        seed: Seed of the draw within each class.
     """
     rng = np.random.default_rng(seed)
     by_class = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
@@ -193,7 +192,7 @@ def stratified_split(labels: np.ndarray, size: int, seed: int) -> tuple[np.ndarr
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes as an array; the format's page: yann.lecun.com/exdb/mnist."""
+    """An IDX file of unsigned bytes as an array. Format: yann.lecun.com/exdb/mnist."""
     content = path.read_bytes()
     dimensions = content[3]
     shape = np.frombuffer(content, ">u4", count=dimensions, offset=4)

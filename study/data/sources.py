@@ -1,7 +1,7 @@
-"""The images' files: found or fetched, and used only if their SHA-256 is the pinned one.
+"""Find or download the image files, and check their SHA-256 digests.
 
-The four raw IDX files of a data set lie under ``<data_dir>/<MNIST or
-FashionMNIST>/raw``, the layout of torchvision.
+The four raw IDX files of a data set are in ``<data_dir>/<MNIST or FashionMNIST>/raw``, as in
+torchvision.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from study.config.datasets import (
 from study.console.errors import UserError
 from study.files import UNFINISHED, replacing
 
-MIRROR_TIMEOUT_S = 5  # of one network operation
+MIRROR_TIMEOUT_S = 5  # per network operation
 NPM_TIMEOUT_S = 120
 
 
 def default_data_dir() -> Path:
-    """The user's cache folder for the images."""
+    """This tool's folder for the images in the user's cache."""
     return Path(platformdirs.user_cache_dir("mnist-study"))
 
 
@@ -41,7 +41,7 @@ def fetch(dataset: str, data_dir: Path) -> Path:
 
     Missing files are fetched from the first source that works. In the tool's own cache,
     `default_data_dir()`, truncated or wrong files are fetched again. Any other folder belongs to
-    the user: its files are never replaced. A lock lets several processes start at once.
+    the user, and its files are never replaced. A lock lets several processes call this at once.
 
     Raises:
         UserError: Something else is in a file's place, no source works, or the folder
@@ -55,7 +55,7 @@ def fetch(dataset: str, data_dir: Path) -> Path:
                 _fetch_missing(dataset, data_dir)
     except OSError as error:
         raise UserError(
-            f"--data-dir: cannot use {raw} ({error}); choose a folder you may write"
+            f"--data-dir: cannot use {raw} ({error}); choose a folder that you can write to"
         ) from None
     return raw
 
@@ -90,7 +90,7 @@ def _fetch_missing(dataset: str, data_dir: Path) -> None:
 
 
 def _put(path: Path, content: bytes, *, replace: bool) -> None:
-    """Write a file that is whole or not there; without `replace` never over another one."""
+    """Write a file atomically. Without `replace` an existing file is never overwritten."""
     if replace:
         with replacing(path) as file:
             file.write(content)
@@ -101,7 +101,7 @@ def _put(path: Path, content: bytes, *, replace: bool) -> None:
             file.write(content)
         try:
             os.link(whole, path)
-        except OSError:  # one has appeared there, or the file system knows no hard links
+        except OSError:  # the file exists by now, or the file system has no hard links
             if os.path.lexists(path):
                 raise
             whole.replace(path)
@@ -115,10 +115,10 @@ def _is_own_cache(data_dir: Path, raw: Path) -> bool:
 
 
 def _unusable(dataset: str, data_dir: Path) -> dict[str, str]:
-    """Name of each file to fetch, and what is wrong with it.
+    """The name of each file to fetch, and what is wrong with the present one.
 
     Raises:
-        UserError: Something is in a file's place that the tool must not replace.
+        UserError: In place of a file is something that the tool must not replace.
     """
     spec = DATASET_SPECS[dataset]
     raw = data_dir / spec.folder / "raw"
@@ -135,7 +135,7 @@ def _unusable(dataset: str, data_dir: Path) -> dict[str, str]:
 
 
 def _fault(path: Path, sha256: str) -> str | None:
-    """What is wrong with `path`, as "is missing"; None for the file of this digest."""
+    """What is wrong with `path`, e.g. "is missing"; None for a file with this digest."""
     if not os.path.lexists(path):
         return "is missing"
     if path.is_dir():
@@ -153,7 +153,7 @@ Files = Callable[[list[str]], Iterator[tuple[str, bytes]]]
 
 
 def _sources(spec: DatasetSpec) -> Iterator[tuple[str, Files]]:
-    """Each source's name and a function: wanted names -> (name, raw content)."""
+    """Each source's name, and a function from the wanted names to pairs of name and content."""
     if spec.debian_dir and spec.debian_dir.is_dir():
         yield str(spec.debian_dir), lambda names: _from_debian(names, spec.debian_dir)
     yield "torchvision's mirrors", lambda names: _from_mirrors(names, spec)
@@ -168,7 +168,7 @@ def _from_debian(names: list[str], folder: Path | None) -> Iterator[tuple[str, b
 
 
 def _from_mirrors(names: list[str], spec: DatasetSpec) -> Iterator[tuple[str, bytes]]:
-    # Imported here: it takes seconds and only this source needs it.
+    # Imported here because it takes seconds and only this source needs it.
     from torchvision import datasets
 
     mirrors = getattr(datasets, spec.folder).mirrors

@@ -1,1 +1,1 @@
-"""The files of a study: study.json, journal, histories and tables, and reopening them."""
+"""The files of a study: study.json, journal, histories, tables, and their recovery."""

@@ -1,4 +1,4 @@
-"""A study's tables read back as histories, for trials whose own files are lost."""
+"""Rebuild the histories of trials from the tables of a study, if their own files are lost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from study.results.history import FACTS, History
 from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS
 from study.results.tables import TABLES, read_table
 
-# What `trials.parquet` says of a trial's configuration, whatever became of the trial.
+# The columns of `trials.parquet` that describe a trial's configuration, whatever its status.
 CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
-# What a row of it never lacks.
+# The columns of `trials.parquet` that are never empty.
 NEVER_EMPTY = [
     *("trial_id", "status", "epochs_run"),
     *(n for n in CONFIGURED if n not in HYPERPARAMETERS or not HYPERPARAMETERS[n].may_be_empty),
@@ -26,10 +26,10 @@ NEVER_EMPTY = [
 
 
 class Tables:
-    """A study's tables, as far as they are readable; each is read when first needed.
+    """The readable tables of a study. Each one is read when first needed.
 
     Args:
-        folder: The study's.
+        folder: The study's folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -38,24 +38,24 @@ class Tables:
 
     @cached_property
     def rows(self) -> dict[str, dict[Any, Any]]:
-        """By trial id, the rows of ``trials.parquet``."""
+        """The rows of ``trials.parquet`` by trial id."""
         frame = self._read("trials")
         return {} if frame is None else {row["trial_id"]: row for row in frame.to_dict("records")}
 
     def status(self, trial_id: str) -> str:
-        """A trial's status; that of an unknown trial is ``interrupted``."""
+        """A trial's status; ``interrupted`` for an unknown trial."""
         return self.rows.get(trial_id, {}).get("status", "interrupted")
 
     def epochs_run(self, trial_id: str) -> int:
-        """The most epochs that the tables can have of a trial."""
+        """An upper limit of the epochs that the tables hold of a trial."""
         return self.rows.get(trial_id, {}).get("epochs_run", 0)
 
     def history(self, trial_id: str) -> History | None:
-        """What the tables hold of a trial; None if it is not in them.
+        """A trial's history according to the tables; None if they lack the trial.
 
-        A kill between two writes leaves one table older than another. Only the epochs that all
-        tables hold are used; steps that are lost as a whole take no epochs with them. If epochs
-        are missing, the trial counts as not ended.
+        A kill between two writes leaves one table older than another. So only epochs that all
+        tables hold are used. If all steps of a trial are lost, its epochs are still used. If
+        epochs are missing, the trial counts as not ended.
         """
         if (row := self.rows.get(trial_id)) is None:
             return None
@@ -82,7 +82,7 @@ class Tables:
         )
 
     def completed(self, values: History, trial_id: str) -> History:
-        """`values`, which the journal alone knows of a trial, with what is left in the tables."""
+        """The journal's `values` of a trial, completed by what is left in the tables."""
         row = self.rows.get(trial_id, {})
         epochs = [dict(epoch) for epoch in values.epochs]
         if epochs and row.get("epochs_run") == len(epochs):
@@ -117,9 +117,9 @@ class Tables:
         columns = {**TABLES, "predictions": PREDICTION_COLUMNS}[name]
         try:
             frame = read_table(self._folder / f"{name}.parquet", columns)
-        except StorageError:  # may well be whole
+        except StorageError:  # unreadable now, but perhaps intact
             raise
-        except (FileNotFoundError, UserError):  # damaged: it will be written again
+        except (FileNotFoundError, UserError):  # missing or damaged: it will be written again
             return None
         never_empty = NEVER_EMPTY if name == "trials" else ["trial_id"]
         return None if frame[never_empty].isna().any(axis=None) else frame
@@ -130,7 +130,7 @@ def _facts(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _step_losses(steps: pd.DataFrame | None, epochs: int) -> tuple[list[np.ndarray], list[int]]:
-    """Each epoch's losses and the batch sizes of an epoch; empty if steps are missing."""
+    """The step losses of each epoch, and the batch sizes of one; empty if steps are missing."""
     if steps is None:
         return [], []
     by_epoch = [part for _, part in steps.sort_values("step").groupby("epoch")]

@@ -1,4 +1,4 @@
-"""The measurements of one trial, in its checkpoints and in ``histories/``."""
+"""The measurements of one trial, as stored in its checkpoints and in ``histories/``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
+from study.config.datasets import NUM_CLASSES
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import is_writable
 from study.training.epoch import COUNTS, NOISE, VALUES, renamed
 
-# In a checkpoint: the trainer's state, and what the trial has measured.
+# The files of a checkpoint: the trainer's state, and the trial's measurements.
 STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
 NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
-# Columns of `trials` that a trial knows only once it runs.
+# The columns of `trials` that are known only once a trial runs.
 FACTS = {
     "num_params": int,
     "precision": str,
@@ -34,14 +35,13 @@ FACTS = {
     "node": str,
     "device": str,
 }
-NUM_CLASSES = 10
 ENDS = ("complete", "pruned", "diverged", "failed")
 
 
 def in_half_precision(log_p: np.ndarray) -> np.ndarray:
-    """Log-probabilities of classes, (n, classes), as float16 with the same largest class.
+    """Log-probabilities, (n, classes), rounded to float16 so that the predicted class stays.
 
-    Two classes may round to one value; the larger one then goes up to the next.
+    If two classes round to the same value, the larger one is raised to the next float16.
     """
     half = log_p.astype(np.float16)
     best = log_p.argmax(1)
@@ -52,19 +52,19 @@ def in_half_precision(log_p: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class History:
-    """What one trial has measured so far.
+    """The measurements of one trial so far.
 
     Attributes:
         epochs: One record per epoch, with the columns of ``epochs.parquet``.
         step_losses: One array of step losses per epoch; none if they are lost.
         batch_sizes: Examples in each step of an epoch.
-        facts: What the trainable knows of the run: `FACTS`.
-        log_p: Of a comparison's complete trial, the final model's log-probabilities,
-            float16 (n, 10).
+        facts: Facts about the run, under the names in `FACTS`.
+        log_p: The final model's log-probabilities, float16 (n, 10), if the trial is complete and
+            belongs to a comparison.
         config: The `TrialConfig` as a dict; None in files of earlier versions.
-        status: How the trial ended; None while it has not.
-        error: Why it failed or diverged, else empty.
-        state_sha256: In a checkpoint, of the trainer's state that belongs to it.
+        status: How the trial ended; None if it has not ended.
+        error: Why it failed or diverged; otherwise empty.
+        state_sha256: In a checkpoint, the digest of the trainer's state that belongs to it.
     """
 
     epochs: list[dict[str, Any]]
@@ -104,15 +104,15 @@ class History:
 
     @classmethod
     def read(cls, content: bytes) -> History:
-        """The history in an npz file.
+        """Read the history in an npz file.
 
         Raises:
-            ValueError: It is damaged.
+            ValueError: The file is damaged.
         """
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 if sum(part.file_size for part in archive.infolist()) > len(content):
-                    raise ValueError("compressed, which none is: it may be larger than the memory")
+                    raise ValueError("compressed; no history is, and it may exceed the memory")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 meta = json.loads(arrays["meta"].tobytes())
                 losses = list(arrays["losses"])
@@ -134,12 +134,12 @@ class History:
         return found
 
     def _check(self) -> None:
-        """Raise `ValueError` unless everything is of the kind that its readers rely on."""
+        """Raise `ValueError` unless every value has the type and range that readers rely on."""
         numbers = [epoch["epoch"] for epoch in self.epochs]
         if numbers != list(range(1, len(numbers) + 1)):
             raise ValueError("epochs are missing")
         if self.step_losses and len(self.step_losses) != len(numbers):
-            raise ValueError("epochs' steps are missing")
+            raise ValueError("the steps of some epochs are missing")
         if any(losses.shape != (len(self.batch_sizes),) for losses in self.step_losses):
             raise ValueError("steps are missing")
         kinds = {
@@ -158,19 +158,19 @@ class History:
             "error": isinstance(self.error, str) and is_writable(self.error),
         }
         if wrong := [name for name, is_right in kinds.items() if not is_right]:
-            raise ValueError(f"{wrong[0]} is of another kind")
+            raise ValueError(f"{wrong[0]} is invalid")
 
     def is_of(self, config: TrialConfig) -> bool:
-        """Whether this was measured with `config`, as far as the file says."""
+        """Whether this was measured with `config`; True if the file does not say."""
         if self.config is None:
             return True
         try:
             return TrialConfig(**self.config) == config
-        except (TypeError, UserError):  # of a version with other fields
+        except (TypeError, UserError):  # written by a version with other fields
             return False
 
     def step_columns(self) -> dict[str, np.ndarray]:
-        """This trial's part of ``steps.parquet``, without its id."""
+        """This trial's part of ``steps.parquet``, without the trial's id."""
         per_epoch, epochs = len(self.batch_sizes), len(self.step_losses)
         return {
             "step": np.arange(1, per_epoch * epochs + 1),
@@ -212,7 +212,7 @@ def _is_epoch(record: dict[str, Any]) -> bool:
 
 
 def _is_count(value: Any) -> bool:
-    """Whether it is a whole number above zero that a table can hold."""
+    """Whether `value` is a whole number above zero that fits in a table."""
     return type(value) is int and 0 < value < 2**63
 
 
@@ -226,11 +226,11 @@ NOTHING = History([], [], [], {})
 def history_from_values(
     values: Mapping[int, float], config: TrialConfig, num_train: int
 ) -> History:
-    """What the journal alone knows of a trial: its evaluated accuracies.
+    """A history made from the journal alone, which holds only a trial's accuracies.
 
     Args:
-        values: By epoch.
-        config: The trial's.
+        values: The accuracy after each epoch, by epoch.
+        config: The trial's configuration.
         num_train: Images in the training split.
     """
     examples = min(config.train_examples or num_train, num_train)

@@ -1,7 +1,7 @@
-"""The Optuna journal of a study: names in it, and reading it without changing it.
+"""The Optuna journal of a study: trial names and statuses, reading and opening it.
 
-What an ended trial is in Optuna: ``complete`` is COMPLETE, ``pruned`` is PRUNED with its last
-value, ``diverged`` and ``failed`` are FAIL.
+An ended trial is stored thus: ``complete`` as COMPLETE, ``pruned`` as PRUNED with its last
+value, ``diverged`` and ``failed`` as FAIL.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from study.console.text import is_writable, one_line, shown
 from study.files import open_plain, sync
 
 JOURNAL_FILE = "optuna.log"
-LOCK_FILE = f"{JOURNAL_FILE}.lock"  # how the names of Optuna's locks begin
+LOCK_FILE = f"{JOURNAL_FILE}.lock"  # prefix of the names of Optuna's locks
 
 
 def trial_name(number: int) -> str:
-    """The id of Optuna's trial `number`: in the tables, in Ray and as a folder."""
+    """The id of Optuna's trial `number` in the tables, in Ray and as a folder's name."""
     return f"trial_{number:05d}"
 
 
 def trial_status(trial: FrozenTrial) -> str:
-    """The status of a trial, as the tables name it."""
+    """The status of a trial under its name in the tables."""
     if trial.state == TrialState.COMPLETE:
         return "complete"
     if trial.state == TrialState.PRUNED:
@@ -47,28 +47,28 @@ def trial_status(trial: FrozenTrial) -> str:
 
 
 def seed_number(trial: FrozenTrial | optuna.Trial) -> int:
-    """The number that decides a trial's seed: its own, or that of the trial it runs again."""
+    """The number that decides a trial's seed: its own, or that of the trial it reruns."""
     return trial.user_attrs.get("retry_of", trial.number)
 
 
 def is_retry(trial: FrozenTrial) -> bool:
-    """Whether the trial runs a failed one again; it then comes on top of those planned."""
+    """Whether the trial reruns a failed one. Such trials come on top of the planned ones."""
     return "retry_of" in trial.user_attrs
 
 
 def num_planned(config: StudyConfig, trials: Iterable[FrozenTrial]) -> int:
-    """Trials in all: those asked for, and those that run a failed one again."""
+    """Trials in all: those that were asked for, and those that rerun a failed one."""
     return config.num_trials + sum(is_retry(trial) for trial in trials)
 
 
 @dataclass(frozen=True)
 class JournalContent:
-    """What a journal says.
+    """The content of a journal.
 
     Attributes:
-        name: The study's; None where the journal is empty.
+        name: The study's name; None if the journal is empty.
         attrs: The study's user attributes.
-        trials: Its trials by number, those that wait included.
+        trials: Its trials by number, including waiting ones.
     """
 
     name: str | None = None
@@ -77,10 +77,10 @@ class JournalContent:
 
 
 def read_journal(folder: Path) -> JournalContent:
-    """The journal in `folder`, which is left as it is. What is half written does not count.
+    """Read the journal in `folder` without changing it. Ignores a half-written last line.
 
     Raises:
-        UserError: It cannot be read, or is damaged.
+        UserError: The journal cannot be read or is damaged.
     """
     path = folder / JOURNAL_FILE
     try:
@@ -103,7 +103,7 @@ def read_journal(folder: Path) -> JournalContent:
         trials = storage.get_all_trials(study._study_id, deepcopy=False)
         if study.directions != [StudyDirection.MAXIMIZE]:
             raise ValueError(f"directions {study.directions}")
-        # Where a sampler is in its sequence, which it enters in a line of its own each time.
+        # A sampler's position in its sequence. Each step of it is one line of the journal.
         for name, place in study.system_attrs.items():
             if name.startswith("qmc:") and not (type(place) is int and 0 <= place < len(logs)):
                 raise ValueError(f"{name[:8]} {shown(place)}")
@@ -113,14 +113,14 @@ def read_journal(folder: Path) -> JournalContent:
 
 
 def _check(trial: FrozenTrial) -> None:
-    """Raise `ValueError` unless everything is of the kind that its readers rely on."""
-    trial._validate()  # that state, times and value fit, and the parameters their distributions
+    """Raise `ValueError` unless every value has the type and range that readers rely on."""
+    trial._validate()  # state, times and value agree; parameters are in their distributions
     steps, attrs = list(trial.intermediate_values), trial.user_attrs
     values = [*trial.intermediate_values.values(), *(trial.values or [])]
     retried, epochs, error = seed_number(trial), attrs.get("epochs", 1), attrs.get("error", "")
     complete = trial.state == TrialState.COMPLETE
     kinds = {
-        # Every epoch is reported, so that a few lines cannot stand for a billion epochs.
+        # Every epoch must be reported, so a few lines cannot claim a billion epochs.
         "step": all(type(step) is int for step in steps)
         and sorted(steps) == list(range(1, len(steps) + 1)),
         "value": all(type(value) in (int, float) and math.isfinite(value) for value in values),
@@ -132,11 +132,11 @@ def _check(trial: FrozenTrial) -> None:
         "constraints": not trial.constraints,
     }
     if wrong := [name for name, is_right in kinds.items() if not is_right]:
-        raise ValueError(f"{trial_name(trial.number)}: {wrong[0]} of another kind")
+        raise ValueError(f"{trial_name(trial.number)}: invalid {wrong[0]}")
 
 
 class _InMemory(BaseJournalBackend):
-    """A journal that is only read."""
+    """A read-only journal."""
 
     def __init__(self, logs: list[dict[str, Any]]) -> None:
         self._logs = logs
@@ -155,7 +155,7 @@ def reporting_damage(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             yield
-    except Exception as error:  # Optuna checks nothing that it reads
+    except Exception as error:  # Optuna does not check what it reads
         reason = one_line(error if isinstance(error, UserError) else repr(error), 200)
         raise UserError(
             f"{path}: damaged ({reason}); restore it from a copy, or start a new study"
@@ -163,10 +163,10 @@ def reporting_damage(path: Path) -> Iterator[None]:
 
 
 def open_journal(folder: Path) -> JournalStorage:
-    """The journal in `folder`, to be written; created if there is none.
+    """Open the journal in `folder` for writing; it is created if missing.
 
-    The caller holds the study's lock and has read the journal with `read_journal`: what a
-    killed process left, a lock or half a line at the end, is stale and is cleared away.
+    The caller holds the study's lock and has read the journal with `read_journal`. So a lock or
+    a half-written last line was left by a killed process, and is removed.
     """
     path = folder / JOURNAL_FILE
     for lock in folder.glob(f"{LOCK_FILE}*"):

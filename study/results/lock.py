@@ -1,4 +1,4 @@
-"""A study's folder: who may write to it, and whether a new study may be made there."""
+"""Lock a study's folder for one process; check that a new study can be made in a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from study.results.study_file import STUDY_FILE
 
 @contextmanager
 def locked(folder: Path, *, resume: bool) -> Iterator[None]:
-    """The study's folder, made where it is new, for this process alone."""
+    """Create the study's folder if needed, and lock it for this process."""
     with ExitStack() as held_files:
         try:
             make_folder(folder)
@@ -26,7 +26,7 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
             journal = folder / JOURNAL_FILE
             if not resume and not (folder / STUDY_FILE).exists():
                 journal.touch()
-            # The lock file may be removed while a driver runs; the journal may not.
+            # Somebody may remove the lock file of a running driver, so the journal is locked too.
             if journal.is_file() and not journal.is_symlink():
                 held_files.enter_context(held(journal))
         except (Timeout, BlockingIOError):
@@ -37,14 +37,14 @@ def locked(folder: Path, *, resume: bool) -> Iterator[None]:
             raise UserError(
                 f"{folder}: cannot be written ({error}); choose another folder"
             ) from None
-        if not resume and (folder / STUDY_FILE).exists():  # made since it was checked
+        if not resume and (folder / STUDY_FILE).exists():  # made after it was checked
             raise UserError(f"{folder}: already holds a study; choose another --name")
         require_plain(folder, besides=LOCK_FILE)
         yield
 
 
 def check_new_folder(folder: Path) -> None:
-    """Raise `UserError` unless a new study can be made in `folder`; writes nothing."""
+    """Raise `UserError` unless a new study can be made in `folder`. Writes nothing."""
     if folder.exists() and not (folder.is_dir() and all(map(_is_leftover, folder.iterdir()))):
         is_study = (folder / STUDY_FILE).exists()
         resume = f"continue it with --resume {shlex.quote(str(folder))}, or "
@@ -58,6 +58,6 @@ def check_new_folder(folder: Path) -> None:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a study that was killed before it began left this file."""
+    """Whether this file was left by a study that was killed before it began."""
     is_empty_journal = path.name == JOURNAL_FILE and path.is_file() and not path.stat().st_size
     return path.name == ".lock" or path.name.startswith(UNFINISHED) or is_empty_journal

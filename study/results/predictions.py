@@ -1,4 +1,4 @@
-"""The table ``predictions.parquet``: what each final model says of each evaluated image."""
+"""The table ``predictions.parquet``: each final model's log-probabilities for each image."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from study.config.datasets import NUM_CLASSES
 from study.console.errors import UserError
 from study.files import replacing
-from study.results.history import NUM_CLASSES
 from study.results.tables import TRIAL_COLUMNS, WRITTEN, read_table, require, require_unique
 
-# Log-probabilities are natural logarithms: of a confident model they tell apart what
-# probabilities near 1 cannot.
+# Natural logarithms of probabilities. They distinguish confident predictions, whose
+# probabilities would all round to 1.
 LOG_P_COLUMNS = tuple(f"log_p{digit}" for digit in range(NUM_CLASSES))
 
 
@@ -33,9 +33,9 @@ def write_predictions(
 
     Args:
         path: The comparison's folder.
-        index: Place of each evaluated image in its file, (n,).
-        labels: Of the images, (n,).
-        log_p: By trial id, each final model's log-probabilities, float16 (n, 10).
+        index: Position of each evaluated image in its file, (n,).
+        labels: The images' labels, (n,).
+        log_p: Each final model's log-probabilities, float16 (n, 10), by trial id.
     """
     frames = [
         pd.DataFrame(
@@ -58,12 +58,12 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     """Read ``predictions.parquet`` of the comparison in `path`.
 
     Raises:
-        UserError: There is none, or it is damaged.
+        UserError: The file is missing or damaged.
     """
     file = Path(path) / "predictions.parquet"
     try:
         frame = read_table(file, PREDICTION_COLUMNS)
-        # After them: of a running comparison, the trials are then as new or newer.
+        # Read last, so that in a running comparison it lists all trials of the predictions.
         trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
     except FileNotFoundError:
         raise UserError(f"{file}: missing; only a comparison keeps predictions") from None

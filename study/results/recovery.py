@@ -1,9 +1,10 @@
-"""Opens a study after checking its files against each other, before anything is changed.
+"""Read what earlier sessions left in a study's files, check it and restore missing histories.
 
-The journal says which trials there are and how they ended; ``histories/`` says what the ended
-ones measured. If a history is missing or damaged, the trial's last checkpoint is used, else
-the tables, else the journal's own values; never nothing. Files that contradict each other, as
-after one of them was replaced by an older copy, are refused.
+The journal says which trials exist and how they ended. ``histories/`` holds the measurements of
+the ended ones. If a history is missing or damaged, it is rebuilt from the trial's last
+checkpoint, or else from the tables, or else from the journal's own values. Files that
+contradict each other are refused, e.g. if one of them was replaced by an older copy. Nothing is
+changed before all checks have passed.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ class Recovered:
     """What a study's earlier sessions left.
 
     Attributes:
-        journal: What its journal says.
-        ended: By trial id, what each ended trial measured; grows as trials end.
-        partial: By id, what interrupted trials measured that lost their newest checkpoints:
-            kept until the trial has come as far again.
-        notes: A line for each thing that was missing, and what took its place.
-        from_elsewhere: Trials of `ended` that ``histories/`` lacks.
-        untabled: Trials of `ended` that no table holds yet. Those without a final model keep
-            their last checkpoints until then, so that ``histories/`` is not their only copy.
+        journal: The journal's content.
+        ended: The history of each ended trial, by trial id. It grows as trials end.
+        partial: The histories, by trial id, of interrupted trials that lost their newest
+            checkpoints. They are kept until the trial has come as far again.
+        notes: One line for each missing item, saying what replaced it.
+        from_elsewhere: Trials in `ended` that ``histories/`` lacks.
+        untabled: Trials in `ended` that no table holds yet. Until one does, a trial without a
+            final model keeps its last checkpoint, so that ``histories/`` is not the only copy.
     """
 
     journal: JournalContent = field(default_factory=JournalContent)
@@ -69,12 +70,15 @@ def trial_config_of(config: StudyConfig, trial: FrozenTrial) -> TrialConfig:
 
 
 def asked(trials: Iterable[FrozenTrial], config: StudyConfig) -> list[FrozenTrial]:
-    """The trials whose hyperparameters are all drawn, which takes a line of the journal each."""
+    """The trials that have drawn all their hyperparameters.
+
+    The journal holds one line per draw, so a killed driver may leave a trial with only some.
+    """
     return [trial for trial in trials if set(config.draws(trial.params)) <= set(trial.params)]
 
 
 def recover(storage: Storage, config: StudyConfig) -> Recovered:
-    """Read what a study's earlier sessions left; changes nothing.
+    """Read what a study's earlier sessions left. Changes nothing.
 
     Raises:
         UserError: Files are damaged or contradict each other beyond repair.
@@ -115,7 +119,7 @@ def recover(storage: Storage, config: StudyConfig) -> Recovered:
             found.from_elsewhere.update(ids)
         if source in (FROM_TABLES, JOURNAL_FILE):  # earlier versions had them in Ray's folder
             left = " and from what is left of the tables" if source == JOURNAL_FILE else ""
-            found.notes.append(f"{_names(ids)}: no intact history; taken from {source}{left}")
+            found.notes.append(f"{_names(ids)}: no intact history; restored from {source}{left}")
     return found
 
 
@@ -132,7 +136,7 @@ def repair(storage: Storage, recovered: Recovered) -> None:
 
 
 def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two configurations, in words; each range or choice on its own."""
+    """The differences between two configurations in words, one for each range or choice."""
     if isinstance(earlier.get("space"), dict) and isinstance(now.get("space"), dict):
         earlier, now = ({**c, **c["space"], "space": sorted(c["space"])} for c in (earlier, now))
 
@@ -141,7 +145,7 @@ def _changes(earlier: dict[str, Any], now: dict[str, Any]) -> list[str]:
         return describe(space_from_json({"": value})[""]) if is_range else shown(value)
 
     if isinstance(earlier.get("arms"), dict) and isinstance(now.get("arms"), dict):
-        order = "order of arms"  # that of the trials follows from it
+        order = "order of arms"  # it decides the order of the trials
         earlier, now = ({**c, order: list(c["arms"])} for c in (earlier, now))
     return [
         f"{name} was {words(earlier[name])} and is {words(now.get(name))}"
@@ -157,18 +161,18 @@ class _Known(NamedTuple):
     made_with: TrialConfig
 
 
-Kept = Mapping[str, History | None]  # by trial id, what is in histories/; None: damaged
+Kept = Mapping[str, History | None]  # the content of histories/ by trial id; None: damaged
 
 
 def _require_no_results(storage: Storage) -> None:
-    """Without a journal a study can only begin."""
+    """Refuse results without a journal: only a new study may lack one."""
     traces = [path.name for path in sorted(storage.folder.glob("*.parquet"))]
     traces += [f"{HISTORIES}/{name}.npz" for name in sorted(storage.kept_ids())]
     traces += [f"{RAY_FOLDER}/{name}" for name in storage.trial_ids()]
     if traces:
         raise UserError(
             f"{storage.folder / JOURNAL_FILE}: missing or empty, but the study has results "
-            f"({traces[0]}); restore it from a copy. Tables that are there stay readable"
+            f"({traces[0]}); restore it from a copy. The existing tables stay readable"
         )
 
 
@@ -190,10 +194,10 @@ def _require_same_study(folder: Path, config: StudyConfig, journal: JournalConte
             changed = [f"name was {shown(journal.name)} and is {shown(config.name)}"]
     if changed:
         raise UserError(
-            f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} is of "
-            f"another study ({'; '.join(changed)}); restore it, or start a new study"
+            f"{folder / 'study.json'}: changed since the study began, or {JOURNAL_FILE} belongs "
+            f"to another study ({'; '.join(changed)}); restore it, or start a new study"
         )
-    planned = sum(not is_retry(trial) for trial in journal.trials)  # those that wait, too
+    planned = sum(not is_retry(trial) for trial in journal.trials)  # including waiting ones
     if planned > config.num_trials:
         raise UserError(
             f"{folder / 'study.json'}: plans {config.num_trials} trials, but {JOURNAL_FILE} has "
@@ -202,7 +206,7 @@ def _require_same_study(folder: Path, config: StudyConfig, journal: JournalConte
 
 
 def _require_possible(config: StudyConfig, space: Space, trial: FrozenTrial) -> None:
-    """Raise an error unless what a trial has drawn, is given or is to draw is of the space."""
+    """Raise an error unless every value that a trial has or will have is in the space."""
     attrs = trial.system_attrs
     shared = [text for name, text in attrs.items() if ":relative_params:" in name]
     to_draw = json.loads("".join(shared) or "{}")
@@ -219,12 +223,12 @@ def _require_possible(config: StudyConfig, space: Space, trial: FrozenTrial) -> 
 def _require_agreement(
     folder: Path, config: StudyConfig, known: Mapping[str, _Known], kept: Kept, tables: Tables
 ) -> None:
-    """Refuse a journal that is older than the results beside it, or not theirs."""
+    """Refuse a journal that is older than the results beside it, or of another study."""
 
     def refuse(trial_id: str, where: str, what: str) -> UserError:
         return UserError(
             f"{folder / JOURNAL_FILE}: contradicts {where} ({shown(trial_id)}: "
-            f"{escape(what, keep='')}); one of them is an older copy or of another study, restore "
+            f"{escape(what, keep='')}); one of them is an older copy or of another study; restore "
             "the right one"
         )
 
@@ -259,7 +263,7 @@ def _require_agreement(
 def _history_of(
     storage: Storage, config: StudyConfig, known: _Known, kept: Kept, tables: Tables
 ) -> tuple[History, str]:
-    """What an ended trial measured, and where that was found."""
+    """The history of an ended trial, and where it was found."""
     trial, made_with = known
     trial_id, status = trial_name(trial.number), trial_status(trial)
 
@@ -274,13 +278,13 @@ def _history_of(
     if history is None:
         values = history_from_values(trial.intermediate_values, made_with, config.num_train)
         history = tables.completed(values, trial_id)
-        if status == "failed" and not values.epochs:  # before its first epoch: nothing is lost
+        if status == "failed" and not values.epochs:  # no epoch ended, so no history is lost
             source = HISTORIES
     return replace(history, status=status, error=trial.user_attrs.get("error", "")), source
 
 
 def _fits(history: History, trial: FrozenTrial, config: StudyConfig) -> bool:
-    """Whether a history is that of the whole trial, as the journal says how far it came."""
+    """Whether a history covers the whole trial, judged by how far it came in the journal."""
     epochs, reported = len(history.epochs), max(trial.intermediate_values, default=0)
     if "epochs" in trial.user_attrs:
         whole = epochs == trial.user_attrs["epochs"]
@@ -296,7 +300,7 @@ def _fits(history: History, trial: FrozenTrial, config: StudyConfig) -> bool:
 
 
 def _end_unrecorded(trial_id: str, kept: Kept, tables: Tables) -> tuple[History, str] | None:
-    """What a trial measured that has ended, though a kill kept that from the journal."""
+    """The history of a trial that ended before the journal could record it, and its source."""
     found = kept.get(trial_id)
     if found is not None and found.status is not None:
         return found, HISTORIES
@@ -310,7 +314,7 @@ def _end_unrecorded(trial_id: str, kept: Kept, tables: Tables) -> tuple[History,
 def _note_lost_epochs(
     found: Recovered, storage: Storage, known: _Known, kept: Kept, tables: Tables
 ) -> None:
-    """Of an interrupted trial: keep what it measured beyond its last whole checkpoint."""
+    """Keep what an interrupted trial measured after its last intact checkpoint."""
     trial, made_with = known
     trial_id = trial_name(trial.number)
     newest = storage.newest_checkpoint(trial_id, made_with, resumable=True)
@@ -321,7 +325,7 @@ def _note_lost_epochs(
     if len(longest.epochs) > len(reached.epochs):
         found.partial[trial_id] = replace(longest, config=asdict(made_with))
     if trial.intermediate_values and newest is None:
-        found.notes.append(f"{trial_id}: no intact checkpoint; trained from the start again")
+        found.notes.append(f"{trial_id}: no intact checkpoint; it will be trained from the start")
 
 
 def _names(ids: list[str]) -> str:

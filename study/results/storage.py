@@ -1,12 +1,12 @@
-"""Where a study's files are kept.
+"""The files of a study, in its folder and, if asked for, in an object store.
 
 The records (``study.json``, the Optuna journal, the tables, ``histories/``) are in the study's
-folder, on the driver's machine. The trials' checkpoints are in its subfolder ``ray/``; or, with
-``--storage-path s3://bucket/prefix``, in the object store, where a copy of the records is kept
-beside them, so that a study outlives the driver's machine.
+folder on the driver's machine. The trials' checkpoints are in its subfolder ``ray/``. With
+``--storage-path s3://bucket/prefix`` the checkpoints are in the object store instead, beside a
+copy of the records, so that a study outlives the driver's machine.
 
-What an ended trial measured is in ``histories/``, one file per trial, on the disk before the
-trial is reported as ended. Nothing that has ended needs ``ray/``.
+The measurements of ended trials are in ``histories/``, one file per trial. A file is on the disk
+before its trial is reported as ended. Ended trials no longer need ``ray/``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from study.data.images import OPENINGS_FILE
 from study.files import is_uri, make_folder, open_plain, replacing, sync
 from study.results.history import HISTORY_FILE, STATE_FILE, History
 
-RAY_FOLDER = "ray"  # Ray Tune's folder, with a folder a trial
+RAY_FOLDER = "ray"  # Ray Tune's folder, with one folder per trial
 RECORDS = (
     "study.json",
     "trials.parquet",
@@ -41,7 +41,7 @@ RECORDS = (
     OPENINGS_FILE,
     "optuna.log",
 )
-HISTORIES = "histories"  # a file per ended trial
+HISTORIES = "histories"  # one file per ended trial
 HISTORY_NAME = re.compile(r"(trial_\d{5,})\.npz")
 
 
@@ -49,23 +49,23 @@ class Storage:
     """The files of one study.
 
     Args:
-        folder: The study's, on this machine.
-        uri: Its place in an object store, or None where `folder` holds everything.
+        folder: The study's folder on this machine.
+        uri: Its place in an object store, or None if `folder` holds everything.
 
     Raises:
-        UserError: The object store cannot be reached, or not written.
+        UserError: The object store cannot be reached.
     """
 
     def __init__(self, folder: Path, uri: str | None = None) -> None:
         self.folder = folder
         self.uri = uri
-        # Absolute, since Ray's processes have working folders of their own.
+        # Absolute, because Ray's processes have other working folders.
         self.location = uri or str(folder.resolve())
         self._filesystem, self._root = _filesystem(self.location)
         self._pushed: dict[str, tuple[int, int]] = {}
 
     def trial_folder(self, trial_id: str) -> str:
-        """Where a trial's checkpoints and its ``error.txt`` are, as the user may read it."""
+        """The folder of a trial's checkpoints and its ``error.txt``, for the user to read."""
         return f"{self.uri or self.folder}/{RAY_FOLDER}/{trial_id}"
 
     def newest_checkpoint(
@@ -73,13 +73,14 @@ class Storage:
     ) -> tuple[str, History] | None:
         """A trial's newest intact checkpoint and its history.
 
-        Passed over are torn ones, as a process leaves that is killed while it writes, those of
-        another configuration, and those that hold files of someone else: Ray would unpickle one.
+        Skips checkpoints that a killed process left unfinished, those of another configuration,
+        and those that hold foreign files, because Ray would unpickle one.
 
         Args:
-            trial_id: Which trial.
+            trial_id: The trial's id.
             config: Its configuration.
-            resumable: Whether training is to go on from it, which takes more than the history.
+            resumable: Whether training must be able to continue from it. If not, an intact
+                history is enough.
 
         Raises:
             UserError: The checkpoints cannot be read at all.
@@ -93,7 +94,7 @@ class Storage:
         return None
 
     def history_in(self, checkpoint: str) -> History | None:
-        """The history in a checkpoint; None where it is damaged or missing."""
+        """The history in a checkpoint; None if it is damaged or missing."""
         content = self._read_path(f"{checkpoint}/{HISTORY_FILE}")
         try:
             return None if content is None else History.read(content)
@@ -101,7 +102,7 @@ class Storage:
             return None
 
     def trial_ids(self) -> list[str]:
-        """The trials that have a folder in Ray's."""
+        """The trials that have a folder in Ray's folder."""
         found = self._list(f"{self._root}/{RAY_FOLDER}")
         return sorted(info.base_name for info in found if info.base_name.startswith("trial_"))
 
@@ -116,7 +117,7 @@ class Storage:
         return state if hashlib.sha256(state).hexdigest() == history.state_sha256 else None
 
     def keep_only(self, trial_id: str, checkpoint: str | None) -> None:
-        """Remove a trial's other checkpoints: torn ones, and ones that nothing needs."""
+        """Remove all of a trial's checkpoints except `checkpoint`."""
         for other in self._checkpoints(trial_id):
             if other != checkpoint:
                 try:
@@ -125,7 +126,7 @@ class Storage:
                     raise self._unusable("written", error) from None
 
     def keep(self, trial_id: str, history: History) -> None:
-        """Keep what a trial measured in ``histories/``, where it survives a power cut."""
+        """Save a trial's history in ``histories/``, so that it survives a power cut."""
         buffer = io.BytesIO()
         history.write(buffer)
         place = self.folder / HISTORIES
@@ -136,7 +137,7 @@ class Storage:
             self._put(f"{HISTORIES}/{trial_id}.npz", buffer.getvalue())
 
     def keep_last(self, trial_id: str) -> None:
-        """Keep an ended trial's last checkpoint alone, where it survives a power cut."""
+        """Keep only an ended trial's last checkpoint, so that it survives a power cut."""
         newest = max(self._checkpoints(trial_id), default=None)
         if newest is not None and self.uri is None:
             last = Path(newest)
@@ -145,7 +146,7 @@ class Storage:
         self.keep_only(trial_id, newest)
 
     def kept_ids(self) -> set[str]:
-        """The trials of which there is a file in ``histories/``."""
+        """The trials that have a file in ``histories/``."""
         place = self.folder / HISTORIES
         try:
             names = [path.name for path in place.iterdir()]
@@ -156,7 +157,7 @@ class Storage:
         return {match[1] for name in names if (match := HISTORY_NAME.fullmatch(name))}
 
     def kept(self, trial_id: str) -> History | None:
-        """What ``histories/`` has of a trial; None if that is damaged or missing."""
+        """A trial's history in ``histories/``; None if it is damaged or missing."""
         path = self.folder / HISTORIES / f"{trial_id}.npz"
         try:
             with open_plain(path) as file:
@@ -167,10 +168,10 @@ class Storage:
             raise cannot_be_read(path, error) from None
 
     def take(self, trial_id: str, logs: Path) -> None:
-        """Move an ended trial's logs from Ray's folder on this machine to the trial's own.
+        """Move an ended trial's logs from Ray's folder on this machine to the trial's folder.
 
-        If they stayed there, Ray would copy them again with each of its snapshots. If they cannot
-        be moved now, that happens.
+        Otherwise Ray would copy them again with each of its snapshots. If they cannot be moved,
+        they stay there.
         """
         folder = f"{self._root}/{RAY_FOLDER}/{trial_id}"
         try:
@@ -183,13 +184,13 @@ class Storage:
             return
 
     def ray_checkpoint(self, checkpoint: str) -> Any:
-        """The checkpoint as Ray takes it."""
+        """The checkpoint as a Ray object."""
         from ray.tune import Checkpoint  # takes seconds
 
         return Checkpoint(checkpoint, self._filesystem)
 
     def require_study(self) -> None:
-        """Raise `UserError` where the object store holds no study here."""
+        """Raise `UserError` unless the object store holds a study here."""
         if not self.has_study():
             raise UserError(
                 f"{self.uri}: not a study (no study.json); give s3://BUCKET/FOLDER/NAME"
@@ -201,7 +202,10 @@ class Storage:
 
     @contextmanager
     def marker(self) -> Iterator[str]:
-        """A file where the study is or will be, to see who can see it; its path or URI."""
+        """Create a file where the study is or will be, and yield its path or URI.
+
+        Nodes that can see this file can see the study.
+        """
         name = f".seen-{uuid.uuid4().hex[:8]}"
         if self.uri is None:
             above = self.folder.absolute().parent
@@ -235,13 +239,13 @@ class Storage:
                 self._pushed[name] = version
 
     def pull(self) -> None:
-        """Bring the records from the object store, unless those here are newer.
+        """Copy the records from the object store to the folder, unless the folder's are newer.
 
-        The journal only ever grows: of two the longer one is newer. Histories that are missing
-        here are brought in any case, and others where the store's are of a later session.
+        A journal only grows, so the longer of two is the newer one. Histories that are missing
+        here are copied in any case. The others are copied if the store's are newer.
 
         Raises:
-            UserError: The folder holds another study, or another course of this one.
+            UserError: The folder holds another study, or this one with a different past.
         """
         journal = self.folder / "optuna.log"
         ours = journal.read_bytes() if journal.exists() else b""
@@ -260,7 +264,7 @@ class Storage:
             if HISTORY_NAME.fullmatch(info.base_name) and self._is_wanted(info, newer_here)
         ]
         records = () if newer_here else RECORDS
-        for name in (*histories, *records):  # the journal last: it is what says how far they go
+        for name in (*histories, *records):  # the journal last, because it says what is there
             if (content := self._read(name)) is None:
                 continue
             try:
@@ -268,17 +272,17 @@ class Storage:
                     file.write(content)
             except OSError as error:
                 raise StorageError(
-                    f"{self.folder / name}: cannot be written ({error.strerror}); make room, or "
-                    "choose another --results-dir"
+                    f"{self.folder / name}: cannot be written ({error.strerror}); free some space, "
+                    "or choose another --results-dir"
                 ) from None
 
     def _is_wanted(self, info: FileInfo, newer_here: bool) -> bool:
-        """Whether a history is to be brought: it is missing here, or the store's is newer."""
+        """Whether to copy a history: it is missing here, or the store's is newer."""
         try:
             here = (self.folder / HISTORIES / info.base_name).stat()
         except FileNotFoundError:
             return True
-        # Otherwise it was brought from the store, or put there, as it is.
+        # If the size and time fit, this file was copied from the store or to it.
         is_same = here.st_size == info.size and here.st_mtime_ns >= info.mtime_ns
         return not newer_here and not is_same
 
@@ -291,10 +295,10 @@ class Storage:
         ]
 
     def _list(self, folder: str) -> list[FileInfo]:
-        """What is in a folder; nothing if it does not exist or is a file."""
+        """The entries of a folder; none if it does not exist or is a file."""
         try:
             found = self._filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-            return [info for info in found if info.base_name]  # reads the names, too
+            return [info for info in found if info.base_name]  # raises if a name is not UTF-8
         except NotADirectoryError:
             return []
         except UnicodeDecodeError:
@@ -328,19 +332,19 @@ class Storage:
 
     def _unusable(self, done: str, error: OSError) -> StorageError:
         return StorageError(
-            f"{self.location}: cannot be {done} ({one_line(error)}); what has ended is kept, "
+            f"{self.location}: cannot be {done} ({one_line(error)}); finished work is saved; "
             "continue when the storage is back"
         )
 
 
 def _filesystem(location: str) -> tuple[FileSystem, str]:
-    """The file system of `location` and the path in it, tried out where it is remote."""
+    """The file system of `location` and the path in it. A remote one is tried out."""
     try:
         filesystem, root = FileSystem.from_uri(location)
         bucket = root.partition("/")[0]
         if is_uri(location) and filesystem.get_file_info(bucket).type == FileType.NotFound:
             raise ValueError(f"no bucket {bucket}")
-    except (OSError, ValueError) as error:  # pyarrow's errors are among them
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses
         raise UserError(
             f"--storage-path: {location!r} cannot be used ({one_line(error)}); give "
             "s3://BUCKET/FOLDER of an existing bucket, with credentials in the environment"
@@ -352,5 +356,5 @@ def _is_whole_zip(content: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return archive.testzip() is None
-    except Exception:  # flipped bits raise nearly anything
+    except Exception:  # flipped bits may raise almost any error
         return False

@@ -1,7 +1,7 @@
-"""``study.json``, which says what a study is and how it was made; read and written here alone.
+"""Read and write ``study.json``: a study's configuration, data and sessions.
 
-A results folder may be damaged, or come from someone else. What any reader relies on is checked
-here, once: a file that lacks it is refused in one line.
+A results folder may be damaged or come from someone else. So everything that readers rely on is
+checked here, once, and a file that fails a check is refused in one line.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ STUDY_FILE = "study.json"
 
 @dataclass(frozen=True)
 class SessionRecord:
-    """One run of the driver. Its fields are those of the file.
+    """One run of the driver. The fields are those of the file.
 
     Attributes:
-        started: When, as ISO 8601 with its zone.
-        command: How, without the interpreter.
-        address: Of the Ray cluster that it joined, if any.
-        nodes: Of the cluster, at the start.
-        concurrent_trials: Trials at once, at the start.
-        host: The driver's.
-        python: Its version.
-        versions: Of the packages that decide results; None for what was not installed.
+        started: Time of its start, as ISO 8601 with a time zone.
+        command: Its command line, without the interpreter.
+        address: Address of the Ray cluster that it joined, if any.
+        nodes: Nodes of the cluster at the start.
+        concurrent_trials: Trials at once at the start.
+        host: The driver's host name.
+        python: Version of Python.
+        versions: Versions of the packages that affect results; None for one not installed.
         git: Commit of the checkout that it ran from, and whether that was changed (``dirty``).
-        gpus_per_trial: Share of a GPU that each trial had.
+        gpus_per_trial: GPUs per trial.
     """
 
     started: str
@@ -63,14 +63,14 @@ class SessionRecord:
 
     @property
     def started_at(self) -> float:
-        """When it started, in seconds since 1970."""
+        """Time of its start, in seconds since 1970."""
         return datetime.fromisoformat(self.started).timestamp()
 
     @classmethod
     def of_this_process(
         cls, address: str | None, *, nodes: int, concurrent_trials: int, gpus_per_trial: float
     ) -> SessionRecord:
-        """The session that begins now; the arguments are its attributes."""
+        """The session that begins now. For the arguments, see the attributes."""
         return cls(
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             command=" ".join(sys.orig_argv[1:]),
@@ -86,17 +86,17 @@ class SessionRecord:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> SessionRecord:
-        """A session in the file.
+        """Read one session of the file.
 
         Raises:
-            ValueError: Something is missing or of another kind than readers rely on.
+            ValueError: A field is missing or invalid.
         """
         try:
             zone = datetime.fromisoformat(_field(content, "started", str)).tzinfo
         except ValueError:
             zone = None
         if zone is None:
-            raise ValueError("a session's started is not a time with its zone")
+            raise ValueError("a session's started is not a time with a time zone")
         for name in ("host", "command", "python"):
             _field(content, name, str)
         for name in ("nodes", "concurrent_trials"):
@@ -112,14 +112,14 @@ class SessionRecord:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """What ``study.json`` says.
+    """The content of ``study.json``.
 
     Attributes:
-        config: What the study is asked to do.
+        config: The study's configuration.
         storage: Its place in an object store, or None if its folder holds everything.
-        num_train: Images that a trial trains on if it does not take fewer.
+        num_train: Images that a trial trains on, unless it takes fewer.
         num_evaluated: Images that are evaluated after each epoch.
-        evaluated: Which these are: ``validation`` or ``test``.
+        evaluated: The kind of these images: ``validation`` or ``test``.
         sessions: The runs of its driver, at least one.
         sha256: Checksum of each file of images that was used; None if the file names none.
     """
@@ -136,7 +136,7 @@ class StudyFile:
     def of(
         cls, config: StudyConfig, storage: str | None, sessions: tuple[SessionRecord, ...]
     ) -> StudyFile:
-        """That of a study which runs now, its images split as `config` says."""
+        """The file of a study that runs now, with its images split as `config` says."""
         is_test = config.evaluated == "test"
         num_evaluated = NUM_TEST_IMAGES if is_test else NUM_TRAINING_IMAGES - config.num_train
         sha256: dict[str, Any] = dict(DATASET_SPECS[config.dataset].sha256)
@@ -145,21 +145,21 @@ class StudyFile:
 
     @classmethod
     def read(cls, folder: Path) -> StudyFile:
-        """That of the study in `folder`.
+        """Read the file of the study in `folder`.
 
         Raises:
-            UserError: There is none, or it is damaged or of another format.
+            UserError: The file is missing, damaged or of another format.
         """
         file = folder / STUDY_FILE
         try:
             with open_plain(file) as opened:
                 content = json.loads(opened.read())
-            # No half characters, which none can write.
+            # Refuse lone surrogates, which cannot be written again.
             json.dumps(content, ensure_ascii=False).encode()
         except (FileNotFoundError, NotADirectoryError):
             if (journal := folder / "optuna.log").is_file() and journal.stat().st_size:
                 raise UserError(
-                    f"{file}: missing, though the study's journal is there; restore it from a copy"
+                    f"{file}: missing, but the study's journal exists; restore it from a copy"
                 ) from None
             raise UserError(
                 f"{folder}: not a study (no study.json); give a folder like results/NAME"
@@ -173,7 +173,7 @@ class StudyFile:
             if found not in FORMAT_VERSIONS:
                 *others, last = map(str, FORMAT_VERSIONS)
                 raise UserError(
-                    f"{file}: results format {shown(found)}, this version reads format "
+                    f"{file}: has results format {shown(found)}, but this version reads formats "
                     f"{', '.join(others)} and {last}; use the version of mnist-study that made it"
                 )
             return cls._from_json(content)
@@ -183,11 +183,11 @@ class StudyFile:
             ) from None
 
     def write(self, folder: Path) -> None:
-        """Write it whole; its layout is the current format's."""
+        """Write the file atomically, in the current format."""
         write_json(folder / STUDY_FILE, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
-        """What is written."""
+        """The file's content in the current format."""
         config = self.config
         of_search = {
             "metric": METRIC,
@@ -209,7 +209,7 @@ class StudyFile:
                 **({} if self.sha256 is None else {"sha256": self.sha256}),
                 "split": {
                     "train": self.num_train,
-                    "validation": self.num_evaluated,  # whichever they are
+                    "validation": self.num_evaluated,  # even if they are test images
                     "evaluated": self.evaluated,
                     **(of_split if self.evaluated == "validation" else {}),
                 },
@@ -219,8 +219,8 @@ class StudyFile:
 
     @classmethod
     def _from_json(cls, content: dict[str, Any]) -> StudyFile:
-        """Raise `ValueError` for what is missing or of another kind than readers rely on."""
-        of_a_comparison = "arms" in _field(content, "config", dict)  # format 2 named no kind
+        """Read the file's content; raise `ValueError` if a field is missing or invalid."""
+        of_a_comparison = "arms" in _field(content, "config", dict)  # format 2 has no kind
         kind = content.get("kind", "comparison" if of_a_comparison else "search")
         if kind not in KINDS:
             raise ValueError(f"kind is {shown(kind)}; the kinds are {', '.join(KINDS)}")
@@ -248,12 +248,12 @@ class StudyFile:
 
 
 def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:
-    """The command that continues a study, to be pasted into a shell.
+    """The command that continues a study, ready to paste into a shell.
 
     Args:
-        config: The study's.
+        config: The study's configuration.
         path: Its folder or URI.
-        address: Of the Ray cluster that it joins, if any.
+        address: Address of the Ray cluster that it joins, if any.
     """
     where = ["--address", address] if address else []
     return command_line(config.module, *config.resume_arguments(str(path)), *where)

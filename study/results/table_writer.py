@@ -1,4 +1,4 @@
-"""Writes a study's tables while it runs."""
+"""Write the tables of a running study, from its journal and its trials' histories."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from study.results.recovery import Recovered, asked, trial_config_of
 from study.results.storage import Storage
 from study.results.tables import write_tables
 
-TABLES_EVERY_S = 30.0  # the tables of a running study lag behind by at least this
+TABLES_EVERY_S = 30.0  # shortest time between two writes
 
 
 class TableWriter:
-    """Makes a study's tables from its Optuna journal and its trials' checkpoints.
+    """Writes a study's tables from its Optuna journal and its trials' histories.
 
     Args:
         storage: The study's files.
-        config: What is run.
+        config: The study's configuration.
         study: The open Optuna study.
         evaluated: The images that are evaluated after each epoch.
-        recovered: What the ended trials measured.
+        recovered: The histories of ended trials.
     """
 
     def __init__(
@@ -49,19 +49,19 @@ class TableWriter:
         self._next_write = time.monotonic() + TABLES_EVERY_S
 
     def status_of(self, trial_id: str) -> tuple[str, str]:
-        """A trial's status and its error, empty where there is none."""
+        """A trial's status and its error, which is empty if there is none."""
         trial = self._study.get_trials(deepcopy=False)[int(trial_id.rpartition("_")[2])]
         return trial_status(trial), trial.user_attrs.get("error", "")
 
     def write_sometimes(self) -> None:
-        """Write the tables unless that was done lately; costs at most a twentieth of the time."""
+        """Write the tables, unless they were written recently. Takes at most 5% of the time."""
         start = time.monotonic()
         if start >= self._next_write:
             self.write()
             self._next_write = start + max(TABLES_EVERY_S, 20 * (time.monotonic() - start))
 
     def write(self) -> None:
-        """Write the tables, with every trial whatever its status."""
+        """Write the tables with all trials, whatever their status."""
         rows: list[dict[str, Any]] = []
         histories: dict[str, History] = {}
         log_p: dict[str, np.ndarray] = {}
@@ -97,7 +97,7 @@ class TableWriter:
         self._recovered.untabled.clear()
 
     def _history(self, trial_id: str, config: TrialConfig) -> History | None:
-        """What a trial has measured so far."""
+        """A trial's history so far."""
         if trial_id in self._recovered.ended:
             return self._recovered.ended[trial_id]
         newest = self._storage.newest_checkpoint(trial_id, config, resumable=False)

@@ -1,15 +1,15 @@
-"""The tables of a study: schema, writing, reading.
+"""The Parquet tables of a study: schema, writing, reading, ranking of trials.
 
 ::
 
     results/<name>/
-      study.json        what was searched, how, with which versions
+      study.json        the configuration, data, versions and sessions
       trials.parquet    one row per trial: trial_id | status, hyperparameters, results
       epochs.parquet    one row per epoch: trial_id, epoch | losses, accuracy
       steps.parquet     one row per optimizer step: trial_id, step | epoch, loss
-      predictions.parquet  of a comparison: one row per evaluated image of each final model
+      predictions.parquet  only in a comparison: one row per evaluated image and final model
 
-Hyperparameters live only in ``trials``; join on ``trial_id``. The tables are made from the
+Hyperparameters are only in ``trials``; join on ``trial_id``. The tables are made from the
 trials' histories (`study.results.history`).
 """
 
@@ -35,12 +35,12 @@ from study.results.study_file import FORMAT_VERSIONS, StudyFile, resume_command
 from study.training.epoch import COUNTS, EARLIER_NAMES, NOISE, VALUES
 
 STATUSES = (*ENDS, "interrupted")
-MORE_READS = 8  # of tables that are being replaced
+MORE_READS = 8  # extra reads while a running study replaces the tables
 BETWEEN_READS_S = 0.25
-STILL_WRITING_S = 10.0  # since their last change; older tables are not read again
-# So that a flipped bit is seen; without checksums it may change a value.
+STILL_WRITING_S = 10.0  # a table changed more recently than this may be read again
+# Checksums detect flipped bits, which could otherwise change a value unnoticed.
 WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
-TRIALS_A_PART = 200  # of the step table, when it is written
+TRIALS_A_PART = 200  # the step table is written in parts of this many trials
 
 TRIAL_COLUMNS = {
     "trial_id": "string",
@@ -84,7 +84,7 @@ STEP_COLUMNS = {
     "loss": "float64",
 }
 TABLES = {"trials": TRIAL_COLUMNS, "epochs": EPOCH_COLUMNS, "steps": STEP_COLUMNS}
-# What a value may be; beyond it, no figure can show it.
+# The range of each column. No figure could show a value outside it.
 RANGES = {
     **dict.fromkeys(("epoch", "step", "num_examples"), (1, np.inf)),
     **{
@@ -116,18 +116,18 @@ class StudyResults:
 
 
 def as_table(table: str, rows: Any) -> pd.DataFrame:
-    """`rows` with exactly the columns and types of `table`; what is missing is empty."""
+    """`rows` with exactly the columns and types of `table`. Missing values are empty."""
     columns = TABLES[table]
     return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
 
 
 def differs(value: Any, expected: Any) -> bool:
-    """Whether a table holds another value than `expected`, of which None is NA there."""
+    """Whether a table's `value` differs from `expected`. The table's NA equals None."""
     return (not pd.isna(value)) if expected is None else bool(pd.isna(value) or value != expected)
 
 
 def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Trials best first: complete ones by their last validation accuracy, then the others."""
+    """Trials, best first: complete ones by their last validation accuracy, then the others."""
     order = trials.assign(_other=trials["status"] != "complete")
     by = ["_other", "last_eval_accuracy", "last_eval_loss"]
     return order.sort_values(by, ascending=[True, False, True]).drop(columns="_other")
@@ -138,12 +138,12 @@ def write_tables(
     trials: list[dict[str, Any]],
     histories: dict[str, History],
 ) -> None:
-    """Write the three tables, each whole and renamed into place.
+    """Write the three tables, each atomically.
 
     Args:
         path: The study's folder.
-        trials: One row per trial, with what is known apart from its history.
-        histories: By trial id; a trial that ended before its first epoch has none.
+        trials: One row per trial, with the columns that do not follow from its history.
+        histories: Histories by trial id. A trial without an epoch has none.
     """
     rows = [{**row, **histories.get(row["trial_id"], NOTHING).summary()} for row in trials]
     frames = {
@@ -162,11 +162,12 @@ def write_tables(
 def load_study(path: str | Path) -> StudyResults:
     """Read the tables of a study.
 
-    If a running study is replacing them, they are read again, a limited number of times, until
-    they are consistent.
+    If a running study is just replacing them, they are read again, a limited number of times,
+    until they are consistent.
 
     Raises:
-        UserError: `path` holds no study, an unfinished write, another format or damage.
+        UserError: `path` holds no study, a damaged one, one of another format, or tables that
+            do not match.
     """
     path = Path(path)
     study = StudyFile.read(path)
@@ -180,7 +181,7 @@ def load_study(path: str | Path) -> StudyResults:
         misfit, is_lost = _misfit(**frames)
     if misfit and not is_lost:
         raise UserError(
-            f"{path}: the tables do not fit together ({misfit}); write them anew with: "
+            f"{path}: the tables do not match ({misfit}); write them again with: "
             f"{resume_command(study.config, path)}"
         )
     return StudyResults(path, study, **frames)
@@ -197,7 +198,7 @@ def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
         frame = read_table(file, TABLES[name])
     except FileNotFoundError:
         raise UserError(
-            f"{path}: {file.name} is missing: not written yet, or lost; it is written by: "
+            f"{path}: {file.name} is missing (not written yet, or lost); write it with: "
             f"{resume_command(study.config, path)}"
         ) from None
     keys = {"trials": ["trial_id"], "epochs": ["trial_id", "epoch"], "steps": ["trial_id", "step"]}
@@ -205,7 +206,7 @@ def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
     if name == "trials":
         require(file, frame, "status", frame["status"].isin(STATUSES))
         require(file, frame, "model", frame["model"].isin(MODELS))
-        # An older table does not say which images were evaluated.
+        # A table of an earlier format does not say which images were evaluated.
         frame["evaluated"] = frame["evaluated"].fillna(study.evaluated)
         require(file, frame, "evaluated", frame["evaluated"] == study.evaluated)
     for column, (low, high) in RANGES.items():
@@ -218,7 +219,7 @@ def _load_table(path: Path, name: str, study: StudyFile) -> pd.DataFrame:
 
 
 def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> tuple[str, bool]:
-    """Where the tables disagree, and whether the only reason is lost steps."""
+    """How the tables disagree, and whether lost steps are the only reason."""
     for name, frame in (("epochs", epochs), ("steps", steps)):
         if unknown := set(frame["trial_id"].unique()) - set(trials["trial_id"]):
             return f"{name}.parquet has rows of the unknown trial {min(unknown)!a}", False
@@ -236,11 +237,11 @@ def _misfit(trials: pd.DataFrame, epochs: pd.DataFrame, steps: pd.DataFrame) -> 
 
 
 def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """The table in `file`, opened once, with exactly `columns`.
+    """Read the table in `file`, with exactly `columns`.
 
     Raises:
-        UserError: It is damaged.
-        FileNotFoundError: It is not there.
+        UserError: The file is damaged.
+        FileNotFoundError: There is no such file.
     """
     try:
         with open_plain(file) as opened:
@@ -249,12 +250,12 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
         frame = table.to_pandas()
     except (UserError, FileNotFoundError):
         raise
-    except Exception as error:  # damage gives errors of any kind
-        if isinstance(error, OSError) and error.errno is not None:  # damage has none
+    except Exception as error:  # damage may raise any error
+        if isinstance(error, OSError) and error.errno is not None:  # not caused by damage
             raise StorageError(f"{file}: cannot be read ({one_line(error)})") from None
         raise UserError(
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
-            "have it written again with --resume"
+            "write it again with --resume"
         ) from None
     frame = frame.rename(columns=EARLIER_NAMES)
     if "optimizer" in columns and "optimizer" in frame:
@@ -263,16 +264,20 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
         if list(frame.columns).count(column) != 1:
             raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
         if len(frame) and (found := str(frame[column].dtype)) != kind:
-            raise UserError(f"{file}: column {column!r} is of {found}, not {kind}; restore it")
+            raise UserError(
+                f"{file}: column {column!r} has type {found}, not {kind}; restore the file from a "
+                "copy"
+            )
     frame = frame[list(columns)].reset_index(drop=True)
-    return frame if len(frame) else frame.astype(columns)  # without rows a category has no type
+    return frame if len(frame) else frame.astype(columns)  # an empty category column has no type
 
 
 def _fill_later_columns(trials: pd.DataFrame) -> None:
-    """Bring a table of an earlier format to today's columns.
+    """Add today's columns to a table of an earlier format.
 
-    It lacks the hyperparameters that nobody could set then, and which images were evaluated. Of
-    a trial that never ran it holds in `FACTS` what was asked.
+    Such a table lacks hyperparameters that could not be set then, and does not say which images
+    were evaluated. For a trial that never ran, its `FACTS` columns hold what was asked for; they
+    are emptied.
     """
     if "evaluated" not in trials:
         trials["evaluated"] = pd.Series(pd.NA, trials.index, "string")
@@ -284,23 +289,23 @@ def _fill_later_columns(trials: pd.DataFrame) -> None:
 
 
 def require_unique(file: Path, frame: pd.DataFrame, keys: list[str]) -> None:
-    """Raise `UserError` if two rows of `file` have the same `keys`, or one lacks a key."""
+    """Raise `UserError` if two rows of `file` have the same `keys`, or a row lacks a key."""
     for key in keys:
         require(file, frame, key, frame[key].notna())
     if len(doubled := np.flatnonzero(frame.duplicated(keys))):
         which = ", ".join(f"{key} {frame[key].iloc[doubled[0]]!s}" for key in keys)
-        raise UserError(f"{file}: damaged (twice: {ascii(which)[:90]}); restore it from a copy")
+        raise UserError(f"{file}: damaged (duplicate: {ascii(which)[:90]}); restore it from a copy")
 
 
 def require(file: Path, frame: pd.DataFrame, column: str, good: pd.Series) -> None:
-    """Raise `UserError` with the first value of `column` that is not `good`."""
+    """Raise `UserError` naming the first value of `column` that is not `good`, if any."""
     if len(bad := np.flatnonzero(~good.fillna(False).to_numpy(bool))):
         value = ascii(str(frame[column].iloc[bad[0]]))[:60]
         raise UserError(f"{file}: damaged ({column} {value}); restore it from a copy")
 
 
 def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
-    """Write ``steps.parquet``, by far the longest table, in parts that fit in memory."""
+    """Write ``steps.parquet`` in parts that fit in memory; it is by far the longest table."""
     schema = pa.Schema.from_pandas(as_table("steps", []), preserve_index=False)
     with pq.ParquetWriter(file, schema, **WRITTEN) as writer:
         for first in range(0, len(histories), TRIALS_A_PART):
@@ -309,7 +314,7 @@ def _write_steps(file: IO[bytes], histories: list[tuple[str, History]]) -> None:
 
 
 def _step_table(histories: list[tuple[str, History]]) -> pd.DataFrame:
-    """The steps of several trials, joined by column: one frame per trial costs milliseconds."""
+    """The steps of several trials in one frame; one frame per trial would take much longer."""
     parts = [history.step_columns() for _, history in histories]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     ids = pd.array([trial_id for trial_id, _ in histories], dtype="string")

@@ -1,4 +1,4 @@
-"""The versions of packages and of this code that a study is made with."""
+"""The versions of the installed packages, and the git commit of this code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)  # not just lying in a checkout
+        # Fails if this file is installed inside some other project's checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

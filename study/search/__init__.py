@@ -1,1 +1,1 @@
-"""One session of a study: Optuna proposes, Ray Tune runs."""
+"""One session of a study: Optuna proposes the trials, Ray Tune runs them."""

@@ -1,4 +1,4 @@
-"""Early stopping of trials: ASHA, given the reports of earlier sessions' trials."""
+"""Early stopping by ASHA, which also takes the trials of earlier sessions into account."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def make_scheduler(config: StudyConfig, trials: Iterable[FrozenTrial]) -> TrialS
     """The scheduler of a session.
 
     Args:
-        config: The study's.
-        trials: Those of earlier sessions.
+        config: The study's configuration.
+        trials: The trials of earlier sessions.
     """
     if not config.stops_early:
         return FIFOScheduler()
@@ -35,10 +35,10 @@ def make_scheduler(config: StudyConfig, trials: Iterable[FrozenTrial]) -> TrialS
 
 
 def replay(scheduler: Any, trials: Iterable[FrozenTrial], metric: str) -> None:
-    """Tell a fresh scheduler what earlier sessions' trials reported.
+    """Report the results of earlier sessions' trials to a new scheduler.
 
     Args:
-        scheduler: A Ray trial scheduler that looks at a trial's id alone, such as ASHA.
+        scheduler: A Ray trial scheduler that uses only a trial's id, such as ASHA.
         trials: The study's trials.
         metric: The name under which the scheduler expects a value.
     """

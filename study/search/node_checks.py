@@ -1,4 +1,4 @@
-"""Checks of each node before the first trial."""
+"""Check that each node can run trials: packages, versions, shared folder, free disk space."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from study.console.errors import UserError
 from study.results.storage import Storage
 from study.results.versions import installed_versions
 
-ANSWER_WITHIN_S = 90.0  # a node's first Python process, with its imports, takes some
-FREE_BYTES = 200 * 2**20  # checkpoints of a few trials; less is nearly full
-INSTALL = "install the same everywhere: pip install -c constraints.txt ."
+ANSWER_WITHIN_S = 90.0  # a node's first Python process takes long to start and import
+FREE_BYTES = 200 * 2**20  # enough for the checkpoints of a few trials
+INSTALL = "install the same versions on every node: pip install -c constraints.txt ."
 
 
 def check(storage: Storage, *, cluster: bool) -> None:
-    """Ask each node that can hold a trial for what trials need there.
+    """Check that each node with a CPU core has what trials need.
 
     Args:
-        storage: Where the study is to be written.
+        storage: The study's files.
         cluster: Whether Ray also runs on other machines. If not, only this disk is checked.
 
     Raises:
-        UserError: A node lacks something. One line for each fault: node, cause, fix.
+        UserError: A node lacks something. The message has one line per fault, with the node,
+            the cause and the fix.
     """
     complaints = _about_disk("this machine", free_space(storage.folder))
     if cluster:
@@ -42,9 +43,9 @@ def check(storage: Storage, *, cluster: bool) -> None:
 
 
 def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Each node's name and its `probe`, or what kept it from answering."""
+    """Each node's name, and the result of its `probe` or the reason why there is none."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    # By value, so that a node without the package reports it instead of failing to load this.
+    # Pickled by value, so that a node without this package can still run `probe` and say so.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     try:
         on_a_node: Any = ray.remote(probe)
@@ -75,8 +76,8 @@ def probe(marker: str, folder: str) -> dict[str, Any]:
     """Report what a node offers. Runs on that node and must not need this package.
 
     Args:
-        marker: A file in the study's storage, a path or a URI.
-        folder: The study's.
+        marker: Path or URI of a file in the study's storage.
+        folder: The study's folder.
     """
     from pyarrow.fs import FileSystem, FileType
 
@@ -94,16 +95,16 @@ def probe(marker: str, folder: str) -> dict[str, Any]:
 
 
 def free_space(folder: Path) -> dict[str, int]:
-    """Free bytes where Ray keeps its temporary files, and in `folder` if that can be seen."""
+    """Free bytes in Ray's temporary folder and in `folder`, or in its nearest existing parent."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     places = {tempfile.gettempdir(), str(above)}
     return {place: shutil.disk_usage(place).free for place in sorted(places)}
 
 
 def _about(node: str, answer: dict[str, Any], storage: Storage) -> list[str]:
-    """What is wrong with a node."""
+    """The faults of a node, one line per fault."""
     if "fault" in answer:
-        return [f"{node}: {answer['fault']}; look at its Ray logs, or remove it from the cluster"]
+        return [f"{node}: {answer['fault']}; see its Ray logs, or remove it from the cluster"]
     if "import" in answer:
         return [f"{node}: cannot import this package ({answer['import']}); {INSTALL}"]
     here = installed_versions()
@@ -114,18 +115,18 @@ def _about(node: str, answer: dict[str, Any], storage: Storage) -> list[str]:
     ]
     if not answer["sees"]:
         where = storage.uri or storage.folder.absolute().parent
-        mend = (
+        fix = (
             "check its credentials and network"
             if storage.uri
-            else "give a folder that all nodes mount by --results-dir, or --storage-path s3://…"
+            else "use --results-dir with a folder that all nodes share, or --storage-path s3://…"
         )
-        complaints.append(f"{node}: does not see {where}; {mend}")
+        complaints.append(f"{node}: does not see {where}; {fix}")
     return complaints + _about_disk(node, answer["free"])
 
 
 def _about_disk(node: str, free: dict[str, int]) -> list[str]:
     return [
-        f"{node}: only {free_bytes / 2**20:.0f} MB free in {place}; make room there"
+        f"{node}: only {free_bytes / 2**20:.0f} MB free in {place}; free some space there"
         for place, free_bytes in free.items()
         if free_bytes < FREE_BYTES
     ]

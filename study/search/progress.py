@@ -1,4 +1,4 @@
-"""The live view of a running study: a table on a terminal, plain lines elsewhere."""
+"""The live view of a running study: a table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from study.config.study import METRIC
 from study.console.text import escape, format_duration, format_params, format_value
 
-LINE_EVERY_S = 30.0  # between two progress lines if there is no terminal
+LINE_EVERY_S = 30.0  # time between two progress lines if there is no terminal
 
 
 class StudyProgress:
@@ -24,11 +24,11 @@ class StudyProgress:
     Args:
         console: Where to show it.
         num_samples: Total number of trials.
-        epochs: Epochs of a trial that is not stopped early.
-        columns: What tells the trials apart: names of their parameters.
+        epochs: Epochs per trial, if it is not stopped early.
+        columns: Names of the parameters that are shown for each trial.
         earlier: Statuses of the trials that ended in earlier sessions.
         best: The best trial of earlier sessions, (id, value, parameters).
-        ranked: Whether the best trial is of interest.
+        ranked: Whether to show the best trial.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class StudyProgress:
         self.started = time.monotonic()
         self.epochs_done = 0  # in this session
         self._lengths: Counter[int] = Counter()  # epochs of this session's ended trials
-        self._pace: dict[str, tuple[float, int]] = {}  # when it began here, epochs since
+        self._pace: dict[str, tuple[float, int]] = {}  # start in this session, epochs since
         self._last_line = self.started
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=2)
 
@@ -66,13 +66,13 @@ class StudyProgress:
         self._live.stop()
 
     def trial_started(self, trial_id: str, params: dict[str, Any]) -> None:
-        """A trial runs, for the first time or again."""
+        """Note that a trial runs, for the first time or again."""
         epoch, value, _ = self.running.get(trial_id, (0, float("nan"), params))
         self.running[trial_id] = (epoch, value, params)
         self._pace.setdefault(trial_id, (time.monotonic(), 0))
 
     def epoch_ended(self, trial_id: str, result: dict[str, Any]) -> None:
-        """A trial reported an epoch."""
+        """Note that a trial has reported an epoch."""
         self.running[trial_id] = (result["epoch"], result[METRIC], result["params"])
         self.epochs_done += 1
         started, epochs = self._pace.get(trial_id, (self.started, 0))
@@ -82,7 +82,7 @@ class StudyProgress:
             self.console.print(self.headline(), soft_wrap=True)
 
     def trial_ended(self, trial_id: str, status: str, error: str = "") -> None:
-        """A trial is complete, pruned, diverged or failed."""
+        """Note that a trial is complete, pruned, diverged or failed."""
         epoch, value, params = self.running.pop(trial_id, (0, float("nan"), {}))
         self.counts[status] += 1
         self._lengths[epoch] += 1
@@ -102,7 +102,7 @@ class StudyProgress:
         return self.counts.total()
 
     def eta_seconds(self) -> float | None:
-        """Expected time to the end, from this session's pace; None before a trial has ended."""
+        """Expected seconds left, from this session's pace; None before a trial has ended."""
         if not self._lengths:
             return None
         if self.done >= self.num_samples:
@@ -112,11 +112,11 @@ class StudyProgress:
         waiting = self.num_samples - self.done - len(self.running)
         total = sum(ahead.values()) + waiting * self._epochs_ahead(0)
         at_session_pace = total * elapsed / max(1, self.epochs_done)
-        # Near the end few trials run, and the slowest one determines the time left.
+        # Near the end few trials run, and the slowest one decides how much time is left.
         return max([at_session_pace, *(ahead[i] * self._seconds_an_epoch(i) for i in ahead)])
 
     def _epochs_ahead(self, epoch: int) -> float:
-        """What the ended trials that came beyond `epoch` went on to do, on average."""
+        """Mean further epochs of the ended trials that went beyond `epoch`."""
         beyond = {length: n for length, n in self._lengths.items() if length > epoch}
         if not beyond:
             return self.epochs - epoch
@@ -127,12 +127,12 @@ class StudyProgress:
         return (time.monotonic() - started) / epochs if epochs else 0.0
 
     def headline(self) -> str:
-        """One line: how far, how long, the best so far."""
+        """One line: trials ended, time spent and left, the best trial so far."""
         shown = ["complete", "pruned", "diverged", "failed"]
         counts = ", ".join(f"{self.counts[s]} {s}" for s in shown if self.counts[s])
         eta = self.eta_seconds()
         line = (
-            f"{self.done}/{self.num_samples} trials done"
+            f"{self.done}/{self.num_samples} trials ended"
             + (f" ({counts})" if counts else "")
             + f", {len(self.running)} running, {format_duration(time.monotonic() - self.started)}"
             + (f", about {format_duration(eta)} left" if eta is not None else "")
@@ -140,9 +140,9 @@ class StudyProgress:
         return line + (f"; best {self.best[1]:.2%} ({self.best[0]})" if self.best else "")
 
     def render(self) -> Group:
-        """The live table."""
+        """The live view."""
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("trial", "epoch", "", "val. accuracy", *self.columns):
+        for column in ("trial", "epoch", "", "accuracy", *self.columns):
             table.add_column(column, no_wrap=True)
         for trial_id, (epoch, value, params) in sorted(self.running.items()):
             table.add_row(

@@ -1,4 +1,4 @@
-"""Chooses the hyperparameters of the next trial: the first points and Optuna's samplers."""
+"""How the hyperparameters of a trial are chosen: fixed first points, then an Optuna sampler."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from study.config.space import report_point, space_of
 from study.config.study import StudyConfig
 
 
-def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Origin and parameters of the trials that are fixed in advance, beyond the earlier ones.
+def first_points(config: StudyConfig, num_earlier: int = 0) -> Iterator[dict[str, Any]]:
+    """The parameters of the trials that are fixed in advance, after the earlier ones.
 
-    If the points are given, all trials are fixed. In a search, the first is the paper's own
-    configuration. For the samplers that learn from earlier trials (tpe, gp) a Latin
-    hypercube follows as warm-up: each batch size and width gets its even share and each
-    range is covered from end to end, which a few independent draws leave to luck.
+    In a comparison all trials are fixed. In a search, the first one is the paper's own
+    configuration. For samplers that learn from earlier trials (tpe, gp) a Latin hypercube
+    follows as warm-up: all batch sizes and widths occur equally often, and each range is covered
+    from end to end. A few independent draws would leave this to chance.
     """
     yield from islice(_all_first_points(config), num_earlier, None)
 
 
-def _all_first_points(config: StudyConfig) -> Iterator[tuple[str, dict[str, Any]]]:
+def _all_first_points(config: StudyConfig) -> Iterator[dict[str, Any]]:
     if config.sampler == "given":
-        yield from ((config.kind, point) for point in config.points)
+        yield from config.points
         return
     space = space_of(config)
-    yield "report", report_point(space, config.optimizer)
+    yield report_point(space, config.optimizer)
     if config.sampler in ("tpe", "gp"):
         count = min(num_warm_up(config.num_trials), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))
         for row in sampler.random(count):
             values = zip(space.items(), row, strict=True)
             point = {name: at(dist, float(u)) for (name, dist), u in values}
-            yield "warm-up", {name: point[name] for name in config.draws(point)}
+            yield {name: point[name] for name in config.draws(point)}
 
 
 def at(distribution: BaseDistribution, u: float) -> Any:
-    """The value of a distribution at the place `u` in [0, 1)."""
+    """The value of a distribution at position `u` in [0, 1)."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(u * len(distribution.choices))]
     assert isinstance(distribution, FloatDistribution)
     low, high = distribution.low, distribution.high
     value = low * (high / low) ** u if distribution.log else low + (high - low) * u
-    return min(max(value, low), high)  # rounding may leave the range
+    return min(max(value, low), high)  # rounding may take it out of the range
 
 
 def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseSampler:
-    """The study's sampler; its draws depend on the seed and on how many trials exist already."""
-    # Another seed each session, else a resumed study would draw its first points again.
+    """The study's sampler. Its draws depend on the seed and on the number of earlier trials."""
+    # A new seed for each session, or a resumed study would draw its first points again.
     seed = int(np.random.SeedSequence([config.seed, num_earlier]).generate_state(1)[0])
     samplers = optuna.samplers
     match config.sampler:
@@ -72,15 +72,15 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
                 seed=seed,
             )
         case "qmc":
-            # Sobol' points for lr and gamma; choices are drawn independently. One
-            # scramble for all sessions: the study remembers its place in the sequence.
+            # Sobol' points for lr and gamma; choices are drawn independently. All sessions use
+            # the same scramble, because the study remembers its position in the sequence.
             return samplers.QMCSampler(
                 qmc_type="sobol",
                 scramble=True,
-                seed=config.seed % 2**32,  # it takes no larger ones
+                seed=config.seed % 2**32,  # it accepts no larger seed
                 warn_independent_sampling=False,
             )
-        case "random" | "given":  # the latter is never asked
+        case "random" | "given":  # "given" never draws anything
             return samplers.RandomSampler(seed=seed)
         case "gp":
             return samplers.GPSampler(n_startup_trials=num_warm_up(config.num_trials), seed=seed)
@@ -90,9 +90,10 @@ def make_sampler(config: StudyConfig, num_earlier: int) -> optuna.samplers.BaseS
 
 
 class _CmaEs(optuna.samplers.CmaEsSampler):
-    """CMA-ES that keeps its state in memory: Optuna would unpickle it from the journal.
+    """CMA-ES that keeps its state in memory, because Optuna would unpickle it from the journal.
 
-    In a new session it starts afresh and takes in the earlier trials, one generation per trial.
+    In a new session it starts from scratch and learns from the earlier trials, one generation
+    per trial.
     """
 
     _state = ""
@@ -106,7 +107,7 @@ class _CmaEs(optuna.samplers.CmaEsSampler):
 
 
 def suggest(trial: optuna.Trial, config: StudyConfig) -> dict[str, Any]:
-    """Draw the hyperparameters that `trial` lacks; return all of them."""
+    """Draw the hyperparameters that `trial` lacks. Returns all of them."""
     params: dict[str, Any] = {}
     for name, distribution in space_of(config).items():
         if name not in config.draws(params):

@@ -1,11 +1,10 @@
-"""The search: Optuna asks, Ray Tune runs, and the Optuna journal is the truth.
+"""Hand the trials of an Optuna study to Ray Tune, and record their results in its journal.
 
-Ray's own OptunaSearch does not survive a killed driver with a persistent study:
-its snapshot and the study then disagree. Here nothing is restored from a
-snapshot. Each Optuna trial has one id, ``trial_00007``, which is also its Ray
-trial id and its folder; a new session reads the journal and the checkpoints and
-hands Ray the trials that have not ended, to be continued. A trial is reported as
-ended once what it measured is on the disk.
+Ray's own OptunaSearch does not survive a killed driver with a persistent study, because its
+snapshot and the study then disagree. So nothing here is restored from a snapshot. Each Optuna
+trial has one id, ``trial_00007``, which is also its Ray trial id and the name of its folder. A
+new session reads the journal and the checkpoints, and lets Ray continue the trials that have
+not ended. A trial is reported as ended once its history is on the disk.
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ from study.training.epoch import EpochRecord
 
 
 def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
-    """The study's journal in `folder`, to be written; created if there is none.
+    """Open the study's journal in `folder` for writing; it is created if missing.
 
-    The caller holds the study's lock and knows from `study.results.recovery.recover` that the
-    journal is this study's.
+    The caller holds the study's lock, and has checked with `study.results.recovery.recover` that
+    the journal belongs to this study.
     """
     storage = open_journal(folder)
     with reporting_damage(folder / JOURNAL_FILE):
@@ -66,35 +65,34 @@ def open_optuna_study(folder: Path, config: StudyConfig) -> optuna.Study:
     study.sampler = make_sampler(config, len(trials))
     if not begun or config.points:
         planned = sum(not is_retry(trial) for trial in trials)
-        for origin, point in first_points(config, planned):
-            study.enqueue_trial(point, user_attrs={"origin": origin})
-    if "config" not in study.user_attrs:  # last: a study is begun once its first points are there
+        for point in first_points(config, planned):
+            study.enqueue_trial(point)
+    if "config" not in study.user_attrs:  # last, because it marks that the first points are there
         study.set_user_attr("config", json.dumps(config.fixed_part()))
     return study
 
 
 def retry_failed(study: optuna.Study) -> int:
-    """Have each failed trial run again, as a new trial of the same seed; returns how many."""
+    """Run each failed trial again, as a new trial with the same seed. Returns how many."""
     trials = study.get_trials(deepcopy=False)
     retried = {seed_number(trial): trial.number for trial in trials}  # the latest run of each
     failed = [t for t in trials if t.state.is_finished() and trial_status(t) == "failed"]
     again = [t for t in failed if retried[seed_number(t)] == t.number and t.params]
     for trial in again:
-        attrs = {"origin": "retry", "retry_of": seed_number(trial)}
-        study.enqueue_trial(trial.params, user_attrs=attrs)
+        study.enqueue_trial(trial.params, user_attrs={"retry_of": seed_number(trial)})
     return len(again)
 
 
 class StudySearch(SearchAlgorithm):
-    """Feeds Ray Tune with the trials of an Optuna study, earlier ones first.
+    """Gives Ray Tune the trials of an Optuna study: first the unfinished ones, then new ones.
 
     Args:
         study: The open Optuna study.
-        config: What is run.
-        max_concurrent: Most trials at once.
+        config: The study's configuration.
+        max_concurrent: Maximum number of trials at once.
         storage: The study's files.
-        recovered: What earlier sessions left; each trial that ends is added to it.
-        stop: Asked to stop the session if it cannot go on.
+        recovered: What earlier sessions left. Each trial that ends is added to it.
+        stop: Stops the session if it cannot go on.
     """
 
     def __init__(
@@ -125,16 +123,16 @@ class StudySearch(SearchAlgorithm):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        """Nothing to set: metric and space are the study's."""
+        """Do nothing: the study has its own metric and space."""
         return True
 
     @property
     def total_samples(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride] -- Ray's has no annotation and returns 0
-        """Trials in all, earlier ones included."""
+        """Trials in all, including earlier ones."""
         return self._planned
 
     def add_configurations(self, experiments: Any) -> None:
-        """Take the experiment, of which Ray passes exactly one."""
+        """Take the experiment. Ray passes exactly one."""
         (self._experiment,) = experiments if isinstance(experiments, list) else [experiments]
 
     def is_finished(self) -> bool:
@@ -142,11 +140,11 @@ class StudySearch(SearchAlgorithm):
         return self._stopped or (not self._earlier and self._created >= self.total_samples)
 
     def set_finished(self) -> None:
-        """Let no further trial come."""
+        """Start no further trial."""
         self._stopped = True
 
     def next_trial(self) -> Trial | None:
-        """The next unfinished or new trial, or None while enough are running."""
+        """The next unfinished or new trial; None while enough trials are running."""
         while self._earlier:
             if (trial := self._revive(self._earlier.popleft())) is not None:
                 return trial
@@ -166,15 +164,15 @@ class StudySearch(SearchAlgorithm):
         optuna_trial, ray_trial = self._live.pop(trial_id)
         if error or not result:
             reason = _error_line(ray_trial)
-            if is_refusal(reason):  # not the trial's fault: it can go on later
-                self._stop.ask(f"{reason} ({self._storage.location}); put that right first")
+            if is_refusal(reason):  # not the trial's fault, so it can be continued later
+                self._stop.ask(f"{reason} ({self._storage.location}); fix that first")
                 return
             newest = self._newest_checkpoint(optuna_trial, ray_trial, resumable=False)
             self._end(optuna_trial, "failed", newest[1] if newest else NOTHING, error=reason)
             return
         self._report(optuna_trial, result)
         history = self._last_history(optuna_trial, ray_trial, result["epoch"])
-        if history is None:  # it goes on later from an earlier epoch
+        if history is None:  # a later session can continue it from an earlier epoch
             self._stop.ask(
                 f"{trial_id}: its last checkpoint in {self._storage.location} cannot be read back"
             )
@@ -182,26 +180,24 @@ class StudySearch(SearchAlgorithm):
         self._end_as(optuna_trial, result, history)
 
     def save_to_dir(self, dirpath: str, **kwargs: Any) -> None:
-        """Nothing to save: the journal and the checkpoints are the state."""
+        """Do nothing: the journal and the checkpoints hold the state."""
 
     # Trials of this and of earlier sessions.
 
     def _start(self, optuna_trial: optuna.Trial) -> Trial:
-        """A new Ray trial for a fresh Optuna trial, or for one that never ran an epoch."""
+        """A new Ray trial for a new Optuna trial, or for one that has no intact checkpoint."""
         params = suggest(optuna_trial, self._config)
         ray_trial = self._make_ray_trial(optuna_trial, params)
-        # Anything there is torn, or belongs to a trial that the journal no longer knows.
+        # Any checkpoint there is damaged, or belongs to a trial that the journal does not know.
         self._storage.keep_only(ray_trial.trial_id, None)
-        optuna_trial.set_user_attr("ray_trial_id", ray_trial.trial_id)
-        optuna_trial.set_user_attr("seed", ray_trial.config["seed"])
         self._live[ray_trial.trial_id] = (optuna_trial, ray_trial)
-        self._storage.push()  # before the trial writes: what is stored is of a known trial
+        self._storage.push()  # before the trial writes, so that the store knows the trial
         return ray_trial
 
     def _revive(self, frozen: FrozenTrial) -> Trial | None:
-        """An earlier session's trial, to be continued; None if only its end is to be reported."""
+        """Continue an earlier session's trial. Returns None if it only had to be ended."""
         trial_id = trial_name(frozen.number)
-        # A public class without a public way to an existing trial's storage id.
+        # The class is public, but there is no public way to an existing trial's storage id.
         optuna_trial = optuna.trial.Trial(self._study, frozen._trial_id)
         if (ended := self._recovered.ended.get(trial_id)) is not None:  # the journal lacks it
             for epoch in ended.epochs:
@@ -219,7 +215,7 @@ class StudySearch(SearchAlgorithm):
         last = EpochRecord(**history.epochs[-1])
         for epoch in history.epochs:
             self._report(optuna_trial, epoch)
-        if last.ends(self._config.epochs):  # killed before it was told
+        if last.ends(self._config.epochs):  # killed before its end was recorded
             result = {"epoch": last.epoch, "diverged": last.diverged}
             self._end_as(optuna_trial, result, history)
             return None
@@ -237,7 +233,7 @@ class StudySearch(SearchAlgorithm):
         )
 
     def _last_history(self, trial: optuna.Trial, ray_trial: Trial, epochs: int) -> History | None:
-        """The history in the checkpoint of a trial's last epoch; None where it is not there."""
+        """The history in the checkpoint of a trial's last epoch; None if there is none."""
         checkpoint = ray_trial.checkpoint
         history = self._storage.history_in(checkpoint.path) if checkpoint else None
         if history is None or len(history.epochs) < epochs:
@@ -253,7 +249,7 @@ class StudySearch(SearchAlgorithm):
     # Optuna's side.
 
     def _report(self, trial: optuna.Trial, result: Mapping[str, Any]) -> None:
-        """Record an epoch's value, once; not-a-number is left out."""
+        """Record an epoch's value, unless it is recorded already or not finite."""
         known = self._study._storage.get_trial(trial._trial_id).intermediate_values
         if result["epoch"] not in known and np.isfinite(result[METRIC]):
             trial.report(result[METRIC], result["epoch"])
@@ -269,10 +265,10 @@ class StudySearch(SearchAlgorithm):
             self._end(trial, "complete", history)
 
     def _end(self, trial: optuna.Trial, status: str, history: History, *, error: str = "") -> None:
-        """Keep what a trial measured, then record that it has ended."""
+        """Save a trial's history, then record that the trial has ended."""
         trial_id = trial_name(trial.number)
         earlier = self._recovered.partial.get(trial_id, NOTHING)
-        if len(earlier.epochs) > len(history.epochs):  # this time it did not come as far
+        if len(earlier.epochs) > len(history.epochs):  # it came further in an earlier session
             history = earlier
         history = replace(history, status=status, error=error)
         self._storage.keep(trial_id, history)
@@ -282,12 +278,12 @@ class StudySearch(SearchAlgorithm):
         )
         trial.set_user_attr("status", status)
         trial.set_user_attr("epochs", len(history.epochs))
-        if error or "error" in trial.user_attrs:  # of an end that was lost
+        if error or "error" in trial.user_attrs:  # a killed session may have left an error
             trial.set_user_attr("error", error)
         value = history.epochs[-1][METRIC] if status == "complete" else None
         self._study.tell(trial, value, state=state)
         self._storage.push()
-        if status == "complete":  # its final model
+        if status == "complete":  # the last checkpoint holds its final model
             self._storage.keep_last(trial_id)
         self._recovered.untabled.add(trial_id)
 

@@ -1,4 +1,4 @@
-"""One session of a search or a comparison: from its configuration to its tables."""
+"""Run one session of a search or comparison, from its configuration to its tables."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from study.training import kernels
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How a session runs; free to differ between the sessions of one study.
+    """How a session runs. These options may differ between the sessions of one study.
 
     Attributes:
-        data_dir: Where the images lie or are put.
-        address: Cluster to join, or None for this machine.
-        gpus_per_trial: None picks one where there are any.
-        max_concurrent: Most trials at once; None for as many as fit.
-        retry_failed: Run failed trials again.
+        data_dir: Folder of the images; missing files are downloaded there.
+        address: Ray cluster to join; None: this machine.
+        gpus_per_trial: GPUs per trial; None: one if there are any.
+        max_concurrent: Maximum number of trials at once; None: as many as fit.
+        retry_failed: Whether to run failed trials again.
         time_budget_s: Stop after this time; None: never.
     """
 
@@ -88,17 +88,17 @@ class Outcome:
 
     @property
     def exit_status(self) -> int:
-        """Of the command: 1 if the study has ended without any result."""
+        """Exit status of the command: 1 if the study has ended without any result."""
         return int(self.all_failed)
 
 
 class Session:
-    """One session of a study: Optuna proposes, Ray Tune runs, until all has ended or it is stopped.
+    """One session of a study. It runs until all trials have ended or it is stopped.
 
     Args:
-        storage: The study's files. The caller holds the lock of a study that is continued.
-        config: What is run.
-        options: How it is run.
+        storage: The study's files. To continue a study the caller must hold its lock.
+        config: The study's configuration.
+        options: How the session runs.
     """
 
     def __init__(self, storage: Storage, config: StudyConfig, options: RunOptions) -> None:
@@ -109,15 +109,15 @@ class Session:
         self.console = Terminal(on_closed=lambda: self.stop.ask("its output was closed"))
 
     def run(self, *, resume: bool) -> Outcome:
-        """Run a new study or, to `resume`, an earlier one.
+        """Run a new study or, with `resume`, an earlier one.
 
-        Nothing is written to its folder before data and cluster are known to be there.
+        Nothing is written to the study's folder until data and cluster are known to be there.
 
         Raises:
             UserError: Something the user can fix.
         """
         folder, options = self.storage.folder, self.options
-        # First: what is wrong with the study's files is to be known before Ray starts.
+        # First, so that faults in the study's files are reported before Ray starts.
         recovered = recover(self.storage, self.config) if resume else Recovered()
         with self.console.status(f"Checking the {self.config.dataset} files …"):
             sources.fetch(self.config.dataset, options.data_dir)
@@ -131,7 +131,7 @@ class Session:
             slots = self._plan_slots()
             if not resume:
                 stack.enter_context(locked(folder, resume=False))
-            # Before anything is printed: whoever reads it may answer with a signal.
+            # Before anything is printed, because a reader may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
             train, evaluated = images.load_images(
@@ -163,9 +163,9 @@ class Session:
 
         Args:
             study: The open Optuna study.
-            searcher: Hands its trials to Ray.
-            trainable: What a trial runs.
-            tables: Written meanwhile and at the end.
+            searcher: Gives the trials to Ray.
+            trainable: The class that runs a trial.
+            tables: Writes the tables during the session and at its end.
         """
         start = time.monotonic()
         planned = num_planned(self.config, study.get_trials(deepcopy=False))
@@ -196,7 +196,7 @@ class Session:
         return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
 
     def _plan_slots(self) -> joining.Slots:
-        """Where trials will run, once each node is known to be fit for them."""
+        """Plan where trials run, and check each node."""
         joined = self.options.address is not None
         slots = joining.plan_slots(
             self.options.gpus_per_trial, self.options.max_concurrent, elastic=joined
@@ -209,7 +209,7 @@ class Session:
     def _open_study(
         self, slots: joining.Slots, recovered: Recovered, *, resume: bool
     ) -> optuna.Study:
-        """Write down that the session begins; the study, whatever was missing in it repaired."""
+        """Repair the study, record the new session and open the journal."""
         storage, options, console = self.storage, self.options, self.console
         for note in recovered.notes:
             console.print(note, soft_wrap=True)
@@ -224,10 +224,10 @@ class Session:
         StudyFile.of(self.config, storage.uri, (*earlier, session)).write(storage.folder)
         study = open_optuna_study(storage.folder, self.config)
         if options.retry_failed:
-            console.print(f"{retry_failed(study)} failed trials run again.")
+            console.print(f"Failed trials to run again: {retry_failed(study)}.")
         console.print(f"{storage.folder}: {slots.describe()}")
         again = resume_command(self.config, storage.uri or storage.folder, options.address)
-        console.print(f"If it is cut short, continue with: {again}", soft_wrap=True)
+        console.print(f"If the study is interrupted, continue with: {again}", soft_wrap=True)
         if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
             console.print(f"{problem}. Until then trials train at about half speed.")
         return study
@@ -247,13 +247,13 @@ class Session:
     def _on_signal(self, number: signal.Signals) -> None:
         self.stop.ask(f"stopped by {number.name}")
         self.console.print(
-            "Stopping; finished epochs are kept. Press Ctrl-C again to quit at once."
+            "Stopping; finished epochs are saved. Press Ctrl-C again to quit at once."
         )
 
 
 @contextmanager
 def _quiet_libraries() -> Iterator[None]:
-    """Keep Ray and Optuna from printing beside the study's own view, for a session."""
+    """Keep Ray and Optuna from printing over the study's own view during a session."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     experimental = optuna.exceptions.ExperimentalWarning
@@ -273,8 +273,8 @@ def _ended(study: optuna.Study) -> list[str]:
 class ProgressCallback(tune.Callback):
     """Passes Ray Tune's events on to the live view and to the tables.
 
-    Ray pickles its callbacks into its experiment folder; the view, which holds
-    a terminal and locks, and the tables stay out of that.
+    Ray pickles its callbacks into its experiment folder. The view and the tables are left out of
+    that, because they hold a terminal and locks.
     """
 
     def __init__(self, progress: StudyProgress, tables: TableWriter, storage: Storage) -> None:

@@ -1,4 +1,4 @@
-"""Stopping a whole study on request."""
+"""Stop a whole study on request or after a time budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ray import tune
 
 
 class StopRequest(tune.Stopper):
-    """Stops a whole study on request or when its time is over; trials stay resumable.
+    """Stops a whole study on request or when its time is up. Its trials can be resumed.
 
     Args:
         time_budget_s: Stop after this time; None: never.
@@ -21,25 +21,25 @@ class StopRequest(tune.Stopper):
         self._asked: str | None = None
 
     def ask(self, why: str) -> None:
-        """Have the study stop; it may be asked before the first trial."""
+        """Make the study stop. This may be called before the first trial."""
         self._asked = why
 
     def start_clock(self) -> None:
-        """Let the time budget run from now."""
+        """Start the time budget now."""
         if self._time_budget_s:
             self._deadline = time.monotonic() + self._time_budget_s
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never stops a single trial."""
+        """Return False: no single trial is stopped."""
         return False
 
     def stop_all(self) -> bool:
-        """Whether the study is to stop."""
+        """Whether the study should stop."""
         return self.reason() is not None
 
     def reason(self) -> str | None:
-        """Why the study is to stop, or None."""
+        """Why the study should stop, or None."""
         if self._asked:
             return self._asked
         over = self._deadline is not None and time.monotonic() >= self._deadline
-        return "the time budget is spent" if over else None
+        return "the time budget is used up" if over else None

@@ -1,4 +1,4 @@
-"""The one adapter between Ray Tune and the training engine."""
+"""The adapter between Ray Tune and the trainer: one epoch per step, one checkpoint per epoch."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from study.training.trainer import Trainer
 
 
 class TrialTrainable(tune.Trainable):
-    """A trial for Ray Tune: one call of `step` is one epoch, each followed by a checkpoint.
+    """A trial for Ray Tune. Each call of `step` is one epoch, followed by a checkpoint.
 
-    Its config is a `TrialConfig` as a dict. The actor is reused for the next
-    trial; everything a trial owns is in its `Trainer`, which `setup` renews.
+    Its config is a `TrialConfig` as a dict. The actor is reused for the next trial. Everything
+    that belongs to one trial is in its `Trainer`, which `setup` replaces.
     """
 
     def setup(self, config: dict[str, Any], keep: bool = False, **data: Any) -> None:
         """Build the trial.
 
         Args:
-            config: A `TrialConfig`.
-            keep: Whether to keep what a comparison is analysed by: the final model's
-                predictions, and the gradient's noise after each epoch.
+            config: A `TrialConfig` as a dict.
+            keep: Whether to record what a comparison needs: the final model's predictions, and
+                the gradient's noise after each epoch.
             **data: The splits' arrays, shared through the object store.
         """
         self.keep = keep
         set_threads()
         keep_freed_memory()
-        self.__dict__.pop("trainer", None)  # the former trial's, and its memory
+        self.__dict__.pop("trainer", None)  # frees the memory of the previous trial
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
@@ -54,7 +54,7 @@ class TrialTrainable(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Run one epoch; the result holds the epoch's record."""
+        """Run one epoch. The result holds the epoch's record."""
         record = self.trainer.run_epoch()
         return {
             **asdict(record),
@@ -79,7 +79,7 @@ class TrialTrainable(tune.Trainable):
         self.trainer.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
 
     def history(self) -> History:
-        """What this trial has measured so far."""
+        """The trial's measurements so far."""
         trainer = self.trainer
         modules = list(trainer.model.modules())
         final = self.keep and trainer.finished and not trainer.epochs[-1].diverged

@@ -1,1 +1,1 @@
-"""One training run in plain torch: the networks, their optimizers and kernels."""
+"""One training run in plain torch: networks, optimizers, trainer, C kernels."""

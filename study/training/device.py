@@ -1,4 +1,4 @@
-"""The device of a trial: which one, how precise, the images on it, steps as CUDA graphs."""
+"""The device of a trial: CPU or CUDA, its precision, the images on it, CUDA graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.data.images import ImageData
 
 
 def pick_device() -> torch.device:
-    """CUDA where there is one, else the CPU."""
+    """CUDA if it is available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -75,9 +75,9 @@ class DeviceImages:
     """A split on a device, as uint8, normalised batch by batch.
 
     Args:
-        data: The split; its arrays may be read-only and are shared, not copied, on a CPU.
+        data: The split. On a CPU its arrays are shared, not copied; they may be read-only.
         dataset: One of `study.config.datasets.DATASETS`, for the pixel statistics.
-        device: Where the images lie.
+        device: Where the images are kept.
     """
 
     def __init__(self, data: ImageData, dataset: str, device: torch.device) -> None:
@@ -98,18 +98,18 @@ class DeviceImages:
 
 
 class GraphedStep:
-    """A training step on CUDA that becomes one graph launch.
+    """A training step on CUDA that becomes a single graph launch.
 
-    Launched one by one, a step's hundred kernels cost more than they compute. The
-    first runs for each batch size are plain, so that every library and the
-    optimizer's state are set up; then the step is captured, and replayed since.
-    As nothing of a capture may move, the step takes its examples, its learning
-    rate and its place for the loss from device memory.
+    A step has about a hundred kernels, and launching them one by one takes longer than running
+    them. The first runs for each batch size are plain, so that all libraries and the optimizer's
+    state are set up. Then the step is captured once, and replayed from then on. No address may
+    change after the capture, so the step reads its examples and learning rate from fixed device
+    memory, and writes its loss there.
 
     Args:
         step: Queues one step for a batch of the given size, without waiting.
         generators: Random streams that the step draws from.
-        stream: Where it runs.
+        stream: The stream that the step runs on.
     """
 
     PLAIN_RUNS = 3
@@ -125,7 +125,7 @@ class GraphedStep:
         self.stream = stream
         self.runs: Counter[int] = Counter()
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self.pool = torch.cuda.graph_pool_handle()  # the graphs never run at once: they share
+        self.pool = torch.cuda.graph_pool_handle()  # shared, because no two graphs run at once
 
     def __call__(self, size: int) -> None:
         """Queue a step for a batch of `size`."""

@@ -1,4 +1,4 @@
-"""The measurements of one epoch; their fields are the columns of ``epochs.parquet``."""
+"""The measurements of one epoch, which are the columns of ``epochs.parquet``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-# Names that formats 2 and 3 give to columns, and to an epoch's values in checkpoints and
-# histories. They are recognised wherever they occur: a resumed study keeps its old histories.
+# Names that formats 2 and 3 gave to columns, and to an epoch's values in checkpoints and
+# histories. They must stay readable, because a resumed study keeps its old histories.
 EARLIER_NAMES = {
     f"{which}val_{what}": f"{which}eval_{what}"
     for which in ("", "best_", "last_")
@@ -17,21 +17,21 @@ EARLIER_NAMES = {
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch measured.
+    """The measurements of one epoch.
 
     Attributes:
-        epoch: 1-based.
+        epoch: Number of the epoch, from 1.
         step: Optimizer updates done so far.
         examples_seen: Training examples used so far.
         lr: Learning rate of the epoch.
-        train_loss: Mean over the epoch's examples, in training mode, of the loss at the time.
+        train_loss: Mean loss of the epoch's examples, each measured in training mode at its step.
         eval_loss: Mean cross-entropy on the evaluated images (validation or test) after the epoch.
-        eval_accuracy: Fraction right on the evaluated images after the epoch.
-        seconds: Wall time of the epoch, evaluation included.
+        eval_accuracy: Fraction of the evaluated images classified correctly after the epoch.
+        seconds: Wall time of the epoch, including evaluation.
         eval_seconds: Wall time of the evaluation.
         grad_sq_small: Mean squared norm of the gradient of `noise_scale.SMALL_BATCH` examples
-            after the epoch; None if it was not asked for.
-        grad_sq_big: The same of `noise_scale.BIG_BATCH` examples.
+            after the epoch; None if it was not measured.
+        grad_sq_big: The same for `noise_scale.BIG_BATCH` examples.
     """
 
     epoch: int
@@ -67,4 +67,4 @@ def _of_type(annotation: str) -> tuple[str, ...]:
 
 COUNTS = _of_type("int")
 VALUES = _of_type("float")
-NOISE = _of_type("float | None")  # of a comparison's epoch
+NOISE = _of_type("float | None")  # measured only in comparisons

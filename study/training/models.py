@@ -1,6 +1,6 @@
-"""The paper's two networks, with a width multiplier.
+"""The paper's two networks, with adjustable width, dropout and batch norm.
 
-Both compute in channels-last order, several times faster on a CPU.
+Both compute in channels-last order, which is several times faster on a CPU.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from study.config.datasets import NUM_CLASSES
 from study.training.kernels.batch_norm import NormReLU, batch_norm_library
 from study.training.kernels.conv_stage import ConvStage, conv_stage_library
 
-NUM_CLASSES = 10
 IMAGE_SHAPE = (1, 28, 28)  # channels, height, width
 
 
 class MaskDropout(nn.Module):
-    """Dropout with a random stream of its own.
+    """Dropout with its own random stream.
 
-    Torch's dropout on a CPU draws its mask serially from the global generator,
-    at several times the cost of the network's layers around it. Here the mask
-    is made from random bytes, so the rate is exact only for multiples of 1/256,
-    as the paper's 0.25 and 0.5 are.
+    On a CPU, torch's dropout draws its mask serially from the global generator, which takes
+    several times as long as the layers around it. Here the mask is made from random bytes. So
+    the rate must be a multiple of 1/256, as the paper's 0.25 and 0.5 are.
 
     Args:
         p: Probability that a value is zeroed; a multiple of 1/256.
@@ -41,7 +39,7 @@ class MaskDropout(nn.Module):
         self.generator: torch.Generator | None = None  # set by the trainer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share `p` of `x` (any dense layout) and scale the rest by 1 / (1 - p)."""
+        """Zero a fraction `p` of `x` (any dense layout) and scale the rest by 1 / (1 - p)."""
         if not self.training or self.p == 0:
             return x
         mask = (self.noise(x.numel(), x.device) >= self.threshold).as_strided(x.shape, x.stride())
@@ -50,12 +48,12 @@ class MaskDropout(nn.Module):
     def noise(self, count: int, device: torch.device) -> Tensor:
         """`count` random bytes; a value is kept if its byte is at least `threshold`."""
         words = torch.empty((count + 7) // 8, dtype=torch.int64, device=device)
-        # All 64 bits of each word; the default upper bound would leave one unset.
+        # Sets all 64 bits of each word. With the default upper bound one would stay unset.
         words.random_(-(2**63), None, generator=self.generator)
         return words.view(torch.uint8)[:count]
 
     def extra_repr(self) -> str:
-        """Shown in the printed model."""
+        """Text for the printed model."""
         return f"p={self.p}"
 
 
@@ -63,28 +61,28 @@ def make_dropout(usual: float, *, on: bool, rate: float | None) -> MaskDropout:
     """A dropout layer.
 
     Args:
-        usual: Its rate in the paper's network.
+        usual: The rate in the paper's network.
         on: Whether it drops anything.
-        rate: Replaces `usual`, rounded to a multiple of 1/256; None: `usual`.
+        rate: The rate to use, rounded to a multiple of 1/256; None: `usual`.
     """
     return MaskDropout((usual if rate is None else round(rate * 256) / 256) if on else 0.0)
 
 
 class SmallCNN(nn.Module):
-    """The paper's CNN (Appendix A): 149 418 parameters at ``width_mult = 1``.
+    """The paper's CNN (Appendix A): 149,418 parameters at ``width_mult = 1``.
 
-    Two rearrangements change the speed but not the function: pooling comes
-    before the ReLU (both are monotone), and the features are flattened in
-    (height, width, channel) order, which only permutes the columns of ``fc1``.
+    Two rearrangements make it faster without changing the function. Pooling comes before the
+    ReLU (both are monotone). The features are flattened in (height, width, channel) order, which
+    only permutes the columns of ``fc1``.
 
     Args:
-        width_mult: Factor on the hidden widths 8, 16 and 64.
-        dropout: Whether to drop features (0.25) and hidden units (0.5), as the paper does.
+        width_mult: Factor applied to the hidden widths 8, 16 and 64.
+        dropout: Whether to drop features (rate 0.25) and hidden units (0.5), as the paper does.
         dropout_rate: Rate of both dropout layers; None: 0.25 and 0.5.
         batch_norm: Whether each convolution is followed by batch norm, as in the ResNet.
 
     Attributes:
-        compiled: Whether to use `kernels.conv_stage` for the features, on a CPU alone.
+        compiled: Whether to compute the features with `kernels.conv_stage` (only on a CPU).
     """
 
     def __init__(
@@ -139,13 +137,13 @@ class SmallCNN(nn.Module):
 
 
 class BatchNormReLU(nn.BatchNorm2d):
-    """Batch norm, then a sum if a residual is given, then ReLU.
+    """Batch norm, then the sum with a residual if one is given, then ReLU.
 
     Args:
         channels: Number of input channels.
 
     Attributes:
-        compiled: Whether to use `study.training.kernels.batch_norm` in training, on a CPU alone.
+        compiled: Whether to train with `study.training.kernels.batch_norm` (only on a CPU).
     """
 
     def __init__(self, channels: int) -> None:
@@ -156,8 +154,8 @@ class BatchNormReLU(nn.BatchNorm2d):
         """``relu(norm(x) + residual)``."""
         if not (self.compiled and self.training):
             if self.training and x.is_cpu:
-                # Torch's CPU sums in channels-last order are naive: over an image's constant
-                # background they lose so much that the network's gradient is 5 % off.
+                # In channels-last order torch sums naively on a CPU. Over an image's constant
+                # background this loses so many digits that the gradient is wrong by 5%.
                 x = x.contiguous()
             y = super().forward(x)
             return F.relu(y if residual is None else residual + y)
@@ -168,7 +166,7 @@ class BatchNormReLU(nn.BatchNorm2d):
         return NormReLU.apply(x, residual, *state, self.momentum, self.eps)  # pyright: ignore[reportReturnType] -- torch's stub
 
     def can_compile(self) -> bool:
-        """Whether this machine can compile the kernel."""
+        """Whether the kernel can be compiled on this machine."""
         return None not in map(batch_norm_library, (torch.float32, torch.bfloat16))
 
 
@@ -184,7 +182,7 @@ class SumReLU(nn.Module):
 
 
 class Residual(nn.Module):
-    """The paper's residual block (Appendix C); no batch norm on the shortcut."""
+    """The paper's residual block (Appendix C). Its shortcut has no batch norm."""
 
     def __init__(self, in_channels: int, out_channels: int, *, batch_norm: bool = True) -> None:
         super().__init__()
@@ -204,13 +202,13 @@ class Residual(nn.Module):
 
 
 class ModifiedResNet18(nn.Module):
-    """The paper's ResNet18 (Appendix C): 745 626 parameters at ``width_mult = 1``.
+    """The paper's ResNet18 (Appendix C): 745,626 parameters at ``width_mult = 1``.
 
     This follows the paper's code, not its Table I: the pooling has stride 2, all
     blocks work at 13 x 13, and a 2 x 2 average pool precedes the classifier.
 
     Args:
-        width_mult: Factor on the hidden widths 8, 16, 32, 64 and 128.
+        width_mult: Factor applied to the hidden widths 8, 16, 32, 64 and 128.
         dropout: Whether half of the features are dropped before the classifier, as in the CNN.
         dropout_rate: Rate of that dropout; None: 0.5.
         batch_norm: Whether each 3 x 3 convolution is followed by batch norm, as in the paper.
@@ -244,7 +242,7 @@ class ModifiedResNet18(nn.Module):
 
 
 def use_kernels(model: nn.Module) -> bool:
-    """Make `model`, on a CPU, use the kernels if possible. Returns whether any is used."""
+    """Make `model`, which is on a CPU, use the C kernels if possible. Returns whether it does."""
     parts = [m for m in model.modules() if isinstance(m, (SmallCNN, BatchNormReLU))]
     for part in parts:
         part.compiled = part.can_compile()
@@ -252,7 +250,7 @@ def use_kernels(model: nn.Module) -> bool:
 
 
 def scale_width(width: int, width_mult: float) -> int:
-    """`width` times `width_mult`, rounded, at least 1."""
+    """`width` times `width_mult`, rounded; at least 1."""
     return max(1, round(width * width_mult))
 
 
@@ -264,11 +262,11 @@ def build_model(
     dropout_rate: float | None = None,
     batch_norm: bool | None = None,
 ) -> SmallCNN | ModifiedResNet18:
-    """A freshly initialised network, its weights drawn from torch's global generator.
+    """A new network, with weights drawn from torch's global generator.
 
     Args:
         name: One of `study.config.trial.MODELS`.
-        width_mult: Factor on every hidden width.
+        width_mult: Factor applied to every hidden width.
         dropout: Whether it has dropout; None: as in the paper, or yes if `dropout_rate` is given.
         dropout_rate: Rate of every dropout layer; None: the paper's rates.
         batch_norm: Whether it has batch norm; None: as in the paper.
@@ -283,14 +281,3 @@ def build_model(
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable scalars."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def count_macs(model: nn.Module) -> int:
-    """Multiply-adds of the convolutions and linear layers in one image's forward pass."""
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(1, *IMAGE_SHAPE, device=device))
-    model.train(was_training)
-    return counter.get_total_flops() // 2

@@ -1,8 +1,9 @@
-"""How noisy a gradient is: what the simple noise scale of McCandlish et al. (2018) is made of.
+"""Squared gradient norms at two batch sizes, for the simple noise scale (McCandlish et al. 2018).
 
-A gradient from few examples is longer than one from many, as it holds more noise. From the
-squared lengths at two batch sizes follow, without bias, the noise tr(Sigma) and the squared
-length of the true gradient (their appendix A.1); `analysis.noise` turns them into the scale.
+A gradient from few examples is longer than one from many, because it holds more noise. The
+squared lengths at two batch sizes give unbiased estimates of the noise tr(Sigma) and of the
+squared length of the true gradient (their appendix A.1). `analysis.noise` computes the noise
+scale from them.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ BIG_BATCH = SMALL_BATCH * NUM_BATCHES
 def squared_gradient_norms(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
     """Squared 2-norms of the loss's gradient from few and from many examples.
 
-    In evaluation mode: dropout would add noise of its own, and batch norm in training mode
-    would make an example's gradient depend on the others of its batch.
+    The model is used in evaluation mode. In training mode dropout would add noise, and batch
+    norm would make an example's gradient depend on the other examples of its batch.
 
     Args:
-        model: Its mode and its gradients are left as they are.
-        images: Float32 (`BIG_BATCH`, 1, 28, 28), distinct random training examples.
-        labels: Of the images, int64 (`BIG_BATCH`,).
+        model: The network. Its mode and gradients are left unchanged.
+        images: Distinct random training examples, float32 (`BIG_BATCH`, 1, 28, 28).
+        labels: The images' labels, int64 (`BIG_BATCH`,).
 
     Returns:
-        The mean over batches of `SMALL_BATCH`, and that of all together.
+        The mean over batches of `SMALL_BATCH` examples, and the value for all examples together.
     """
     was_training = model.training
     model.eval()

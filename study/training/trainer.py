@@ -1,8 +1,7 @@
-"""The training engine: pure torch, one trial on one device.
+"""Train one trial on one device, epoch by epoch, in pure torch.
 
-A `Trainer` runs epoch by epoch. Everything that decides its future is in
-`Trainer.state_dict`, so a trial resumed after any epoch ends with the same
-bits as one that was never interrupted (on one CPU).
+Everything that determines the rest of a trial is in `Trainer.state_dict`. So a trial that is
+resumed after any epoch ends with the same bits as one that was never interrupted (on one CPU).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
@@ -35,15 +34,15 @@ EVAL_CHUNK = {"cpu": 250, "cuda": 5000}
 def make_optimizer(
     config: TrialConfig, parameters: Any, device: torch.device, *, compiled: bool
 ) -> torch.optim.Optimizer:
-    """The trial's optimizer; what `config` does not set is torch's default.
+    """The trial's optimizer. Settings that `config` lacks have torch's defaults.
 
-    On CUDA it can be captured in a graph: its learning rate is a tensor.
+    On CUDA its learning rate is a tensor, so that it can be captured in a graph.
 
     Args:
         config: Names the optimizer and its hyperparameters.
-        parameters: What to update.
+        parameters: The parameters to update.
         device: Where the parameters are.
-        compiled: Use `study.training.kernels` where they help.
+        compiled: Whether to use `study.training.kernels` if possible.
     """
     cuda = device.type == "cuda"
     rate: Any = torch.tensor(config.lr, device=device) if cuda else config.lr
@@ -78,15 +77,16 @@ class Trainer:
     """One trial.
 
     Args:
-        config: What to train.
-        train: Training split.
-        validation: Validation split.
-        device: Where; `pick_device()` where omitted.
-        compiled: Use `study.training.kernels` where they are of use and a compiler is there.
-        measure_noise: After each epoch, measure the gradient's norm at two batch sizes.
+        config: The trial's configuration.
+        train: Images to train on.
+        validation: Images to evaluate on.
+        device: Where to train; by default `pick_device()`.
+        compiled: Whether to use `study.training.kernels` if possible.
+        measure_noise: Whether to measure the gradient's norm at two batch sizes after each
+            epoch.
 
     Raises:
-        UserError: The batch size is larger than what there is to train on.
+        UserError: The batch size is larger than the number of images to train on.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Trainer:
             config, self.model.parameters(), self.device, compiled=compiled
         )
 
-        # What a step reads and writes; it stays in place, for the graphs.
+        # The memory that a step reads and writes. CUDA graphs need it to stay in place.
         self.order = torch.empty(len(train), dtype=torch.int64, device=self.device)
         self.within_batch = torch.arange(config.batch_size, device=self.device)
         self.steps_done = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the epoch
@@ -148,30 +148,30 @@ class Trainer:
             GraphedStep(self._step, [self.dropout_rng], self.stream) if self.stream else self._step
         )
         self.epochs: list[EpochRecord] = []
-        self.step_losses: list[Tensor] = []  # one float32 tensor an epoch, on the CPU
+        self.step_losses: list[Tensor] = []  # one float32 tensor per epoch, on the CPU
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer updates in an epoch, the last partial batch included."""
+        """Optimizer updates per epoch, including the last, partial batch."""
         return math.ceil(len(self.train_data) / self.config.batch_size)
 
     @property
     def finished(self) -> bool:
-        """Whether every epoch is done or the loss has left the finite numbers."""
+        """Whether every epoch is done or the loss is no longer finite."""
         return bool(self.epochs) and self.epochs[-1].ends(self.config.epochs)
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch and evaluate."""
         start = time.perf_counter()
         lr = self._set_lr()
-        if self.stream:  # what set the trainer up, or loaded it, ran elsewhere
+        if self.stream:  # setup and loading ran on another stream
             self.stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(self.stream):  # of no effect on a CPU
+        with torch.cuda.stream(self.stream):  # has no effect on a CPU
             self._train_epoch()
             trained = self._now()
             sums = self._evaluate(self.eval_data)
             evaluated = self._now()
-            # The epoch's only wait for the device.
+            # The only wait for the device in an epoch.
             *losses, eval_loss, eval_right = torch.cat([self.losses, sums]).tolist()
         epoch = len(self.epochs) + 1
         record = EpochRecord(
@@ -192,7 +192,7 @@ class Trainer:
         return record
 
     def _set_lr(self) -> float:
-        """Give the optimizer the coming epoch's learning rate (StepLR)."""
+        """Set the optimizer's learning rate for the next epoch (StepLR)."""
         lr = self.config.lr * self.config.gamma ** len(self.epochs)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -202,7 +202,7 @@ class Trainer:
         return lr
 
     def _now(self) -> float | torch.cuda.Event:
-        """The time; on CUDA, a mark in the stream of what is queued."""
+        """The current time; on CUDA, an event queued in the stream."""
         if self.stream is None:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -215,7 +215,7 @@ class Trainer:
         return [min(size, total - start) for start in range(0, total, size)]
 
     def _train_epoch(self) -> None:
-        """One pass in a fresh random order; leaves the loss of each step in `losses`."""
+        """Train one pass in a new random order. Leaves the loss of each step in `losses`."""
         self.model.train()
         torch.randperm(len(self.order), generator=self.order_rng, out=self.order)
         self.steps_done.zero_()
@@ -223,7 +223,7 @@ class Trainer:
             self.run_step(size)
 
     def _step(self, size: int) -> None:
-        """One update, with the next `size` examples of `order`; waits for nothing."""
+        """Make one update with the next `size` examples of `order`, without waiting for it."""
         first = self.steps_done * self.config.batch_size
         images, labels = self.train_data.batch(self.order[first + self.within_batch[:size]])
         self.optimizer.zero_grad()
@@ -241,7 +241,7 @@ class Trainer:
 
     @torch.inference_mode()
     def _evaluate(self, data: DeviceImages) -> Tensor:
-        """Sum of the cross-entropies (nats) and number right on a split, float64 (2,)."""
+        """Sum of cross-entropies (nats) and number of correct predictions, float64 (2,)."""
         self.model.eval()
         chunk = EVAL_CHUNK[self.device.type]
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -254,7 +254,7 @@ class Trainer:
 
     @torch.inference_mode()
     def log_probabilities(self) -> Tensor:
-        """Of each class for each validation image, float32 (n, 10) on the CPU."""
+        """Log-probability of each class for each evaluated image, float32 (n, 10) on the CPU."""
         self.model.eval()
         chunk = EVAL_CHUNK[self.device.type]
         logits = [
@@ -273,7 +273,7 @@ class Trainer:
         return {"grad_sq_small": small, "grad_sq_big": big}
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything a later process needs to go on; loads with ``weights_only=True``."""
+        """Everything a later process needs to continue. Loads with ``weights_only=True``."""
         return {
             "config": asdict(self.config),
             "precision": self.precision,
@@ -287,16 +287,16 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue a fresh trainer from `state`.
+        """Make a new trainer continue from `state`.
 
-        On another kind of device than the state's, the random streams start afresh.
+        If the state is from another kind of device, the random streams start from the seed again.
 
         Raises:
             ValueError: The state belongs to another configuration.
         """
         if TrialConfig(**state["config"]) != self.config:
             raise ValueError(f"checkpoint of {state['config']}, not of {asdict(self.config)}")
-        self.precision = state["precision"]  # as it began, whatever this machine prefers
+        self.precision = state["precision"]  # as at the start, whatever suits this machine
         self.model.load_state_dict(state["model"])
         groups = self.optimizer.state_dict()["param_groups"]  # this device's own settings
         self.optimizer.load_state_dict({**state["optimizer"], "param_groups": groups})
@@ -313,8 +313,3 @@ def _seconds_between(start: float | torch.cuda.Event, end: float | torch.cuda.Ev
     assert isinstance(start, float)
     assert isinstance(end, float)
     return end - start
-
-
-def learning_state(model: nn.Module) -> bytes:
-    """The model's parameters and buffers as bytes, for comparing two runs exactly."""
-    return b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())

@@ -1,1 +1,1 @@
-"""What several test files use: studies, Ray clusters, failing disks, comparisons of results."""
+"""Helpers shared by test files: studies, Ray clusters, failing disks, made-up results."""

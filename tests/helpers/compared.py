@@ -1,4 +1,4 @@
-"""Made-up comparisons: tables as a real one writes them, with effects that are known."""
+"""Write made-up comparisons: tables like those of a real one, with known effects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPLIT = {"train": 1000, "validation": 200, "evaluated": "validation"}
 
 
 def study_content(config, split=None):
-    """What ``study.json`` holds of a study with one session."""
+    """The content of ``study.json`` for a study with one session."""
     session = {
         "started": "2026-01-01T00:00:00+00:00",
         "command": "-m study.compare made-up",
@@ -44,7 +44,7 @@ def study_content(config, split=None):
 
 
 def accuracy_of(settings, replicate):
-    """Final accuracy: known effects of the settings, and a little of the seed."""
+    """The final accuracy: known effects of the settings, and a small effect of the seed."""
     value = 0.90
     value += 0.05 * (settings.get("model") == "resnet18")
     value += 0.02 * bool(settings.get("dropout")) + 0.01 * bool(settings.get("batch_norm"))
@@ -56,7 +56,7 @@ def accuracy_of(settings, replicate):
 def write_comparison(
     folder: Path, arms, *, replicates=4, failed=(), protocol="paper", dataset="mnist"
 ) -> Compared:
-    """A comparison of 200 evaluated images whose trials `failed` (arm, replicate) are lost."""
+    """A comparison with 200 evaluated images. The trials in `failed` (arm, replicate) are lost."""
     folder.mkdir(parents=True, exist_ok=True)
     config = ComparisonConfig(
         folder.name,
@@ -69,7 +69,9 @@ def write_comparison(
     )
     rng = np.random.default_rng(7)
     labels = rng.integers(0, 10, NUM_IMAGES)
-    hard = rng.permutation(NUM_IMAGES)  # which images are missed first, whatever the seed
+    hard = rng.permutation(
+        NUM_IMAGES
+    )  # the images that are missed first are the same for every seed
     rows, histories, log_p = [], {}, {}
     for number, point in enumerate(config.points):
         trial_id = f"trial_{number:05d}"
@@ -98,7 +100,7 @@ def write_comparison(
 
 
 def history(trial, final, rng) -> History:
-    """Accuracy rises in a straight line until epoch 4, then stays; losses scatter by 1/sqrt(B)."""
+    """Accuracy rises linearly until epoch 4, then stays. Losses scatter by 1/sqrt(B)."""
     size = min(trial.batch_size, NUM_TRAIN)
     sizes = [min(size, NUM_TRAIN - at) for at in range(0, NUM_TRAIN, size)]
     accuracies = [final - 0.1 * max(4 - e, 0) for e in range(1, EPOCHS + 1)]
@@ -137,7 +139,7 @@ def history(trial, final, rng) -> History:
 
 
 def made_up_predictions(labels, wrong, rng):
-    """Log-probabilities, float16: sure where right, less so where wrong."""
+    """Log-probabilities, float16: confident if right, less confident if wrong."""
     logits = rng.normal(0, 1, (len(labels), 10))
     said = labels.copy()
     said[wrong] = (labels[wrong] + 1) % 10

@@ -1,4 +1,4 @@
-"""Deaths of this process and of the machine, at any operation on the files below a folder."""
+"""Simulated deaths of the process or the machine at any operation on files below a folder."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.
 
 
 class Death(BaseException):
-    """The process, or the machine, dies here: nothing is done to the files any more."""
+    """The process or the machine dies here. After this no file changes."""
 
 
 class Recorder:
-    """Counts the operations that change files below a folder, dies before one of them, and knows
-    what a power cut would leave then.
+    """Counts operations that change files below a folder, and dies before one of them.
 
-    A power cut leaves of each file what was there at its last fsync, and of each folder the
-    names that were there at its own last fsync: the strictest that a disk may do.
+    It also knows what a power cut would then leave: each file's content at the file's last fsync,
+    and each folder's names at the folder's last fsync. No disk may keep less than that.
 
     Args:
-        root: The folder; is there before.
-        die_at: The operation, from 0, that does not happen any more; None: live on.
+        root: The folder, which must exist.
+        die_at: Number of the first operation, from 0, that does not happen; None: never die.
     """
 
     active: Recorder | None = None
@@ -34,12 +33,12 @@ class Recorder:
         self.operations = 0
         self.dead = False
         self.unsynced: Path | None = None  # the file whose fsync did not happen
-        self.synced_bytes = 0  # of it
+        self.synced_bytes = 0  # bytes of it that were synced before
         self._contents: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
         self._folders: set[int] = {root.stat().st_ino}
-        self._held: dict[int, int] = {}  # kept open, so that no inode is used anew
-        for folder, _, files in os.walk(root):  # what is there is on the disk
+        self._held: dict[int, int] = {}  # kept open, so that no inode number is used again
+        for folder, _, files in os.walk(root):  # everything that exists now is on the disk
             self._keep_names(Path(folder))
             for name in files:
                 path = Path(folder, name)
@@ -57,7 +56,7 @@ class Recorder:
             os.close(handle)
 
     def happens(self, path: Path) -> None:
-        """An operation is about to happen."""
+        """Note that an operation is about to happen."""
         if self.root not in path.parents:
             return
         if self.dead or self.operations == self.die_at:

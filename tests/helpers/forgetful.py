@@ -1,12 +1,12 @@
-"""A disk that forgets: a file system in memory, for tests of power cuts.
+"""A forgetful disk: a file system in memory, for tests of power cuts.
 
-Everyone sees at once what is written; a power cut leaves what was synced, and no more than
-POSIX promises. ``fsync`` of a file keeps its content, not its name. ``fsync`` of a folder keeps
-the names in it, not what they name: a file whose content was never synced comes back empty.
-Owners, modes and times are kept as they are.
+Every process sees at once what is written. A power cut leaves only what was synced, and no more
+than POSIX promises. ``fsync`` of a file keeps its content, not its name. ``fsync`` of a folder
+keeps the names in it, not the content of the files: a file whose content was never synced comes
+back empty. Owners, modes and times are kept as they are.
 
-A cut with a seed is that of a gentler disk, which had written some of the rest by itself: of
-each file's new content nothing, a beginning or all, of each changed name the old or the new.
+A cut with a seed simulates a gentler disk, which had already written some of the rest: of each
+file's new content nothing, a beginning or all; of each changed name the old or the new.
 
 Needs root, Linux and libfuse. ``python -m tests.helpers.forgetful FOLDER`` serves until FOLDER is
 unmounted; extended attributes set on FOLDER are its commands.
@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK, BLOCKS = 4096, 2**20  # 4 GB, as it tells those who ask for room
+BLOCK, BLOCKS = 4096, 2**20  # 4 GB, the free space that it reports
 
 
 class ForgetfulDisk:
@@ -42,7 +42,7 @@ class ForgetfulDisk:
             time.sleep(0.02)
 
     def cut(self, seed=None):
-        """Lose what was not synced; with a seed, what a gentler disk would lose."""
+        """Lose everything that was not synced or, with a seed, what a gentler disk would lose."""
         os.setxattr(self.path, "user.cut", b"" if seed is None else str(seed).encode())
 
     def sync(self):
@@ -50,7 +50,7 @@ class ForgetfulDisk:
         os.setxattr(self.path, "user.sync", b"")
 
     def close(self):
-        """Unmount it, even where a process still uses it."""
+        """Unmount it, even if a process still uses it."""
         subprocess.run(["umount", "--lazy", self.path], check=True)
         try:
             self._server.wait(timeout=10)
@@ -72,7 +72,7 @@ def mounted(path):
 class Inode:
     """A file, link or folder, whatever its names. ``kept`` is what a cut leaves of it.
 
-    The content of a file are bytes, of a link the path, of a folder the inodes by name.
+    The content is the bytes of a file, the path of a link, or the inodes of a folder by name.
     """
 
     numbers = itertools.count(1)
@@ -98,7 +98,7 @@ class Inode:
             self.sync()
 
     def cut(self, moments):
-        """Forget; `moments` is None or the random numbers of a gentler disk."""
+        """Lose unsynced data. `moments` is None, or the random numbers of a gentler disk."""
         if stat.S_ISLNK(self.mode):
             return
         if moments is not None:
@@ -112,7 +112,7 @@ class Inode:
 def _some_bytes(old, new, moments):
     if old == new or moments.random() < 1 / 3:
         return old
-    beginning = len(old) if new.startswith(old) else 0  # what was appended comes in order
+    beginning = len(old) if new.startswith(old) else 0  # appended data is written in order
     return new.copy() if moments.random() < 0.5 else new[: moments.randint(beginning, len(new))]
 
 
@@ -122,7 +122,7 @@ def _some_names(old, new, moments):
 
 
 class FileSystem:
-    """What the kernel asks; locks, mappings and open files are its own affair."""
+    """The operations that the kernel asks for. It handles locks, mappings and open files itself."""
 
     use_ns = True
 
@@ -268,8 +268,8 @@ class FileSystem:
 
 
 if __name__ == "__main__":
-    from mfusepy import FUSE  # here, since it needs libfuse and the tests are read without
+    from mfusepy import FUSE  # imported here because it needs libfuse, which the other tests do not
 
-    # No caches of names and sizes, since a cut changes them behind the kernel's back.
+    # No caches of names and sizes, because a cut changes them without the kernel's knowledge.
     uncached = {"attr_timeout": 0, "entry_timeout": 0, "negative_timeout": 0}
     FUSE(FileSystem(), sys.argv[1], foreground=True, nothreads=True, use_ino=True, **uncached)

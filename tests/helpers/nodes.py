@@ -1,7 +1,7 @@
 """Ray clusters of real processes on this machine, for the tests that need them.
 
-Each node is a ``ray start`` of its own with a host name of its own. Where a test cuts cables,
-each node is in a network namespace, with an address of its own; that takes root.
+Each node is a separate ``ray start`` with its own host name. If a test cuts cables, each node is
+in its own network namespace, with its own address. That needs root.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ENVIRONMENT = {
     "COLUMNS": "200",
     "RAY_AUTH_MODE": "token",
     "RAY_AUTH_TOKEN": "0123456789abcdef" * 4,
-    # A driver whose head is gone is to notice within a test's patience; the default is 60.
+    # So that a driver notices soon that its head is gone. The default is 60 seconds.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
 }
-NO_TRIALS = ("--num-cpus=0", "--include-dashboard=false")  # a head for the driver alone
+NO_TRIALS = ("--num-cpus=0", "--include-dashboard=false")  # a head for the driver only
 # On one address, listen on loopback only, whatever the platform.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
@@ -44,13 +44,13 @@ def free_ports(count):
 
 
 def kill_tree(process):
-    """SIGKILL a process and all that it started, at once."""
+    """Send SIGKILL to a process and all its descendants at once."""
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         family = [parent, *parent.children(recursive=True)]
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
-                member.suspend()  # or one sees another die and acts
+                member.suspend()  # or one might see another die and react
         for member in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
@@ -61,10 +61,10 @@ class Cluster:
     """A head and workers.
 
     Args:
-        log_dir: For the nodes' logs.
-        network: Whether each node gets an address of its own.
+        log_dir: Folder for the nodes' logs.
+        network: Whether each node gets its own address.
         head: Further options of ``ray start --head``.
-        environment: Of every process, beside the usual one.
+        environment: Additional environment variables of every process.
     """
 
     def __init__(self, log_dir, *, network=False, head=NO_TRIALS, environment=None):
@@ -72,7 +72,9 @@ class Cluster:
         self.network = f"mnist{os.getpid()}" if network else None
         self.port = 6379 if network else free_ports(1)[0]
         self.nodes = {}
-        self.temp_dir = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: in sockets' names
+        self.temp_dir = tempfile.mkdtemp(
+            prefix="ray-", dir="/tmp"
+        )  # short, because it is part of socket names
         self.head_options = head
         loopback = {} if network else LOOPBACK
         self.environment = {**ENVIRONMENT, **loopback, **(environment or {})}
@@ -105,7 +107,7 @@ class Cluster:
         )
 
     def add(self, name, *options, prepare="true"):
-        """Start a worker, after a shell command whose effects only it sees."""
+        """Start a worker, after a shell command whose effects only the worker sees."""
         self._ray_start(name, f"--address={self.address}", *options, prepare=prepare)
 
     def kill(self, name):
@@ -119,7 +121,7 @@ class Cluster:
         ip("-n", self._namespace("head"), "link", "set", name, "up")
 
     def popen(self, command, node="head", **options):
-        """A process on a node, as a user there would start it."""
+        """Start a process on a node, as a user there would."""
         return subprocess.Popen(
             [*self._inside(node), *command],
             env=self.environment,
@@ -129,7 +131,7 @@ class Cluster:
         )
 
     def study(self, here, *argv):
-        """A study's driver on the head, joined to the cluster."""
+        """Start a study's driver on the head, joined to the cluster."""
         command = [sys.executable, "-m", "study.run", "--address", self.address, *argv]
         return self.popen(command, cwd=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -165,7 +167,7 @@ class Cluster:
             assert time.monotonic() < end, Path(log.name).read_text()
             time.sleep(0.2)
 
-    # Networking: a switch in the head's namespace, a cable to each worker's.
+    # Networking: a switch in the head's namespace, and a cable from it to each worker's namespace.
 
     def _make_switch(self):
         head = self._namespace("head")

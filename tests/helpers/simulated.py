@@ -1,8 +1,8 @@
-"""Studies without Ray and without training: the searcher, records and storage are the real ones.
+"""Studies without Ray and without training, but with the real searcher, records and storage.
 
-A session runs in this process, an epoch takes a millisecond, and what a trial measures and how
-it ends follows from its configuration alone. So thousands of schedules of stops, kills, power
-cuts and damages can be tried.
+A session runs in this process, and an epoch takes a millisecond. A trial's measurements and end
+follow from its configuration alone. So tests can try thousands of schedules of stops, kills,
+power cuts and damage.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from study.results.versions import installed_versions
 from study.search.searcher import StudySearch, open_optuna_study, retry_failed
 from study.search.stop_request import StopRequest
 
-IMAGES = 8  # evaluated ones, of a comparison
+IMAGES = 8  # evaluated images in a comparison
 STEPS = [20, 20, 10]  # examples in each step of an epoch
 ENDS = ("complete", "complete", "complete", "pruned", "diverged", "failed")
 
@@ -58,13 +58,13 @@ def images() -> ImageData:
 
 
 def end_of(config: TrialConfig) -> tuple[str, int]:
-    """How a trial ends, and after which epoch: the same whenever it is trained."""
+    """How a trial ends, and after which epoch. It is the same every time it is trained."""
     status = ENDS[config.seed % len(ENDS)]
     return status, {"complete": config.epochs, "pruned": 1}.get(status, 2)
 
 
 def history_of(config: TrialConfig, epochs: int, *, keep: bool) -> History:
-    """What a trial has measured after so many epochs: the same whenever it is trained."""
+    """A trial's history after `epochs` epochs. It is the same every time it is trained."""
     status, last = end_of(config)
     rng = np.random.default_rng(config.seed)
     losses = [rng.random(len(STEPS)).astype(np.float32) for _ in range(config.epochs)][:epochs]
@@ -109,13 +109,13 @@ class Running:
 
 
 class Trials:
-    """Ray's part: starts a study's trials and trains their epochs, all in this process.
+    """Takes Ray's place: starts a study's trials and trains their epochs, all in this process.
 
     Args:
-        search: Hands out the trials.
+        search: Provides the trials.
         storage: The study's files.
         keep: Whether complete trials keep their predictions.
-        callbacks: Called as Ray calls them.
+        callbacks: Called as by Ray.
     """
 
     def __init__(self, search: StudySearch, storage: Storage, *, keep: bool, callbacks=()) -> None:
@@ -130,7 +130,7 @@ class Trials:
         return not self.running and self.search.is_finished()
 
     def start(self) -> bool:
-        """Start or revive one more trial, if there is a free slot and one to start."""
+        """Start or continue one more trial, if there is one and a free slot."""
         if len(self.running) >= 2 or (trial := self.search.next_trial()) is None:
             return False
         config = TrialConfig(**trial.config)
@@ -144,7 +144,7 @@ class Trials:
         return True
 
     def epoch(self, which: int) -> None:
-        """Train one epoch of a running trial, up to the end that it is to have."""
+        """Train one epoch of a running trial, and end the trial if this is its last."""
         run = list(self.running.values())[which % len(self.running)]
         status, last = end_of(run.config)
         is_retry = "retry_of" in self.search._live[run.trial.trial_id][0].user_attrs
@@ -164,7 +164,7 @@ class Trials:
             self.search.on_trial_result(run.trial.trial_id, result)
 
     def ended(self, trial_id: str) -> None:
-        """Called for each trial that has ended, once the search knows it."""
+        """Called for each ended trial after the search has recorded it."""
 
     def _end(self, run: Running, result: dict[str, Any] | None = None, *, error=False) -> None:
         del self.running[run.trial.trial_id]
@@ -174,7 +174,7 @@ class Trials:
             callback.on_trial_complete(0, [], run.trial)
 
     def _save_checkpoint(self, trial_id: str, index: int, history: History) -> None:
-        """As Ray does it: without any care for power cuts, and with the last two kept."""
+        """Save a checkpoint as Ray does: without regard to power cuts, keeping the last two."""
         place = self.storage.folder / "ray" / trial_id
         folder = place / f"checkpoint_{index:06d}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ class Trials:
 class Session(Trials):
     """One session of a study's driver, from its start to its end or its kill.
 
-    `acknowledged` holds, by trial id, what was told to the person: the status of each ended
+    `acknowledged` holds what was reported to the user, by trial id: the status of each ended
     trial and its measurements.
     """
 
@@ -223,7 +223,7 @@ class Session(Trials):
         super().__init__(search, storage, keep=config.keeps_predictions)
 
     def close(self) -> None:
-        """Let go of the study's lock, as the end of a process does."""
+        """Release the study's lock, as the end of a process does."""
         self._lock.__exit__(None, None, None)
 
     def ended(self, trial_id: str) -> None:
@@ -232,7 +232,7 @@ class Session(Trials):
             self.acknowledged[trial_id] = self.recovered.ended[trial_id]
 
     def run(self) -> None:
-        """To the end, tables included."""
+        """Run to the end and write the tables."""
         while not self.finished:
             while self.start():
                 pass
@@ -243,7 +243,7 @@ class Session(Trials):
 
 
 def never_run(folder: Path) -> Experiment:
-    """What Ray hands to the search before it asks for trials."""
+    """The experiment that Ray passes to the search before it asks for trials."""
 
     def trainable(config):
         raise AssertionError
@@ -255,21 +255,21 @@ def never_run(folder: Path) -> Experiment:
 
 
 def leave_out_ray(monkeypatch) -> None:
-    """What a session needs of Ray's processes and of this machine is left out."""
+    """Replace everything that a session needs from Ray's processes and from this machine."""
     monkeypatch.setattr("study.results.study_file.git_state", lambda: None)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself lives on
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # the machine itself does not die
     versions = installed_versions()
     monkeypatch.setattr("study.results.study_file.installed_versions", lambda: versions)
 
 
 def run_study(folder: Path, config, *, resume: bool = False, retry: bool = False):
-    """A whole session; returns the tables."""
+    """Run a whole session. Returns the tables."""
     Session(folder, config, resume=resume, retry=retry).run()
     return load_study(folder)
 
 
 def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None:
-    """A finished study holds each trial once, whole, and all that was ever told."""
+    """A finished study holds each trial once and intact, and everything that was ever reported."""
     results = load_study(folder)
     ids = results.trials["trial_id"].tolist()
     study = open_optuna_study(folder, config)
@@ -306,12 +306,12 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 def assert_nothing_lost(before, after, acknowledged) -> None:
-    """Every value that the tables held, and every trial told as ended, is in the new tables.
+    """Every value that the tables held and every trial reported as ended is in the new tables.
 
     Args:
-        before: The tables as they were loaded before, or None.
-        after: As they were written since.
-        acknowledged: What was told as ended.
+        before: The tables loaded before, or None.
+        after: The tables written since.
+        acknowledged: The trials that were reported as ended.
     """
     trials = after.trials.set_index("trial_id")
     epochs = after.epochs.set_index(["trial_id", "epoch"])
@@ -331,7 +331,7 @@ def assert_nothing_lost(before, after, acknowledged) -> None:
     ):
         old = getattr(before, name).set_index(keys)
         new = getattr(after, name).set_index(keys).reindex(old.index)
-        if name == "trials":  # an interrupted trial goes on
+        if name == "trials":  # an interrupted trial may have continued
             old = old[old["status"] != "interrupted"]
             new = new.loc[old.index]
         assert old.equals(new), f"{name}:\n{old.compare(new)}"

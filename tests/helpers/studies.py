@@ -1,4 +1,4 @@
-"""Starts, kills and checks real studies for the tests that need them."""
+"""Start, kill and check real studies."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pandas as pd
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from study.results.journal import trial_status
+from study.results.journal import trial_name, trial_status
 from study.results.storage import Storage
 from study.results.tables import load_study
 
 ROOT = Path(__file__).resolve().parents[2]
-# The losses follow from the seed alone, wherever and however often a trial is continued.
+# The losses depend only on the seed, wherever and however often a trial is continued.
 FIXED = [
     "--batch-size",
     "1024",
@@ -66,7 +66,7 @@ def optuna_trials(folder):
 
 
 def journal(folder):
-    """The journal's operations so far, without disturbing its owner."""
+    """The journal's operations so far, read without disturbing the driver."""
     path = folder / "optuna.log"
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith(b"}")]
@@ -74,7 +74,7 @@ def journal(folder):
 
 def count_ended(folder):
     """Trials that have ended."""
-    # Operation 6 sets a trial's state; 1, 2 and 3 are ended.
+    # Operation 6 sets a trial's state. States 1, 2 and 3 are ends.
     return sum(op["op_code"] == 6 and op["state"] in (1, 2, 3) for op in journal(folder))
 
 
@@ -92,13 +92,13 @@ def wait_until(condition, process, timeout=200):
 
 
 def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", "pruned"})):
-    """The tables, the histories and the Optuna study hold the same trials, each once."""
+    """The tables, histories and the Optuna study hold the same trials, each once."""
     expected = [f"trial_{n:05d}" for n in range(num_samples)]
     results = load_study(folder)
     assert set(results.trials["status"]) <= statuses, results.trials[["status", "error"]]
     assert results.trials["trial_id"].tolist() == expected
     trials = optuna_trials(folder)
-    assert [t.user_attrs["ray_trial_id"] for t in trials] == expected
+    assert [trial_name(t.number) for t in trials] == expected
     assert [trial_status(t) for t in trials] == results.trials["status"].tolist()
     assert all(t.state.is_finished() for t in trials)
     assert {path.name for path in (folder / "ray").iterdir() if path.is_dir()} <= set(expected)
@@ -116,7 +116,7 @@ def assert_each_trial_once(folder, num_samples, statuses=frozenset({"complete", 
 
 
 def assert_steps_are_whole(results):
-    """Every step of every epoch, the last partial batch included, and the epoch's mean."""
+    """The tables hold every step of every epoch, including the last batch, and the right means."""
     for row in results.trials.itertuples():
         steps = results.steps[results.steps["trial_id"] == row.trial_id]
         per_epoch = -(-50_000 // row.batch_size)
@@ -128,7 +128,7 @@ def assert_steps_are_whole(results):
 
 
 def assert_same_measurements(results, expected):
-    """Every loss and accuracy of every trial, bit for bit."""
+    """Every loss and accuracy of every trial is the same, bit for bit."""
     pd.testing.assert_frame_equal(results.steps, expected.steps, check_exact=True)
     times = ["seconds", "eval_seconds"]
     pd.testing.assert_frame_equal(

@@ -1,10 +1,10 @@
-"""The CPU's inner loops, in C: the small CNN's convolutions, batch norm, and Adadelta.
+"""C kernels for the CPU: the small CNN's convolutions, batch norm and Adadelta.
 
-Each module is a C file and what calls it. The machine's C compiler makes a library for
-this very processor (and, of `conv_stage.c`, for each pair of channel counts) in about
-half a second, once: libraries are kept in the user's cache folder, in a private folder,
-each with its own digest at its end. One that is torn, damaged or another user's is not
-loaded but compiled again. If there is no compiler, callers take their plain torch path.
+Each module has a C file and the code that calls it. The machine's C compiler builds a library
+for this exact processor (and, from `conv_stage.c`, for each pair of channel counts) in about
+half a second. It does so once: libraries are kept in a private folder in the user's cache, each
+with its digest at its end. A library that is damaged or belongs to another user is not loaded
+but compiled again. Without a compiler, callers use plain torch.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ COMPILE_TIMEOUT_S = 60
 
 
 def problem() -> str | None:
-    """Why the kernels cannot be used here and what to do, in one line; None where they can.
+    """Why the kernels cannot be used here and what to do, in one line; None if they can.
 
-    Makes the smallest one, where it is not yet kept.
+    Compiles the smallest one if it is not in the cache yet.
     """
     try:
         _find_or_make("adadelta")
     except FileNotFoundError as error:
-        return f"{error}; install a C compiler (your system's package gcc)"
+        return f"{error}; install a C compiler, e.g. your system's package gcc"
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit status {error.returncode}"]
         reason = next((line for line in reversed(lines) if "error" in line), lines[-1])
@@ -55,11 +55,11 @@ def problem() -> str | None:
 
 @functools.cache
 def library(name: str, **macros: int) -> ctypes.CDLL | None:
-    """The compiled ``<name>.c``; None where it cannot be compiled.
+    """The compiled ``<name>.c``; None if it cannot be compiled.
 
     Args:
-        name: A C file of this folder.
-        **macros: What to define for it.
+        name: Name of a C file in this folder.
+        **macros: Macros to define for it.
     """
     try:
         return _find_or_make(name, **macros)
@@ -68,10 +68,10 @@ def library(name: str, **macros: int) -> ctypes.CDLL | None:
 
 
 def _find_or_make(name: str, **macros: int) -> ctypes.CDLL:
-    """The library from the cache, else compiled and, if possible, kept there."""
+    """The library from the cache, or else a compiled one, which is cached if possible."""
     source = Path(__file__).with_name(f"{name}.c")
     command = [*_compiler(), *FLAGS, *(f"-D{key}={value}" for key, value in macros.items())]
-    # The processor is part of the name: machines of several kinds may share a home folder.
+    # The name depends on the processor, because different machines may share a home folder.
     identity = [source.read_text(), command, dict(torch.cpu.get_capabilities())]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     file = f"{name}-{digest}.so"
@@ -86,16 +86,16 @@ def _find_or_make(name: str, **macros: int) -> ctypes.CDLL:
 
 
 def _compiler() -> list[str]:
-    """The command of the C compiler: ``$CC``, which may have several words, else ``cc``."""
+    """The command of the C compiler: ``$CC``, which may be several words, or else ``cc``."""
     command = os.environ.get("CC") or "cc"
     words = shlex.split(command)
     if not words or (path := shutil.which(words[0])) is None:
-        raise FileNotFoundError(f"No C compiler here ({command!r} is not found)")
+        raise FileNotFoundError(f"No C compiler found ({command!r})")
     return [path, *words[1:]]
 
 
 def _compile(command: list[str], path: Path) -> None:
-    """Make the library, with the SHA-256 of its bytes at its end, which loaders do not read."""
+    """Compile the library and append the SHA-256 of its bytes, which loaders ignore."""
     subprocess.run(
         [*command, "-o", str(path), "-lm"],
         check=True,
@@ -105,17 +105,17 @@ def _compile(command: list[str], path: Path) -> None:
         timeout=COMPILE_TIMEOUT_S,
     )
     if not path.is_file():
-        raise OSError("it exits with 0 but makes no library")
+        raise OSError("it exits with status 0 but writes no library")
     content = path.read_bytes()
     path.write_bytes(content + hashlib.sha256(content).digest())
 
 
 @contextmanager
 def _cache() -> Iterator[Path]:
-    """The private folder where libraries are kept.
+    """The private folder in which libraries are kept.
 
     Raises:
-        OSError: It cannot be used, or is another user's.
+        OSError: The folder cannot be used or belongs to another user.
     """
     folder = Path(platformdirs.user_cache_dir("mnist-study")) / "kernels"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -123,10 +123,10 @@ def _cache() -> Iterator[Path]:
     try:
         info = os.fstat(descriptor)
         if info.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} is another user's")
+            raise PermissionError(f"{folder} belongs to another user")
         if info.st_mode & 0o077:
             os.fchmod(descriptor, 0o700)
-        # By its descriptor, if it can be obtained: whoever may write above cannot swap it.
+        # Use the descriptor's path if possible, so that nobody can swap the folder meanwhile.
         pinned = Path(f"/proc/self/fd/{descriptor}")
         yield pinned if pinned.exists() else folder
     finally:
@@ -134,7 +134,7 @@ def _cache() -> Iterator[Path]:
 
 
 def _load_kept(file: str) -> ctypes.CDLL | None:
-    """The library from the cache; None unless it is whole and nobody else can have written it."""
+    """The library from the cache; None unless it is intact and only this user can write it."""
     with suppress(OSError), _cache() as folder:
         info = (folder / file).lstat()
         private = info.st_uid == os.geteuid() and not info.st_mode & 0o022
@@ -146,11 +146,11 @@ def _load_kept(file: str) -> ctypes.CDLL | None:
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep the memory that it frees, up to blocks of 32 MiB.
+    """Make this process keep the memory that it frees, in blocks of up to 32 MiB.
 
-    A training step frees and asks for the same large blocks again and again. glibc gives
-    them back to the system each time, which then clears each page again: a tenth of the
-    CNN's time at batch 512. Does nothing where the C library is another.
+    A training step allocates and frees the same large blocks again and again. glibc returns
+    them to the system each time, and the system clears each page again. That takes a tenth of
+    the CNN's time at batch size 512. With another C library this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -159,5 +159,5 @@ def keep_freed_memory() -> None:
 
 
 def address(tensor: Tensor | None) -> ctypes.c_void_p:
-    """Where the values lie; a null pointer for None."""
+    """The address of a tensor's values; a null pointer for None."""
     return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

@@ -1,7 +1,7 @@
 #include <math.h>
 #include <stdint.h>
 
-/* One update of n parameters, as torch.optim.Adadelta makes it (Zeiler 2012, Algorithm 1). */
+/* One update of n parameters, as in torch.optim.Adadelta (Zeiler 2012, Algorithm 1). */
 void adadelta(int64_t n, float *param, const float *grad, float *square_avg, float *acc_delta,
               float lr, float rho, float eps) {
     for (int64_t i = 0; i < n; i++) {

@@ -1,4 +1,4 @@
-"""Adadelta, an update in one pass, in C."""
+"""Adadelta with a C kernel that makes each update in one pass over memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from study.training.kernels import address, library
 class FusedAdadelta(torch.optim.Adadelta):
     """`torch.optim.Adadelta` on float32 CPU parameters, each updated in one pass over memory.
 
-    Torch's own passes a dozen times over each; its state and arithmetic are the same. What else
-    torch's can do, such as weight decay, this cannot, and it takes no argument for it.
+    Torch's own makes a dozen passes. State and arithmetic are the same. Torch's other options,
+    such as weight decay, are not supported.
     """
 
     def __init__(self, params: Any, lr: float) -> None:
@@ -37,7 +37,7 @@ class FusedAdadelta(torch.optim.Adadelta):
                     state["square_avg"] = torch.zeros_like(parameter)
                     state["acc_delta"] = torch.zeros_like(parameter)
                 state["step"] += 1
-                # Element by element: any memory order will do, if it is the same.
+                # The kernel works element by element, so both need the same memory order.
                 grad = parameter.grad
                 if grad.stride() != parameter.stride():
                     grad = torch.empty_like(parameter).copy_(grad)

@@ -1,9 +1,9 @@
 /* y = relu(batch_norm(x) [+ residual]) in training mode, and its gradients, on one thread.
  *
  * Values are in (image, height, width, channel) order, as float32 or (-DBF16=1) bfloat16;
- * arithmetic is float32. Sums are of few float32 terms, the rest is added in double, and of
- * differences from about the mean: thousands of equal values, as of an image's background,
- * else leave the same rounding error thousands of times.
+ * arithmetic is float32. Only a few terms are summed in float32, and these sums are added in
+ * double. The terms are differences from roughly the mean. Otherwise thousands of equal values,
+ * as in an image's background, would leave the same rounding error thousands of times.
  */
 
 #include <math.h>
@@ -12,7 +12,7 @@
 #define LANES 16      /* floats in the widest vector register */
 #define MIN_WIDTH 128
 #define BLOCK 64      /* wide rows that are summed in float */
-#define SAMPLE 64     /* pixels from which the mean is guessed */
+#define SAMPLE 64     /* pixels from which the mean is estimated */
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 
 typedef union {
@@ -25,7 +25,7 @@ typedef uint16_t stored;
 
 static inline float load(stored x) { return (Float){.bits = (uint32_t)x << 16}.value; }
 
-/* Rounds to the nearest, ties to even; a carry must not make a number of not-a-number. */
+/* Rounds to the nearest, ties to even. A carry must not turn a NaN into a number. */
 static inline stored store(float x) {
     uint32_t bits = (Float){x}.bits;
     uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
@@ -38,8 +38,8 @@ static inline float load(stored x) { return x; }
 static inline stored store(float x) { return x; }
 #endif
 
-/* Length of a wide row: pixels side by side, so that loops over few channels, too, fill the
- * vector registers. */
+/* Length of a wide row: several pixels side by side, so that loops fill the vector registers
+ * even with few channels. */
 static int64_t wide(int64_t channels) {
     int64_t width = channels;
     while (width % LANES || width < MIN_WIDTH) width *= 2;
@@ -51,14 +51,14 @@ static void repeat(int64_t channels, int64_t width, float *a) {
     for (int64_t i = channels; i < width; i++) a[i] = a[i - channels];
 }
 
-/* Adds a block's sums to the channels' and clears it. */
+/* Adds a block's sums to those of the channels, and clears the block. */
 static void add_up(int64_t channels, int64_t width, float *block, double *sum) {
     for (int64_t at = 0; at < width; at += channels)
         for (int64_t c = 0; c < channels; c++) sum[c] += block[at + c];
     for (int64_t i = 0; i < width; i++) block[i] = 0;
 }
 
-/* Sums of x - shift and of its square, a channel. shift: [width]. */
+/* Sums of x - shift and of its square, per channel. shift: [width]. */
 static void moments(int64_t size, int64_t channels, int64_t width, const stored *restrict x,
                     const float *restrict shift, double *sum, double *sum2) {
     float s[width], s2[width];
@@ -87,7 +87,7 @@ static void moments(int64_t size, int64_t channels, int64_t width, const stored 
 }
 
 /* x, residual (or NULL), y: [rows][channels]. stats: mean and 1 / standard deviation,
- * [2][channels], for backward. Moves the running statistics. */
+ * [2][channels], for backward. Updates the running statistics. */
 void forward(int64_t rows, int64_t channels, const stored *restrict x,
              const stored *restrict residual, const float *weight, const float *bias, float eps,
              float momentum, float *running_mean, float *running_var, stored *restrict y,
@@ -103,7 +103,7 @@ void forward(int64_t rows, int64_t channels, const stored *restrict x,
     moments(size, channels, width, x, shift, sum, sum2);
     for (int64_t c = 0; c < channels; c++) {
         double var = (sum2[c] - sum[c] * sum[c] / rows) / rows;
-        var = var < 0 ? 0 : var; /* keeps not-a-number */
+        var = var < 0 ? 0 : var; /* a NaN stays */
         mean[c] = shift[c] + sum[c] / rows;
         invstd[c] = 1 / sqrt(var + eps);
         running_mean[c] += momentum * (mean[c] - running_mean[c]);
@@ -131,10 +131,10 @@ void forward(int64_t rows, int64_t channels, const stored *restrict x,
     }
 }
 
-/* The gradient before the ReLU. Not-a-number lets it pass. */
+/* The gradient before the ReLU. A NaN in y lets it pass. */
 static inline stored masked(stored grad, stored y) { return y == 0 ? 0 : grad; }
 
-/* grad: of y. dresidual: or NULL. The rest as forward had or left it. */
+/* grad: gradient of y. dresidual may be NULL. The rest is as in forward. */
 void backward(int64_t rows, int64_t channels, const stored *restrict grad,
               const stored *restrict x, const stored *restrict y, const float *weight,
               const double *stats, stored *restrict dx, stored *restrict dresidual,

@@ -1,4 +1,4 @@
-"""Batch norm in training, with the sum and the ReLU that follow it, in C."""
+"""Batch norm in training mode, with the sum and ReLU that follow it, as one C kernel."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from study.training.kernels import address, library
 
 
 def batch_norm_library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    """`batch_norm.c` for values of float32 or bfloat16, or None."""
+    """The compiled `batch_norm.c` for float32 or bfloat16; None if it cannot be compiled."""
     return library("batch_norm", BF16=int(dtype == torch.bfloat16))
 
 
 class NormReLU(torch.autograd.Function):
     """``relu(batch_norm(x) + residual)`` of CPU tensors, as one function.
 
-    Torch takes a pass over memory for each part, and two to four for the norm; in
-    channels-last order its sums lose most of float32's digits over constant backgrounds.
+    Torch makes a pass over memory for each part, and two to four for the norm. Its sums in
+    channels-last order lose most of float32's digits over constant backgrounds.
     """
 
     @staticmethod
@@ -35,13 +35,13 @@ class NormReLU(torch.autograd.Function):
         momentum: float,
         eps: float,
     ) -> Tensor:
-        """Shape, type and (channels-last) order of `x`.
+        """The result, with `x`'s shape and type, in channels-last order.
 
         Args:
-            ctx: Autograd's.
+            ctx: Autograd's context.
             x: Float32 or bfloat16 (n, channels, height, width).
-            residual: What to add before the ReLU, of `x`'s shape and type, or None.
-            weight: Float32 (channels,), like all that follows.
+            residual: Added before the ReLU; has `x`'s shape and type, or is None.
+            weight: Float32 (channels,), like the next three.
             bias: Added after the norm.
             running_mean: Updated in place.
             running_var: Updated in place, with the unbiased variance.

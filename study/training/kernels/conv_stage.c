@@ -1,11 +1,10 @@
 /* The small CNN's two convolutions, for one thread of a CPU.
  *
  * conv3x3 -> ReLU -> conv3x3 -> 2x2 max-pool -> ReLU -> dropout of 28 x 28 images,
- * forward and backward, one image at a time so that all of an image's values stay in
- * the nearest caches. Two things make the backward pass cheap: of each 2 x 2 window
- * only one value has a gradient, so three quarters of the products of a dense
- * convolution are with zeros and are left out; and the first layer's values are
- * computed again rather than kept.
+ * forward and backward. Images are processed one at a time, so that all values of an image
+ * stay in the nearest caches. Two things make the backward pass cheap. Only one value of each
+ * 2 x 2 window has a gradient, so three quarters of the products of a dense convolution would
+ * be with zeros, and are left out. The first layer's values are computed again, not stored.
  *
  * Compiled for this machine's processor and one pair of channel counts (-DC1= -DC2=)
  * by __init__.py. Images and features are in (height, width, channel) order; `float`
@@ -18,7 +17,7 @@
 #define IN 28       /* side of an image */
 #define MID 26      /* after the first convolution */
 #define POOLED 12   /* after the second, pooled */
-#define ALIVE 4     /* in a code byte: the value passed ReLU and dropout; bits 0, 1: its place */
+#define ALIVE 4     /* bit of a code byte: passed ReLU and dropout; bits 0, 1: place in window */
 
 /* Floats in a vector register, and how many accumulators its register file holds. */
 #if defined(__AVX512F__)
@@ -40,7 +39,7 @@
 #define P1 ROUND_UP(C1, V1)
 #define V2 (C2 <= 4 ? 4 : MIN(LANES, C2 <= 8 ? 8 : 16))
 #define P2 ROUND_UP(C2, V2)
-#define ROW_VECTORS (4 * P1 / LANES) /* of four pixels, the width of a pooling window's reach */
+#define ROW_VECTORS (4 * P1 / LANES) /* vectors in four pixels, as many as a window depends on */
 
 typedef float vec1 __attribute__((vector_size(V1 * 4), aligned(4), may_alias));
 typedef float vec2 __attribute__((vector_size(V2 * 4), aligned(4), may_alias));
@@ -49,7 +48,7 @@ typedef uint8_t byte2 __attribute__((vector_size(V2), aligned(1), may_alias));
 typedef float row __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 
 #define UNROLL _Pragma("GCC unroll 64")
-/* Lane by lane, for the mask that a comparison gives: mask ? a : 0, and mask ? a : b. */
+/* For each lane of the mask that a comparison gives: mask ? a : 0, and mask ? a : b. */
 #define WHERE(mask, a) ((__typeof__(a))((mask) & (__typeof__(mask))(a)))
 #define SELECT(mask, a, b) \
     ((__typeof__(a))((__typeof__(mask))WHERE(mask, a) | (__typeof__(mask))WHERE(~(mask), b)))
@@ -79,7 +78,7 @@ static void load_weights(Weights *k, const float *w1, const float *b1, const flo
     }
 }
 
-/* The first layer's values; a row of padding, as the backward pass reads past the end. */
+/* The first layer's values, and a row of padding, because the backward pass reads past the end. */
 typedef float Hidden[MID + 1][MID][P1];
 
 static void first_layer(const Weights *k, const float *x, Hidden a) {
@@ -89,7 +88,7 @@ static void first_layer(const Weights *k, const float *x, Hidden a) {
                 vec1 sum = *(const vec1 *)(k->b1 + v);
                 UNROLL for (int t = 0; t < 9; t++)
                     sum += *(const vec1 *)(k->w1[t] + v) * x[(i + t / 3) * IN + j + t % 3];
-                *(vec1 *)(a[i][j] + v) = WHERE(~(sum <= 0), sum); /* keeps not-a-number */
+                *(vec1 *)(a[i][j] + v) = WHERE(~(sum <= 0), sum); /* a NaN stays */
             }
 }
 
@@ -121,7 +120,7 @@ static inline void pool(const Weights *k, int o, vec2 v0, vec2 v1, vec2 v2, vec2
     place = SELECT(v3 > best, (int2){0} + 3, place);
     best = SELECT(v3 > best, v3, best);
     best += *(const vec2 *)(k->b2 + o);
-    int2 alive = ~(best <= 0); /* true of not-a-number */
+    int2 alive = ~(best <= 0); /* true for a NaN */
     const int count = MIN(V2, C2 - o);
     if (noise) {
         byte2 bytes = {0};
@@ -161,11 +160,11 @@ void forward(int64_t n, const float *images, const float *w1, const float *b1, c
     }
 }
 
-/* One image's part of the second layer's weight gradient, and the gradient at the first
- * layer's values. g: [12][12][C2]. */
+/* Adds one image's part to the second layer's weight gradient, and computes the gradient at the
+ * first layer's values. g: [12][12][C2]. */
 static void second_backward(const Weights *k, Hidden a, const float *g, const uint8_t *code,
                             float dw2[C2][3][4][P1], Hidden da) {
-    /* From a window's first value to each of its four places, in `a` and in `w2_framed`. */
+    /* Offsets from a window's first value to its four places, in `a` and in `w2_framed`. */
     static const int in_a[4] = {0, P1, MID * P1, (MID + 1) * P1};
     static const int in_w[4] = {6 * P1, 5 * P1, P1, 0};
     memset(da, 0, sizeof(Hidden));
@@ -219,7 +218,7 @@ static void first_backward(const float *x, Hidden a, Hidden da, float dw1[10][P1
     }
 }
 
-/* grad: [n][12][12][C2], of `out`; code: as forward left it. Writes the parameters'
+/* grad: gradient of `out`, [n][12][12][C2]; code: as forward wrote it. Writes the parameters'
  * gradients, in the parameters' order. */
 void backward(int64_t n, const float *images, const float *w1, const float *b1, const float *w2,
               const float *b2, const uint8_t *code, float scale, const float *grad, float *dw1,

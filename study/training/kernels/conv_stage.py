@@ -1,4 +1,4 @@
-"""The layers of `SmallCNN` before its first linear layer, in C."""
+"""The convolutional part of `SmallCNN` (up to its first linear layer) as one C kernel."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from torch import Tensor
 from study.training.kernels import address, library
 
 POOLED = 12  # side of the features of a 28 x 28 image
-# Of the first layer. With more, torch's bf16 is as fast. The kernel's stack use grows with the
-# product of both layers' channels and would no longer fit.
+# Limit for the first layer. With more channels torch's bf16 is as fast, and the kernel's stack
+# use, which grows with the product of both layers' channels, would be too large.
 MAX_CHANNELS = 32
 
 
 def conv_stage_library(c1: int, c2: int) -> ctypes.CDLL | None:
-    """`conv_stage.c` for `c1` and `c2` channels, or None: no compiler, or too many channels."""
+    """The compiled `conv_stage.c` for `c1` and `c2` channels.
+
+    None if it cannot be compiled or there are too many channels.
+    """
     if c1 > MAX_CHANNELS:
         return None
     return library("conv_stage", C1=c1, C2=c2)
@@ -26,7 +29,7 @@ def conv_stage_library(c1: int, c2: int) -> ctypes.CDLL | None:
 class ConvStage(torch.autograd.Function):
     """Both convolutions, pooling, ReLU and dropout of `SmallCNN`, as one function.
 
-    Float32 whatever the autocast. The images get no gradient.
+    Computes in float32, whatever autocast says. The images get no gradient.
     """
 
     @staticmethod
@@ -44,15 +47,15 @@ class ConvStage(torch.autograd.Function):
         """Features, float32 (n, 144 * channels) in (height, width, channel) order.
 
         Args:
-            ctx: Autograd's.
+            ctx: Autograd's context.
             images: Float32 (n, 1, 28, 28).
             w1: Weight of the first convolution, (c1, 1, 3, 3).
-            b1: Its bias.
-            w2: Weight of the second, (c2, c1, 3, 3) in channels-last order.
-            b2: Its bias.
+            b1: Bias of the first convolution.
+            w2: Weight of the second convolution, (c2, c1, 3, 3) in channels-last order.
+            b2: Bias of the second convolution.
             noise: One random byte per feature, uint8; None for no dropout.
             threshold: A feature is kept if its byte is at least this.
-            scale: Factor on what is kept.
+            scale: Factor applied to the features that are kept.
         """
         n, c1, c2 = len(images), len(w1), len(w2)
         lib = conv_stage_library(c1, c2)
