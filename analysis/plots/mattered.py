@@ -1,0 +1,135 @@
+"""Draws which hyperparameters mattered in a search: trials against their hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from analysis.mattered_frames import Distribution, choices, is_log
+from analysis.plots.search import STATUS_MARKERS
+from analysis.plots.style import arm_styles, log_ticks, percent, plain
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.console.text import format_value
+
+PANELS_A_ROW = 4
+LEAST_ERROR = 1e-4  # smaller ones are drawn here, so that an error of zero has a place
+LOST_COLOUR = "tab:red"
+
+
+def grid(figure: Figure, count: int) -> list[Axes]:
+    """`count` axes of one y scale, `PANELS_A_ROW` in a row."""
+    columns = min(count, PANELS_A_ROW)
+    rows = -(-count // PANELS_A_ROW)
+    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return list(axes[:count])
+
+
+def grid_size(count: int) -> tuple[float, float]:
+    """The size in inches of a figure with `count` axes from `grid`."""
+    return (1.2 + 2.7 * min(count, PANELS_A_ROW), 1.2 + 3.1 * -(-count // PANELS_A_ROW))
+
+
+def plot_by_hyperparameter(
+    frame: pd.DataFrame, space: Mapping[str, Distribution], figure: Figure
+) -> None:
+    """Every trial's last validation error against each hyperparameter: one panel for each.
+
+    Args:
+        frame: From `analysis.search_frames.trial_map`.
+        space: The hyperparameters to show, and what each was drawn from.
+        figure: Where to draw.
+    """
+    axes = grid(figure, len(space))
+    for ax, (name, distribution) in zip(axes, space.items(), strict=True):
+        draw_trials(ax, frame.assign(x=_places(frame[name], distribution, spread=0.5)))
+        _label(ax, name, distribution)
+    _error_axis(axes[0], frame["error"])
+    trial_legend(figure, frame)
+
+
+def draw_trials(ax: Axes, rows: pd.DataFrame) -> None:
+    """One mark per trial at its ``x`` and ``error``; at the upper edge if it has no error.
+
+    The colour is the batch size, the shape is how the trial ended. Only complete trials are
+    filled.
+    """
+    colours = {size: style["color"] for size, style in arm_styles(rows["batch_size"]).items()}
+    for status, marker in STATUS_MARKERS.items():
+        for size, own in rows[rows["status"] == status].groupby("batch_size"):
+            look = _look(status, colours[size], marker)  # pyright: ignore[reportArgumentType]
+            known = own[np.isfinite(own["error"])]
+            ax.plot(known["x"], known["error"].clip(lower=LEAST_ERROR), **look)
+            if len(lost := own.drop(known.index)["x"]):
+                look |= {"color": LOST_COLOUR, "transform": ax.get_xaxis_transform()}
+                ax.plot(lost, [1.0] * len(lost), clip_on=False, **look)
+
+
+def _look(status: str, colour: Any, marker: str) -> dict[str, Any]:
+    filled = {} if status == "complete" else {"markerfacecolor": "none"}
+    return {"ls": "", "marker": marker, "ms": 6, "alpha": 0.85, "color": colour, **filled}
+
+
+def trial_legend(figure: Figure, frame: pd.DataFrame) -> None:
+    """What the colours and shapes of `draw_trials` stand for, above the axes."""
+    present = set(frame["status"])
+    handles = [
+        Line2D([], [], **_look(status, "0.45", marker), label=status)
+        for status, marker in STATUS_MARKERS.items()
+        if status in present
+    ]
+    if not np.isfinite(frame["error"]).all():
+        label = "no finite result"
+        handles.append(Line2D([], [], ls="", marker="s", color=LOST_COLOUR, label=label))
+    handles += [
+        Line2D([], [], lw=4, color=style["color"], label=f"batch {size}")
+        for size, style in arm_styles(frame["batch_size"]).items()
+    ]
+    columns = -(-len(handles) // 2) if len(handles) > 5 else max(1, len(handles))
+    figure.legend(handles=handles, loc="outside upper center", frameon=False, ncols=columns)
+
+
+def _places(values: pd.Series, distribution: Distribution, spread: float) -> pd.Series:
+    """Where values are on the x axis: choices at 0, 1, …, each one's trials beside one another."""
+    if (known := choices(distribution)) is None:
+        return values.astype(float)
+    codes = pd.Series(pd.Categorical(values, known).codes, values.index).replace(-1, np.nan)
+    order, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())
+    return codes + spread * ((order + 0.5) / size - 0.5)
+
+
+def _label(ax: Axes, name: str, distribution: Distribution) -> None:
+    """The axis of a hyperparameter: its name, its scale, the space that was searched."""
+    ax.set_xlabel(HYPERPARAMETERS[name].label)
+    if (known := choices(distribution)) is not None:
+        ax.set_xticks(range(len(known)), [format_value(value) for value in known])
+        ax.set_xlim(-0.6, len(known) - 0.4)
+        ax.tick_params(axis="x", labelrotation=45 if len(known) > 4 else 0)
+        return
+    low, high = distribution["attributes"]["low"], distribution["attributes"]["high"]
+    if is_log(distribution):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
+    else:
+        ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+    ax.xaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def _error_axis(ax: Axes, errors: pd.Series) -> None:
+    """A logarithmic axis of errors, in percent."""
+    ax.set_ylabel("last validation error")
+    if np.isfinite(errors).any():
+        ax.set_yscale("log")
+        log_ticks(ax, percent)
+    else:
+        ax.set_yticks([])
