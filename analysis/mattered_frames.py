@@ -14,7 +14,7 @@ import pandas as pd
 
 from analysis.search_frames import config_of
 from study.console.text import format_value
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, rank_trials
 
 BUCKETS = 5  # of a range, equally wide on its own scale
 
@@ -59,7 +59,7 @@ def bucket_of(values: pd.Series, distribution: Distribution, count: int = BUCKET
         count: Number of buckets of a range.
     """
     if (known := choices(distribution)) is not None:
-        codes = pd.Categorical(values, known).codes
+        codes = pd.Index(known).get_indexer(pd.Index(values))
     else:
         codes = pd.cut(
             values.astype(float), edges(distribution, count), include_lowest=True, labels=False
@@ -73,3 +73,37 @@ def bucket_names(distribution: Distribution, count: int = BUCKETS) -> list[str]:
         return [format_value(value) for value in known]
     ends = [f"{end:.2g}" for end in edges(distribution, count)]
     return [f"{low} to {high}" for low, high in pairwise(ends)]
+
+
+def isolation(study: StudyResults) -> pd.DataFrame:
+    """The best trial in each bucket of each hyperparameter.
+
+    Returns:
+        One row per hyperparameter and bucket: ``hyperparameter``, ``bucket`` (its number),
+        ``values`` (in words), ``low`` and ``high`` (the ends of a range's bucket), ``tried`` (all
+        trials in it), ``complete`` (those of them), and of the best trial, a complete one if
+        there is any: ``best_trial``, ``best_status`` and ``error`` (a fraction).
+    """
+    ranked = rank_trials(study.trials[np.isfinite(study.trials["last_eval_accuracy"])])
+    rows = []
+    for name, distribution in varied(study).items():
+        all_in, ranked_in = (bucket_of(t[name], distribution) for t in (study.trials, ranked))
+        ends = [] if choices(distribution) else list(pairwise(edges(distribution)))
+        for bucket, values in enumerate(bucket_names(distribution)):
+            inside, best = study.trials[all_in == bucket], ranked[ranked_in == bucket].head(1)
+            low, high = ends[bucket] if ends else (np.nan, np.nan)
+            rows.append(
+                {
+                    "hyperparameter": name,
+                    "bucket": bucket,
+                    "values": values,
+                    "low": low,
+                    "high": high,
+                    "tried": len(inside),
+                    "complete": int((inside["status"] == "complete").sum()),
+                    "best_trial": best["trial_id"].iloc[0] if len(best) else None,
+                    "best_status": best["status"].iloc[0] if len(best) else None,
+                    "error": 1 - best["last_eval_accuracy"].iloc[0] if len(best) else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)

@@ -9,7 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from analysis.mattered_frames import varied
+from analysis.importance import importance
+from analysis.mattered_frames import isolation, varied
 from analysis.plots import mattered as plots
 from analysis.plots.search import STATUS_MARKERS
 from analysis.render import drawn
@@ -92,3 +93,28 @@ def test_a_hyperparameter_that_some_trials_lack():
     assert 0 < has.sum() < len(frame)
     drawn_x = [x for x, *_ in marks_of(panels["momentum"]) if np.isfinite(x)]
     assert sorted(drawn_x) == sorted(frame.loc[has, "momentum"])
+
+
+def test_importance_shows_each_interval():
+    frame = importance(several_optimizers())
+    known = frame.dropna(subset="importance")
+    assert 0 < len(known) < len(frame)  # momentum has too few trials
+    ax = plots.plot_importance(frame, ax=Figure().subplots())
+    (points,) = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    assert list(points.get_xdata()) == known["importance"].tolist()[::-1]
+    assert ax.get_yticklabels()[-1].get_text() == "lr\nn = 60"
+    segments = [tuple(segment[:, 0]) for segment in ax.collections[0].get_segments()]
+    assert segments == list(zip(known["low"], known["high"], strict=True))[::-1]
+
+
+def test_isolation_says_how_many_were_tried(made_up):
+    frame, space = isolation(made_up), varied(made_up)
+    figure = Figure()
+    plots.plot_isolation(frame, space, figure)
+    for name, ax in zip(space, figure.axes, strict=True):
+        own = frame[frame["hyperparameter"] == name]
+        assert [text.get_text() for text in ax.texts] == own["tried"].astype(str).tolist()
+        known = own.dropna(subset="error")
+        assert [line.get_ydata()[0] for line in ax.get_lines()] == known["error"].tolist()
+        dashed = [line.get_linestyle() == "--" for line in ax.get_lines()]
+        assert dashed == (known["best_status"] != "complete").tolist()

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.mattered_frames import Distribution, choices, is_log
+from analysis.mattered_frames import Distribution, bucket_of, choices, is_log
 from analysis.plots.search import STATUS_MARKERS
-from analysis.plots.style import arm_styles, log_ticks, percent, plain
+from analysis.plots.style import GREY, RAMP, arm_styles, log_ticks, percent, plain
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 
@@ -54,6 +54,75 @@ def plot_by_hyperparameter(
         _label(ax, name, distribution)
     _error_axis(axes[0], frame["error"])
     trial_legend(figure, frame)
+
+
+def plot_importance(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """The importance of each hyperparameter with its interval, the most important on top.
+
+    Args:
+        frame: From `analysis.importance.importance`.
+        ax: Where to draw.
+    """
+    rows = frame.dropna(subset="importance").iloc[::-1].reset_index(drop=True)
+    ax.axvline(0, color=GREY, lw=1)
+    ax.hlines(rows.index, rows["low"], rows["high"], color=RAMP[1], lw=2.5)
+    ax.plot(rows["importance"], rows.index, "o", color=RAMP[1], ms=7)
+    names = [HYPERPARAMETERS[name].label for name in rows["hyperparameter"]]
+    labels = [f"{name}\nn = {n}" for name, n in zip(names, rows["trials"], strict=True)]
+    ax.set_yticks(rows.index, labels)
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel('share of the variance of "is in the best quarter"')
+    ax.xaxis.set_major_formatter(FuncFormatter(percent))
+    return ax
+
+
+def plot_isolation(frame: pd.DataFrame, space: Mapping[str, Distribution], figure: Figure) -> None:
+    """The best trial in each bucket of each hyperparameter: a line as wide as the bucket.
+
+    The number is how many trials were tried in it. A best trial that is not complete is dashed.
+
+    Args:
+        frame: From `analysis.mattered_frames.isolation`.
+        space: The hyperparameters in it, and what each was drawn from.
+        figure: Where to draw.
+    """
+    axes = grid(figure, len(space))
+    for ax, (name, distribution) in zip(axes, space.items(), strict=True):
+        _label(ax, name, distribution)
+        own = frame[frame["hyperparameter"] == name]
+        is_choice = choices(distribution) is not None
+        middles = (
+            np.sqrt(own["low"] * own["high"])
+            if is_log(distribution)
+            else (own["low"] + own["high"]) / 2
+        )
+        own = own.assign(
+            low=own["bucket"] - 0.4 if is_choice else own["low"],
+            high=own["bucket"] + 0.4 if is_choice else own["high"],
+            middle=own["bucket"] if is_choice else middles,
+            error=own["error"].clip(lower=LEAST_ERROR),
+        )
+        for row in own.itertuples():
+            known, complete = np.isfinite(row.error), row.best_status == "complete"
+            if known:
+                colour, ls = (RAMP[1], "-") if complete else (GREY, "--")
+                ax.plot([row.low, row.high], [row.error] * 2, lw=3, color=colour, ls=ls)
+            ax.annotate(
+                str(row.tried),
+                (row.middle, row.error if known else 1.0),
+                xycoords="data" if known else ax.get_xaxis_transform(),
+                xytext=(0, 4 if known else -14),
+                textcoords="offset points",
+                ha="center",
+                fontsize="small",
+            )
+    _error_axis(axes[0], frame["error"])
+    lines = [
+        Line2D([], [], lw=3, color=RAMP[1], label="best, complete"),
+        Line2D([], [], lw=3, color=GREY, ls="--", label="best, stopped earlier"),
+    ]
+    figure.legend(handles=lines, loc="outside upper center", frameon=False, ncols=2)
 
 
 def draw_trials(ax: Axes, rows: pd.DataFrame) -> None:
@@ -99,9 +168,9 @@ def trial_legend(figure: Figure, frame: pd.DataFrame) -> None:
 
 def _places(values: pd.Series, distribution: Distribution, spread: float) -> pd.Series:
     """Where values are on the x axis: choices at 0, 1, …, each one's trials beside one another."""
-    if (known := choices(distribution)) is None:
+    if choices(distribution) is None:
         return values.astype(float)
-    codes = pd.Series(pd.Categorical(values, known).codes, values.index).replace(-1, np.nan)
+    codes = bucket_of(values, distribution).replace(-1, np.nan)
     order, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())
     return codes + spread * ((order + 0.5) / size - 0.5)
 

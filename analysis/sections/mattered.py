@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pandas as pd
+
 from analysis import search_frames
-from analysis.mattered_frames import varied
-from analysis.parts import Exhibit, Section, renamed
+from analysis.importance import FEWEST_TRIALS, importance, leader
+from analysis.mattered_frames import isolation, varied
+from analysis.parts import Exhibit, Section, renamed, single
 from analysis.plots import mattered as plots
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.results.tables import StudyResults
@@ -14,13 +17,39 @@ from study.results.tables import StudyResults
 
 def make_section(study: StudyResults, prefix: str) -> Section:
     """The section on what mattered. The names of its figures and tables begin with `prefix`."""
-    made = [_by_hyperparameter(study)] if varied(study) else []
     title = f"What mattered: {study.study.config.name}"
-    return Section(f"{prefix}mattered", title, [], renamed(made, prefix))
+    ranked = importance(study)
+    made = [_by_hyperparameter(study), _importance(ranked), _isolation(study)]
+    made = [exhibit for exhibit in made if len(exhibit.frame)]
+    return Section(f"{prefix}mattered", title, [_in_words(ranked)], renamed(made, prefix))
+
+
+def _in_words(ranked: pd.DataFrame) -> str:
+    if ranked.empty:
+        return "The search varied no hyperparameter."
+    known = ranked.dropna(subset="importance")
+    if known.empty:
+        return (
+            "Too few trials to rank the hyperparameters: at least "
+            f"{FEWEST_TRIALS} with a result are needed."
+        )
+    if (first := leader(ranked)) is None:
+        return (
+            "Too few trials to rank the hyperparameters: the interval of the most important one "
+            f"overlaps another's (n = {known['trials'].iloc[0]} trials)."
+        )
+    row = known.iloc[0]
+    return (
+        f"What mattered most for reaching the best quarter of the trials: "
+        f"{HYPERPARAMETERS[first].label}. Alone it explains {row['importance']:.0%} "
+        f"[{row['low']:.0%}, {row['high']:.0%}] of who is in it (95% bootstrap interval over "
+        f"n = {row['trials']} trials)."
+    )
 
 
 def _by_hyperparameter(study: StudyResults) -> Exhibit:
-    frame, space = search_frames.trial_map(study.trials), varied(study)
+    space = varied(study)
+    frame = search_frames.trial_map(study.trials)[: None if space else 0]
     return Exhibit(
         "by_hyperparameter",
         "Every trial against each hyperparameter",
@@ -35,6 +64,40 @@ def _by_hyperparameter(study: StudyResults) -> Exhibit:
     )
 
 
+def _importance(ranked: pd.DataFrame) -> Exhibit:
+    frame = ranked.dropna(subset="importance")
+    return Exhibit(
+        "importance",
+        "Importance of each hyperparameter",
+        'How much of the variance of "is in the best quarter" each hyperparameter explains alone: '
+        "PED-ANOVA, less what chance explains. So 0 means no more than chance. Bars: 95% bootstrap "
+        "intervals over the trials (n at the left), as if each were drawn independently; a sampler "
+        "that learns from earlier trials does not do so, and its intervals are rough. If intervals "
+        "overlap, there are too few trials to rank the two. An effect that shows only in "
+        "combination with another hyperparameter is not seen. Diverged trials count as the worst.",
+        frame,
+        single(plots.plot_importance, frame),
+        (7.5, 1.2 + 0.75 * len(frame)),
+    )
+
+
+def _isolation(study: StudyResults) -> Exhibit:
+    frame, space = isolation(study), varied(study)
+    return Exhibit(
+        "isolation",
+        "Best trial of each part of the space",
+        "The lowest last validation error in each bucket of each hyperparameter, whatever the "
+        "others were. The number is how many trials were tried there: the best of many is lower "
+        "by luck alone. Ranges are cut into five buckets. A bucket with few trials is not shown "
+        "to be bad, and a pruned trial might have become better.",
+        frame,
+        lambda figure: plots.plot_isolation(frame, space, figure),
+        plots.grid_size(len(space)),
+    )
+
+
 def _listed(names: Iterable[str]) -> str:
     labels = [HYPERPARAMETERS[name].label for name in names]
-    return " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else labels[0]
+    return (
+        " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else "".join(labels)
+    )

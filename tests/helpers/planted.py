@@ -32,7 +32,7 @@ def planted(count, rng, accuracy, space=None, epochs=1) -> StudyResults:
     config = SearchConfig(
         "planted",
         space_to_json(space or default_space("adadelta")),
-        num_samples=count,
+        num_samples=max(1, count),
         epochs=epochs,
     )
     rows = []
