@@ -9,10 +9,14 @@ import pandas as pd
 from analysis import search_frames
 from analysis.importance import FEWEST_TRIALS, importance, leader
 from analysis.mattered_frames import isolation, varied
-from analysis.parts import Exhibit, Section, renamed, single
+from analysis.parts import Exhibit, Section, Table, renamed, single
 from analysis.plots import mattered as plots
+from analysis.plots.course import plot_survival
+from analysis.stopping_frames import rungs, stopped, survival
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.results.tables import StudyResults
+
+STOPPED_SHOWN = 20
 
 
 def make_section(study: StudyResults, prefix: str) -> Section:
@@ -20,8 +24,11 @@ def make_section(study: StudyResults, prefix: str) -> Section:
     title = f"What mattered: {study.study.config.name}"
     ranked = importance(study)
     made = [_by_hyperparameter(study), _importance(ranked), _isolation(study)]
+    if rungs(study):
+        made.append(_survival(study))
     made = [exhibit for exhibit in made if len(exhibit.frame)]
-    return Section(f"{prefix}mattered", title, [_in_words(ranked)], renamed(made, prefix))
+    tables = [table for table in [_stopped_trials(study, prefix)] if len(table.frame)]
+    return Section(f"{prefix}mattered", title, [_in_words(ranked)], renamed(made, prefix), tables)
 
 
 def _in_words(ranked: pd.DataFrame) -> str:
@@ -93,6 +100,41 @@ def _isolation(study: StudyResults) -> Exhibit:
         frame,
         lambda figure: plots.plot_isolation(frame, space, figure),
         plots.grid_size(len(space)),
+    )
+
+
+def _survival(study: StudyResults) -> Exhibit:
+    frame = survival(study)
+    return Exhibit(
+        "rung_survival",
+        "Trials that reached each rung",
+        f"How many of the {len(study.trials)} trials ran at least this many epochs. At each "
+        "of them but the last, a trial was pruned if its accuracy was below the best third of "
+        "what other trials had reported there before it. Larger batches take fewer steps in an "
+        "epoch, so early rungs can stop a batch size, or a gamma, before it shows what it can do. "
+        "Whether a pruned trial would have become good is not known.",
+        frame,
+        single(plot_survival, frame),
+    )
+
+
+def _stopped_trials(study: StudyResults, prefix: str) -> Table:
+    frame = stopped(study)
+    shown = frame.head(STOPPED_SHOWN)
+    return Table(
+        f"{prefix}stopped_trials",
+        f"Why trials were pruned: the {len(shown)} of {len(frame)} that came furthest. Each has "
+        "its accuracy at the rung, the best third of the other trials that reached the rung, and "
+        "its rank among all of them, as known at the end of the search. When it was judged, only "
+        "those before it counted; the tables do not hold that order.",
+        frame,
+        pd.DataFrame(
+            {
+                "trial": shown["trial_id"],
+                "batch size": shown["batch_size"].astype(str),
+                "why it was stopped": shown["reason"],
+            }
+        ),
     )
 
 
