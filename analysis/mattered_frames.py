@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.search_frames import config_of
+from analysis.search_frames import config_of, trial_map
 from study.console.text import format_value
 from study.results.tables import StudyResults, rank_trials
 
 BUCKETS = 5  # of a range, equally wide on its own scale
+GAMMA_PARTS = 3  # where gamma is one of two things that panels differ in
 
 Distribution = Mapping[str, Any]  # in Optuna's JSON notation
 
@@ -107,3 +108,14 @@ def isolation(study: StudyResults) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def by_gamma_and_width(study: StudyResults) -> pd.DataFrame:
+    """`trial_map`, with the third of gamma's range that a trial is in as ``gamma_part``.
+
+    Without gamma in the space, ``gamma_part`` is 0; likewise ``width_part`` counts the widths.
+    """
+    frame, space = trial_map(study.trials), varied(study)
+    for name, part in (("gamma", "gamma_part"), ("width_mult", "width_part")):
+        frame[part] = bucket_of(frame[name], space[name], GAMMA_PARTS) if name in space else 0
+    return frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from analysis.importance import importance
-from analysis.mattered_frames import isolation, varied
+from analysis.mattered_frames import by_gamma_and_width, isolation, varied
 from analysis.plots import mattered as plots
 from analysis.plots.search import STATUS_MARKERS
+from analysis.plots.style import arm_styles
 from analysis.render import drawn
 from analysis.search_frames import trial_map
 from analysis.sections.mattered import make_section
+from study.config.space import default_space, distribution
 from tests.conftest import TRIALS, write_study
 from tests.helpers.planted import TWO_OPTIMIZERS, planted
 
@@ -34,14 +37,15 @@ def several_optimizers():
     return planted(60, rng, lambda at: 0.9 + 0.09 * at["lr"], TWO_OPTIMIZERS)
 
 
-@pytest.mark.parametrize("which", ["none", "one", "all", "several optimizers", "tall"])
+@pytest.mark.parametrize("which", ["none", "one", "all", "several optimizers", "many", "equal"])
 def test_every_figure_is_drawn_without_a_complaint(which, tmp_path, fruitless):
     study = {
         "none": lambda: fruitless,
         "one": lambda: write_study(tmp_path, TRIALS[:1]),
         "all": lambda: write_study(tmp_path, TRIALS),
         "several optimizers": several_optimizers,
-        "tall": lambda: planted(200, np.random.default_rng(1), lambda at: at["gamma"]),
+        "many": lambda: planted(200, np.random.default_rng(1), lambda at: at["gamma"]),
+        "equal": lambda: planted(40, np.random.default_rng(1), lambda at: 1.0),
     }[which]()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -118,3 +122,50 @@ def test_isolation_says_how_many_were_tried(made_up):
         assert [line.get_ydata()[0] for line in ax.get_lines()] == known["error"].tolist()
         dashed = [line.get_linestyle() == "--" for line in ax.get_lines()]
         assert dashed == (known["best_status"] != "complete").tolist()
+
+
+def test_learning_rates_are_apart_by_gamma_and_width():
+    study = planted(80, np.random.default_rng(1), lambda at: 0.9 + 0.09 * at["lr"])
+    frame, space = by_gamma_and_width(study), varied(study)
+    figure = Figure()
+    plots.plot_lr_by_batch_size(frame, space, figure)
+    assert len(figure.axes) == 9
+    panels = iter(figure.axes)
+    for width in (0.5, 1.0, 2.0):
+        for low, high in pairwise([0.5, 0.5 + 1 / 6, 0.5 + 1 / 3, 1.0]):
+            own = study.trials[study.trials["gamma"].between(low, high)]
+            own = own[own["width_mult"] == width]
+            ax = next(panels)
+            assert ax.get_title() == f"gamma {low:.2g} to {high:.2g}, width {width:g} ({len(own)})"
+            assert sorted(x for x, *_ in marks_of(ax)) == sorted(own["lr"])
+    # A batch size has one colour in all panels.
+    colours = {style["color"] for style in arm_styles(frame["batch_size"]).values()}
+    found = {colour for ax in figure.axes for *_, colour in marks_of(ax)}
+    assert found == {to_rgb(colour) for colour in colours}
+
+
+@pytest.mark.parametrize(("fixed", "panels"), [({"gamma": [0.7]}, 3), ({"width_mult": [1.0]}, 3)])
+def test_what_is_fixed_needs_no_panels(fixed, panels):
+    space = default_space("adadelta") | {n: distribution(n, v) for n, v in fixed.items()}
+    study = planted(20, np.random.default_rng(1), lambda at: 0.9, space)
+    figure = Figure()
+    plots.plot_lr_by_batch_size(by_gamma_and_width(study), varied(study), figure)
+    assert len(figure.axes) == panels
+    assert sum(len(marks_of(ax)) for ax in figure.axes) == 20
+
+
+def test_a_figure_that_would_repeat_another_is_left_out():
+    fixed = {"gamma": [0.7], "width_mult": [1.0]}
+    space = default_space("adadelta") | {n: distribution(n, v) for n, v in fixed.items()}
+    study = planted(20, np.random.default_rng(1), lambda at: 0.9, space)
+    names = [exhibit.name for exhibit in make_section(study, "").exhibits]
+    assert "lr_by_batch_size" not in names
+    assert "by_hyperparameter" in names
+
+
+def test_nothing_was_varied():
+    fixed = {"batch_size": [64], "lr": [1.0], "gamma": [0.7], "width_mult": [1.0]}
+    space = {n: distribution(n, v) for n, v in fixed.items()}
+    section = make_section(planted(5, np.random.default_rng(1), lambda at: 0.9, space), "")
+    assert section.text == ["The search varied no hyperparameter."]
+    assert [exhibit.name for exhibit in section.exhibits] == ["best_so_far"]

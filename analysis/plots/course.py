@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from analysis.plots.style import arm_styles
+from analysis.plots.mattered import LEAST_ERROR, draw_trials, error_axis, trial_legend
+from analysis.plots.style import GREY, arm_styles, whole_numbers
 
 
 def plot_survival(frame: pd.DataFrame, *, ax: Axes) -> Axes:
@@ -31,3 +33,21 @@ def plot_survival(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.grid(visible=False, axis="x")
     ax.legend(title="batch size", frameon=False, loc="upper right")
     return ax
+
+
+def plot_best_so_far(frame: pd.DataFrame, figure: Figure) -> None:
+    """Every trial in the order proposed, and the best complete one so far as a line.
+
+    Args:
+        frame: From `analysis.course_frames.best_so_far`.
+        figure: Where to draw.
+    """
+    axes = figure.subplots(1, 2, sharey=True)
+    labels = {"number": "trials proposed", "seconds": "seconds of training, all trials together"}
+    for ax, (x, label) in zip(axes, labels.items(), strict=True):
+        ax.step(frame[x], frame["best"].clip(lower=LEAST_ERROR), where="post", color=GREY, zorder=0)
+        draw_trials(ax, frame.assign(x=frame[x]))
+        ax.set_xlabel(label)
+    whole_numbers(axes[0])
+    error_axis(axes[0], frame["error"])
+    trial_legend(figure, frame)

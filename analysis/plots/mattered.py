@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from analysis.mattered_frames import Distribution, bucket_of, choices, is_log
+from analysis.mattered_frames import (
+    GAMMA_PARTS,
+    Distribution,
+    bucket_names,
+    bucket_of,
+    choices,
+    is_log,
+)
 from analysis.plots.search import STATUS_MARKERS
 from analysis.plots.style import GREY, RAMP, arm_styles, log_ticks, percent, plain
 from study.config.hyperparameters import HYPERPARAMETERS
@@ -52,7 +59,7 @@ def plot_by_hyperparameter(
     for ax, (name, distribution) in zip(axes, space.items(), strict=True):
         draw_trials(ax, frame.assign(x=_places(frame[name], distribution, spread=0.5)))
         _label(ax, name, distribution)
-    _error_axis(axes[0], frame["error"])
+    error_axis(axes[0], frame["error"])
     trial_legend(figure, frame)
 
 
@@ -117,7 +124,7 @@ def plot_isolation(frame: pd.DataFrame, space: Mapping[str, Distribution], figur
                 ha="center",
                 fontsize="small",
             )
-    _error_axis(axes[0], frame["error"])
+    error_axis(axes[0], frame["error"])
     lines = [
         Line2D([], [], lw=3, color=RAMP[1], label="best, complete"),
         Line2D([], [], lw=3, color=GREY, ls="--", label="best, stopped earlier"),
@@ -125,21 +132,55 @@ def plot_isolation(frame: pd.DataFrame, space: Mapping[str, Distribution], figur
     figure.legend(handles=lines, loc="outside upper center", frameon=False, ncols=2)
 
 
-def draw_trials(ax: Axes, rows: pd.DataFrame) -> None:
+def draw_trials(ax: Axes, rows: pd.DataFrame, sizes: pd.Series | None = None) -> None:
     """One mark per trial at its ``x`` and ``error``; at the upper edge if it has no error.
 
     The colour is the batch size, the shape is how the trial ended. Only complete trials are
-    filled.
+    filled. `sizes` are all batch sizes of the figure, if `rows` are a part of its trials.
     """
-    colours = {size: style["color"] for size, style in arm_styles(rows["batch_size"]).items()}
+    styles = arm_styles(rows["batch_size"] if sizes is None else sizes)
     for status, marker in STATUS_MARKERS.items():
         for size, own in rows[rows["status"] == status].groupby("batch_size"):
-            look = _look(status, colours[size], marker)  # pyright: ignore[reportArgumentType]
+            colour = styles[size]["color"]  # pyright: ignore[reportArgumentType] -- a group key
+            look = _look(status, colour, marker)
             known = own[np.isfinite(own["error"])]
             ax.plot(known["x"], known["error"].clip(lower=LEAST_ERROR), **look)
             if len(lost := own.drop(known.index)["x"]):
                 look |= {"color": LOST_COLOUR, "transform": ax.get_xaxis_transform()}
                 ax.plot(lost, [1.0] * len(lost), clip_on=False, **look)
+
+
+def plot_lr_by_batch_size(
+    frame: pd.DataFrame, space: Mapping[str, Distribution], figure: Figure
+) -> None:
+    """Error against learning rate: a column per part of gamma's range, a row per width.
+
+    Args:
+        frame: From `analysis.mattered_frames.by_gamma_and_width`.
+        space: What was varied.
+        figure: Where to draw.
+    """
+    rows, columns = facets(space)
+    axes = figure.subplots(len(rows), len(columns), sharex=True, sharey=True, squeeze=False)
+    for (row, column), ax in np.ndenumerate(axes):
+        own = frame[(frame["width_part"] == row) & (frame["gamma_part"] == column)]
+        draw_trials(ax, own.assign(x=own["lr"]), frame["batch_size"])
+        _label(ax, "lr", space["lr"])
+        error_axis(ax, frame["error"])
+        title = ", ".join(text for text in (columns[column], rows[row]) if text)
+        ax.set_title(f"{title} ({len(own)})", fontsize="small")
+    for ax in axes.flat:
+        ax.label_outer()
+    trial_legend(figure, frame)
+
+
+def facets(space: Mapping[str, Distribution]) -> tuple[list[str], list[str]]:
+    """What the rows and the columns of `plot_lr_by_batch_size` stand for."""
+    widths, gammas = space.get("width_mult"), space.get("gamma")
+    return (
+        [f"width {name}" for name in bucket_names(widths)] if widths else [""],
+        [f"gamma {name}" for name in bucket_names(gammas, GAMMA_PARTS)] if gammas else [""],
+    )
 
 
 def _look(status: str, colour: Any, marker: str) -> dict[str, Any]:
@@ -194,10 +235,13 @@ def _label(ax: Axes, name: str, distribution: Distribution) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(plain))
 
 
-def _error_axis(ax: Axes, errors: pd.Series) -> None:
+def error_axis(ax: Axes, errors: pd.Series) -> None:
     """A logarithmic axis of errors, in percent."""
     ax.set_ylabel("last validation error")
-    if np.isfinite(errors).any():
+    known = errors[np.isfinite(errors)].clip(lower=LEAST_ERROR)
+    if len(known):
+        # Matplotlib finds no limits of its own if all are equal.
+        ax.set_ylim(known.min() / 1.3, known.max() * 1.3)
         ax.set_yscale("log")
         log_ticks(ax, percent)
     else:

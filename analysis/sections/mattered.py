@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis import search_frames
+from analysis.course_frames import best_so_far, rungs, stopped, survival
 from analysis.importance import FEWEST_TRIALS, importance, leader
-from analysis.mattered_frames import isolation, varied
+from analysis.mattered_frames import by_gamma_and_width, isolation, varied
 from analysis.parts import Exhibit, Section, Table, renamed, single
 from analysis.plots import mattered as plots
-from analysis.plots.course import plot_survival
-from analysis.stopping_frames import rungs, stopped, survival
+from analysis.plots.course import plot_best_so_far, plot_survival
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.results.tables import StudyResults
 
@@ -23,7 +23,13 @@ def make_section(study: StudyResults, prefix: str) -> Section:
     """The section on what mattered. The names of its figures and tables begin with `prefix`."""
     title = f"What mattered: {study.study.config.name}"
     ranked = importance(study)
-    made = [_by_hyperparameter(study), _importance(ranked), _isolation(study)]
+    made = [
+        _by_hyperparameter(study),
+        _importance(ranked),
+        _isolation(study),
+        _lr_by_batch_size(study),
+        _best_so_far(study),
+    ]
     if rungs(study):
         made.append(_survival(study))
     made = [exhibit for exhibit in made if len(exhibit.frame)]
@@ -100,6 +106,40 @@ def _isolation(study: StudyResults) -> Exhibit:
         frame,
         lambda figure: plots.plot_isolation(frame, space, figure),
         plots.grid_size(len(space)),
+    )
+
+
+def _lr_by_batch_size(study: StudyResults) -> Exhibit:
+    space = varied(study)
+    rows, columns = plots.facets(space)
+    # With one panel it would repeat the figure of every hyperparameter.
+    drawn = "lr" in space and len(rows) * len(columns) > 1
+    frame = by_gamma_and_width(study)[: None if drawn else 0]
+    return Exhibit(
+        "lr_by_batch_size",
+        "Learning rate by batch size, for each gamma and width",
+        f"The last validation error of the {len(frame)} trials against their learning rate, apart "
+        "by gamma and width (the number of trials is above each panel). The colour is the batch "
+        "size. Marks on the upper edge have no finite result. A panel with few trials says "
+        "little.",
+        frame,
+        lambda figure: plots.plot_lr_by_batch_size(frame, space, figure),
+        (1.4 + 2.8 * len(columns), 1.4 + 2.2 * len(rows)),
+    )
+
+
+def _best_so_far(study: StudyResults) -> Exhibit:
+    frame = best_so_far(study.trials)
+    return Exhibit(
+        "best_so_far",
+        "Best so far",
+        f"The last validation error of the {len(frame)} trials in the order in which they were "
+        "proposed. Line: the best complete trial so far. Trials that ran at the same time are "
+        "counted one after another: the tables hold how long each took, not when it began. The "
+        "line can only fall, by luck too. So a last step down is no proof of progress.",
+        frame,
+        lambda figure: plot_best_so_far(frame, figure),
+        (10, 4.5),
     )
 
 

@@ -1,4 +1,4 @@
-"""Rungs, and why a trial was stopped, against Ray's own rule and a plain recomputation."""
+"""The course of a search against Ray's own rule and a plain recomputation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from analysis import stopping_frames as frames
-from analysis.plots.course import plot_survival
+from analysis import course_frames as frames
+from analysis.plots.course import plot_best_so_far, plot_survival
 from study.config.search import SearchConfig
 from study.config.space import DEFAULT_SPACE, space_to_json
 from study.search.early_stopping import make_scheduler
@@ -88,3 +88,31 @@ def test_the_figure_shows_every_count(made_up):
     assert sorted(heights) == sorted(frame["reached"])
     assert [text.get_text() for text in ax.texts] == ["8\n3 pruned", "3"]
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["epoch 1", "epoch 3"]
+
+
+def test_best_so_far(made_up):
+    shuffled = made_up.trials.iloc[::-1]
+    got = frames.best_so_far(shuffled)
+    assert got["trial_id"].tolist() == made_up.trials["trial_id"].tolist()
+    best, seconds = np.nan, 0.0
+    for trial, row in zip(made_up.trials.itertuples(), got.itertuples(), strict=True):
+        seconds += trial.seconds
+        if trial.status == "complete":
+            best = np.nanmin([best, 1 - trial.last_eval_accuracy])
+        assert row.best == pytest.approx(best)
+        assert row.seconds == pytest.approx(seconds)
+    assert got["number"].tolist() == list(range(1, 10))
+
+
+def test_best_so_far_without_a_complete_trial(fruitless):
+    assert frames.best_so_far(fruitless.trials)["best"].isna().all()
+
+
+def test_the_line_is_the_best_so_far(made_up):
+    frame = frames.best_so_far(made_up.trials)
+    figure = Figure()
+    plot_best_so_far(frame, figure)
+    for ax, x in zip(figure.axes, ("number", "seconds"), strict=True):
+        line = ax.get_lines()[0]
+        assert list(line.get_xdata()) == frame[x].tolist()
+        np.testing.assert_array_equal(line.get_ydata(), frame["best"])

@@ -1,4 +1,4 @@
-"""Early stopping in a search: how many trials reached each rung, and why one was stopped.
+"""The course of a search: how many trials reached each rung, why one was stopped, the best so far.
 
 ASHA judges a trial when it has run as many epochs as a rung has: it goes on if its accuracy is
 not below the best third of what other trials reported there before it. The tables do not hold
@@ -96,3 +96,19 @@ def _reason(row: dict[str, Any], judged: list[int]) -> str:
         f"rung {row['rung']}: {row['accuracy']:.2%}, {rank}; it was below the best third when it "
         f"was judged, but is not below that of the end, {row['cutoff']:.2%}"
     )
+
+
+def best_so_far(trials: pd.DataFrame) -> pd.DataFrame:
+    """The lowest error of a complete trial so far, in the order in which trials were proposed.
+
+    Returns:
+        One row per trial: ``trial_id``, ``status``, ``batch_size``, ``number`` (from 1),
+        ``seconds`` (of training, this trial and those before it together), ``error`` and
+        ``best`` (fractions; NaN before the first complete trial).
+    """
+    rows = trials.sort_values("trial_id")[["trial_id", "status", "batch_size"]]
+    seconds, accuracy = trials["seconds"].fillna(0), trials["last_eval_accuracy"]
+    rows = rows.assign(number=np.arange(1, len(rows) + 1), error=1 - accuracy)
+    rows["seconds"] = seconds[rows.index].cumsum()
+    rows["best"] = rows["error"].where(rows["status"] == "complete").cummin().ffill()
+    return rows.reset_index(drop=True)
