@@ -169,3 +169,30 @@ def test_nothing_was_varied():
     section = make_section(planted(5, np.random.default_rng(1), lambda at: 0.9, space), "")
     assert section.text == ["The search varied no hyperparameter."]
     assert [exhibit.name for exhibit in section.exhibits] == ["best_so_far"]
+
+
+def test_what_is_too_rare_to_judge_is_named():
+    section = make_section(several_optimizers(), "")
+    caption = next(e.caption for e in section.exhibits if e.name == "importance")
+    assert "Not shown, with fewer than 30 trials with a result: momentum and decay." in caption
+
+
+@pytest.mark.parametrize(
+    ("trials", "words"),
+    [
+        (10, "at least 30 with a result are needed"),
+        (40, "overlaps another's, or reaches what chance explains (n = 40 trials)"),
+    ],
+)
+def test_too_few_trials_are_said(trials, words):
+    rng = np.random.default_rng(5)
+    section = make_section(planted(trials, rng, lambda at: rng.random()), "")
+    assert words in section.text[0]
+    assert section.text[0].startswith("Too few trials to rank")
+
+
+def test_what_matters_most_is_said_with_its_interval():
+    study = planted(200, np.random.default_rng(2), lambda at: 0.9 + 0.09 * at["gamma"])
+    row = importance(study).iloc[0]
+    expected = f"gamma. Alone it explains {row.importance:.0%} [{row.low:.0%}, {row.high:.0%}]"
+    assert expected in make_section(study, "").text[0]

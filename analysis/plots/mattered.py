@@ -227,7 +227,9 @@ def _label(ax: Axes, name: str, distribution: Distribution) -> None:
     low, high = distribution["attributes"]["low"], distribution["attributes"]["high"]
     if is_log(distribution):
         ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.xaxis.set_major_locator(
+            LogLocator(subs=(1, 3) if high < 200 * low else (1,), numticks=6)
+        )
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlim(low * (low / high) ** 0.05, high * (high / low) ** 0.05)
     else:

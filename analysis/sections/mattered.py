@@ -49,7 +49,8 @@ def _in_words(ranked: pd.DataFrame) -> str:
     if (first := leader(ranked)) is None:
         return (
             "Too few trials to rank the hyperparameters: the interval of the most important one "
-            f"overlaps another's (n = {known['trials'].iloc[0]} trials)."
+            "overlaps another's, or reaches what chance explains "
+            f"(n = {known['trials'].iloc[0]} trials)."
         )
     row = known.iloc[0]
     return (
@@ -79,6 +80,9 @@ def _by_hyperparameter(study: StudyResults) -> Exhibit:
 
 def _importance(ranked: pd.DataFrame) -> Exhibit:
     frame = ranked.dropna(subset="importance")
+    missing = ranked.loc[ranked["importance"].isna(), "hyperparameter"]
+    few = f"fewer than {FEWEST_TRIALS} trials with a result"
+    not_shown = f" Not shown, with {few}: {_listed(missing)}." if len(missing) else ""
     return Exhibit(
         "importance",
         "Importance of each hyperparameter",
@@ -87,7 +91,8 @@ def _importance(ranked: pd.DataFrame) -> Exhibit:
         "intervals over the trials (n at the left), as if each were drawn independently; a sampler "
         "that learns from earlier trials does not do so, and its intervals are rough. If intervals "
         "overlap, there are too few trials to rank the two. An effect that shows only in "
-        "combination with another hyperparameter is not seen. Diverged trials count as the worst.",
+        "combination with another hyperparameter is not seen. Diverged trials count as the worst."
+        f"{not_shown}",
         frame,
         single(plots.plot_importance, frame),
         (7.5, 1.2 + 0.75 * len(frame)),
