@@ -13,7 +13,7 @@ from analysis import places
 from analysis.evidence import Evidence, batch_arms, folder_name
 from analysis.intervals import POINTS, Estimate, show
 from analysis.parts import Exhibit, Section, slug
-from analysis.sections import answer, architecture, comparison, predictions, search
+from analysis.sections import answer, architecture, comparison, mattered, predictions, search
 from analysis.sections.batch_size import loss_by_batch
 from study.config.datasets import DATASET_SPECS
 from study.config.questions import BATCH_SIZE, QUESTIONS
@@ -118,6 +118,7 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
     for study in evidence.searches:
         prefix = "" if alone(evidence) else _prefix(folder_name(study), taken)
         sections.append(search.make_section(study, prefix))
+        sections.append(mattered.make_section(study, prefix))
     if evidence.judges_claims:
         sections.append(architecture.make_section())
     return sections

@@ -149,11 +149,12 @@ def test_the_steps_are_shown_on_a_terminal_alone(made_up, tmp_path, monkeypatch,
     monkeypatch.setattr(Status, "update", lambda _, text: told.append(text))
     assert main(argv) == 0
     assert "Step 1 of 5: reading the results" in capsys.readouterr().out
+    count = len(list((tmp_path / "report" / "figures").glob("*.png")))
     assert told == [
         "Step 2 of 5: smoothing the losses …",
         "Step 3 of 5: checking the claims …",
         "Step 4 of 5: computing the figures …",
-        *(f"Step 5 of 5: drawing figure {k} of 5 …" for k in (1, 2, 3, 4, 5)),
+        *(f"Step 5 of 5: drawing figure {k} of {count} …" for k in range(1, count + 1)),
     ]
 
 

@@ -1,0 +1,121 @@
+"""Which hyperparameters mattered in a search: buckets of their values and their importance.
+
+Each function takes a loaded search and returns a new frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.search_frames import config_of, trial_map
+from study.console.text import format_value
+from study.results.tables import StudyResults, rank_trials
+
+BUCKETS = 5  # of a range, equally wide on its own scale
+GAMMA_PARTS = 3  # where gamma is one of two things that panels differ in
+
+Distribution = Mapping[str, Any]  # in Optuna's JSON notation
+
+
+def choices(distribution: Distribution) -> list[Any] | None:
+    """The values that a hyperparameter is drawn from, in order; None if it is a range."""
+    values = distribution["attributes"].get("choices")
+    return values and (list(values) if isinstance(values[0], str) else sorted(values))
+
+
+def is_log(distribution: Distribution) -> bool:
+    """Whether each decade of the range is as likely."""
+    attributes = distribution["attributes"]
+    return attributes.get("log", False) and attributes["low"] > 0
+
+
+def varied(study: StudyResults) -> dict[str, Distribution]:
+    """The distribution of each hyperparameter of which the search tried several values."""
+
+    def is_varied(distribution: Distribution) -> bool:
+        values = choices(distribution)
+        attributes = distribution["attributes"]
+        return len(values) > 1 if values else attributes["low"] < attributes["high"]
+
+    return {name: each for name, each in config_of(study).space.items() if is_varied(each)}
+
+
+def edges(distribution: Distribution, count: int = BUCKETS) -> list[float]:
+    """The `count` + 1 ends of the buckets of a range, equally wide on its own scale."""
+    ends = distribution["attributes"]["low"], distribution["attributes"]["high"]
+    return (np.geomspace if is_log(distribution) else np.linspace)(*ends, count + 1).tolist()
+
+
+def bucket_of(values: pd.Series, distribution: Distribution, count: int = BUCKETS) -> pd.Series:
+    """The number of the bucket that each value is in, from 0; -1 for a value outside or unknown.
+
+    Args:
+        values: Of one hyperparameter.
+        distribution: What it was drawn from. Each choice is a bucket of its own.
+        count: Number of buckets of a range.
+    """
+    if (known := choices(distribution)) is not None:
+        codes = pd.Index(known).get_indexer(pd.Index(values))
+    else:
+        codes = pd.cut(
+            values.astype(float), edges(distribution, count), include_lowest=True, labels=False
+        ).fillna(-1)
+    return pd.Series(np.asarray(codes, int), values.index)
+
+
+def bucket_names(distribution: Distribution, count: int = BUCKETS) -> list[str]:
+    """The buckets in words: ``64``, or ``0.5 to 0.6``."""
+    if (known := choices(distribution)) is not None:
+        return [format_value(value) for value in known]
+    ends = [f"{end:.2g}" for end in edges(distribution, count)]
+    return [f"{low} to {high}" for low, high in pairwise(ends)]
+
+
+def isolation(study: StudyResults) -> pd.DataFrame:
+    """The best trial in each bucket of each hyperparameter.
+
+    Returns:
+        One row per hyperparameter and bucket: ``hyperparameter``, ``bucket`` (its number),
+        ``values`` (in words), ``low`` and ``high`` (the ends of a range's bucket), ``tried`` (all
+        trials in it), ``complete`` (those of them), and of the best trial, a complete one if
+        there is any: ``best_trial``, ``best_status`` and ``error`` (a fraction).
+    """
+    ranked = rank_trials(study.trials[np.isfinite(study.trials["last_eval_accuracy"])])
+    rows = []
+    for name, distribution in varied(study).items():
+        all_in, ranked_in = (bucket_of(t[name], distribution) for t in (study.trials, ranked))
+        ends = [] if choices(distribution) else list(pairwise(edges(distribution)))
+        for bucket, values in enumerate(bucket_names(distribution)):
+            inside, best = study.trials[all_in == bucket], ranked[ranked_in == bucket].head(1)
+            low, high = ends[bucket] if ends else (np.nan, np.nan)
+            rows.append(
+                {
+                    "hyperparameter": name,
+                    "bucket": bucket,
+                    "values": values,
+                    "low": low,
+                    "high": high,
+                    "tried": len(inside),
+                    "complete": int((inside["status"] == "complete").sum()),
+                    "best_trial": best["trial_id"].iloc[0] if len(best) else None,
+                    "best_status": best["status"].iloc[0] if len(best) else None,
+                    "error": 1 - best["last_eval_accuracy"].iloc[0] if len(best) else np.nan,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def by_gamma_and_width(study: StudyResults) -> pd.DataFrame:
+    """`trial_map`, with the third of gamma's range that a trial is in as ``gamma_part``.
+
+    Without gamma in the space, ``gamma_part`` is 0; likewise ``width_part`` counts the widths.
+    """
+    frame, space = trial_map(study.trials), varied(study)
+    for name, part in (("gamma", "gamma_part"), ("width_mult", "width_part")):
+        frame[part] = bucket_of(frame[name], space[name], GAMMA_PARTS) if name in space else 0
+    return frame

@@ -1,0 +1,53 @@
+"""Draws the course of a search: which trials went on, and when the best one was found."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plots.mattered import LEAST_ERROR, draw_trials, error_axis, trial_legend
+from analysis.plots.style import GREY, arm_styles, whole_numbers
+
+
+def plot_survival(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """How many trials reached each rung: one stacked bar per rung, coloured by batch size.
+
+    Args:
+        frame: From `analysis.stopping_frames.survival`.
+        ax: Where to draw.
+    """
+    counts = frame.pivot(index="epoch", columns="batch_size", values="reached")
+    base = pd.Series(0, counts.index)
+    places = range(len(counts))
+    for size, style in arm_styles(counts.columns).items():
+        ax.bar(places, counts[size], bottom=base, color=style["color"], width=0.6, label=size)
+        base += counts[size]
+    pruned = frame.groupby("epoch")["pruned"].sum()
+    for place, epoch in enumerate(counts.index):
+        more = f"\n{pruned[epoch]} pruned" if pruned[epoch] else ""
+        ax.text(place, base[epoch], f"{base[epoch]}{more}", ha="center", va="bottom")
+    ax.set_xticks(places, [f"epoch {epoch}" for epoch in counts.index])
+    ax.set_ylim(0, 1.25 * max(1, base.max()))
+    ax.set_ylabel("trials that reached it")
+    ax.grid(visible=False, axis="x")
+    ax.legend(title="batch size", frameon=False, loc="upper right")
+    return ax
+
+
+def plot_best_so_far(frame: pd.DataFrame, figure: Figure) -> None:
+    """Every trial in the order proposed, and the best complete one so far as a line.
+
+    Args:
+        frame: From `analysis.course_frames.best_so_far`.
+        figure: Where to draw.
+    """
+    axes = figure.subplots(1, 2, sharey=True)
+    labels = {"number": "trials proposed", "seconds": "seconds of training, all trials together"}
+    for ax, (x, label) in zip(axes, labels.items(), strict=True):
+        ax.step(frame[x], frame["best"].clip(lower=LEAST_ERROR), where="post", color=GREY, zorder=0)
+        draw_trials(ax, frame.assign(x=frame[x]))
+        ax.set_xlabel(label)
+    whole_numbers(axes[0])
+    error_axis(axes[0], frame["error"])
+    trial_legend(figure, frame)

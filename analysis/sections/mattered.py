@@ -1,0 +1,190 @@
+"""The section on what mattered in a search: its hyperparameters, one by one and together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from analysis import search_frames
+from analysis.course_frames import best_so_far, rungs, stopped, survival
+from analysis.importance import FEWEST_TRIALS, importance, leader
+from analysis.mattered_frames import by_gamma_and_width, isolation, varied
+from analysis.parts import Exhibit, Section, Table, renamed, single
+from analysis.plots import mattered as plots
+from analysis.plots.course import plot_best_so_far, plot_survival
+from study.config.hyperparameters import HYPERPARAMETERS
+from study.results.tables import StudyResults
+
+STOPPED_SHOWN = 20
+
+
+def make_section(study: StudyResults, prefix: str) -> Section:
+    """The section on what mattered. The names of its figures and tables begin with `prefix`."""
+    title = f"What mattered: {study.study.config.name}"
+    ranked = importance(study)
+    made = [
+        _by_hyperparameter(study),
+        _importance(ranked),
+        _isolation(study),
+        _lr_by_batch_size(study),
+        _best_so_far(study),
+    ]
+    if rungs(study):
+        made.append(_survival(study))
+    made = [exhibit for exhibit in made if len(exhibit.frame)]
+    tables = [table for table in [_stopped_trials(study, prefix)] if len(table.frame)]
+    return Section(f"{prefix}mattered", title, [_in_words(ranked)], renamed(made, prefix), tables)
+
+
+def _in_words(ranked: pd.DataFrame) -> str:
+    if ranked.empty:
+        return "The search varied no hyperparameter."
+    known = ranked.dropna(subset="importance")
+    if known.empty:
+        return (
+            "Too few trials to rank the hyperparameters: at least "
+            f"{FEWEST_TRIALS} with a result are needed."
+        )
+    if (first := leader(ranked)) is None:
+        return (
+            "Too few trials to rank the hyperparameters: the interval of the most important one "
+            "overlaps another's, or reaches what chance explains "
+            f"(n = {known['trials'].iloc[0]} trials)."
+        )
+    row = known.iloc[0]
+    return (
+        f"What mattered most for reaching the best quarter of the trials: "
+        f"{HYPERPARAMETERS[first].label}. Alone it explains {row['importance']:.0%} "
+        f"[{row['low']:.0%}, {row['high']:.0%}] of who is in it (95% bootstrap interval over "
+        f"n = {row['trials']} trials)."
+    )
+
+
+def _by_hyperparameter(study: StudyResults) -> Exhibit:
+    space = varied(study)
+    frame = search_frames.trial_map(study.trials)[: None if space else 0]
+    return Exhibit(
+        "by_hyperparameter",
+        "Every trial against each hyperparameter",
+        f"The validation error of each of the {len(frame)} trials after its last epoch, against "
+        f"{_listed(space)}. A pruned trial ran for fewer epochs, so its error is that of an "
+        "earlier epoch. Marks on the upper edge have no finite result. All hyperparameters change "
+        "from trial to trial, and the sampler may try good values more often. So a slope in one "
+        "panel can be due to another hyperparameter.",
+        frame,
+        lambda figure: plots.plot_by_hyperparameter(frame, space, figure),
+        plots.grid_size(len(space)),
+    )
+
+
+def _importance(ranked: pd.DataFrame) -> Exhibit:
+    frame = ranked.dropna(subset="importance")
+    missing = ranked.loc[ranked["importance"].isna(), "hyperparameter"]
+    few = f"fewer than {FEWEST_TRIALS} trials with a result"
+    not_shown = f" Not shown, with {few}: {_listed(missing)}." if len(missing) else ""
+    return Exhibit(
+        "importance",
+        "Importance of each hyperparameter",
+        'How much of the variance of "is in the best quarter" each hyperparameter explains alone: '
+        "PED-ANOVA, less what chance explains. So 0 means no more than chance. Bars: 95% bootstrap "
+        "intervals over the trials (n at the left), as if each were drawn independently; a sampler "
+        "that learns from earlier trials does not do so, and its intervals are rough. If intervals "
+        "overlap, there are too few trials to rank the two. An effect that shows only in "
+        "combination with another hyperparameter is not seen. Diverged trials count as the worst."
+        f"{not_shown}",
+        frame,
+        single(plots.plot_importance, frame),
+        (7.5, 1.2 + 0.75 * len(frame)),
+    )
+
+
+def _isolation(study: StudyResults) -> Exhibit:
+    frame, space = isolation(study), varied(study)
+    return Exhibit(
+        "isolation",
+        "Best trial of each part of the space",
+        "The lowest last validation error in each bucket of each hyperparameter, whatever the "
+        "others were. The number is how many trials were tried there: the best of many is lower "
+        "by luck alone. Ranges are cut into five buckets. A bucket with few trials is not shown "
+        "to be bad, and a pruned trial might have become better.",
+        frame,
+        lambda figure: plots.plot_isolation(frame, space, figure),
+        plots.grid_size(len(space)),
+    )
+
+
+def _lr_by_batch_size(study: StudyResults) -> Exhibit:
+    space = varied(study)
+    rows, columns = plots.facets(space)
+    # With one panel it would repeat the figure of every hyperparameter.
+    drawn = "lr" in space and len(rows) * len(columns) > 1
+    frame = by_gamma_and_width(study)[: None if drawn else 0]
+    return Exhibit(
+        "lr_by_batch_size",
+        "Learning rate by batch size, for each gamma and width",
+        f"The last validation error of the {len(frame)} trials against their learning rate, apart "
+        "by gamma and width (the number of trials is above each panel). The colour is the batch "
+        "size. Marks on the upper edge have no finite result. A panel with few trials says "
+        "little.",
+        frame,
+        lambda figure: plots.plot_lr_by_batch_size(frame, space, figure),
+        (1.4 + 2.8 * len(columns), 1.4 + 2.2 * len(rows)),
+    )
+
+
+def _best_so_far(study: StudyResults) -> Exhibit:
+    frame = best_so_far(study.trials)
+    return Exhibit(
+        "best_so_far",
+        "Best so far",
+        f"The last validation error of the {len(frame)} trials in the order in which they were "
+        "proposed. Line: the best complete trial so far. Trials that ran at the same time are "
+        "counted one after another: the tables hold how long each took, not when it began. The "
+        "line can only fall, by luck too. So a last step down is no proof of progress.",
+        frame,
+        lambda figure: plot_best_so_far(frame, figure),
+        (10, 4.5),
+    )
+
+
+def _survival(study: StudyResults) -> Exhibit:
+    frame = survival(study)
+    return Exhibit(
+        "rung_survival",
+        "Trials that reached each rung",
+        f"How many of the {len(study.trials)} trials ran at least this many epochs. At each "
+        "of them but the last, a trial was pruned if its accuracy was below the best third of "
+        "what other trials had reported there before it. Larger batches take fewer steps in an "
+        "epoch, so early rungs can stop a batch size, or a gamma, before it shows what it can do. "
+        "Whether a pruned trial would have become good is not known.",
+        frame,
+        single(plot_survival, frame),
+    )
+
+
+def _stopped_trials(study: StudyResults, prefix: str) -> Table:
+    frame = stopped(study)
+    shown = frame.head(STOPPED_SHOWN)
+    return Table(
+        f"{prefix}stopped_trials",
+        f"Why trials were pruned: the {len(shown)} of {len(frame)} that came furthest. Each has "
+        "its accuracy at the rung, the best third of the other trials that reached the rung, and "
+        "its rank among all of them, as known at the end of the search. When it was judged, only "
+        "those before it counted; the tables do not hold that order.",
+        frame,
+        pd.DataFrame(
+            {
+                "trial": shown["trial_id"],
+                "batch size": shown["batch_size"].astype(str),
+                "why it was stopped": shown["reason"],
+            }
+        ),
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    labels = [HYPERPARAMETERS[name].label for name in names]
+    return (
+        " and ".join([", ".join(labels[:-1]), labels[-1]]) if len(labels) > 1 else "".join(labels)
+    )
