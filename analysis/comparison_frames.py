@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.compared import ComparedTables
-from analysis.intervals import Estimate, equivalence_p, mean_interval, probability_above
+from analysis.intervals import equivalence_p, probability_above
 from analysis.smoothing import loss_level
 from study.config.arms import ARM_SETTINGS
+from study.results.estimates import Estimate, over_seeds
 from study.results.tables import STATUSES
 
 MARGIN = 0.1  # accuracies that differ by fewer points count as equal; set in advance
@@ -42,7 +43,7 @@ def by_arm(compared: ComparedTables) -> pd.DataFrame:
             ("seconds", "seconds"),
         ):
             if len(complete):
-                e = mean_interval(complete[column])
+                e = over_seeds(complete[column])
                 row |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
         rows.append({**row, "accuracy_sd": complete["last_eval_accuracy"].std(ddof=1)})
     columns = ["accuracy", "loss", "seconds"]
@@ -83,7 +84,7 @@ def pairs(
 def points(compared: ComparedTables, a: str, b: str) -> Estimate:
     """Mean difference in final accuracy, a minus b, paired by seed, in percentage points."""
     both = pairs(compared, a, b)
-    return mean_interval(100 * (both["a"] - both["b"]))
+    return over_seeds(100 * (both["a"] - both["b"]))
 
 
 def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
@@ -100,7 +101,7 @@ def paired_differences(compared: ComparedTables, baseline: str) -> pd.DataFrame:
         if arm == baseline or both.empty:
             continue
         difference = 100 * (both["a"] - both["b"])
-        e = mean_interval(difference)
+        e = over_seeds(difference)
         rows.append(
             {
                 "arm": arm,
@@ -137,7 +138,7 @@ def accuracy_by_epoch(compared: ComparedTables) -> pd.DataFrame:
     rows = rows.rename(columns={"eval_accuracy": "accuracy"})
     summary = []
     for (arm, epoch), group in rows.groupby(["arm", "epoch"])["accuracy"]:
-        e = mean_interval(group)
+        e = over_seeds(group)
         summary.append({"arm": arm, "epoch": epoch, "mean": e.value, "low": e.low, "high": e.high})
     summary = pd.DataFrame(summary, columns=["arm", "epoch", "mean", "low", "high"])
     order = {arm: i for i, arm in enumerate(compared.arms)}
@@ -302,6 +303,6 @@ def interaction(compared: ComparedTables, model: str) -> pd.DataFrame:
     }
     rows = []
     for effect, values in effects.items():
-        e = mean_interval(values)
+        e = over_seeds(values)
         rows.append({"effect": effect, "value": e.value, "low": e.low, "high": e.high, "n": e.n})
     return pd.DataFrame(rows)

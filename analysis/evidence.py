@@ -14,12 +14,14 @@ import pandas as pd
 from analysis import comparison_frames as frames
 from analysis import noise, paper, predicted
 from analysis.compared import ComparedTables
-from analysis.intervals import SEED, Estimate
+from analysis.intervals import SEED
 from study.config.arms import ArmsConfig
+from study.config.comparison import ComparisonConfig
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.questions import BATCH_SIZE, QUESTIONS, Question
 from study.console.errors import UserError
 from study.console.text import escape
+from study.results.estimates import Estimate
 from study.results.predictions import load_predictions
 from study.results.tables import StudyResults, differs, load_study
 
@@ -97,6 +99,8 @@ def question_of(config: ArmsConfig) -> Question | None:
     it, whatever the comparison is called. The first question that fits is taken. So a comparison
     of one network alone belongs to `MODELS`, not to a question about parts of a network.
     """
+    if config.kind != ComparisonConfig.kind:  # the arms of the others follow from a search
+        return None
     return next((q for q in QUESTIONS.values() if q.is_asked_by(config.arms)), None)
 
 
@@ -176,8 +180,9 @@ def _check_arms(compared: Compared) -> None:
         raise UserError(
             f"{file}: {trial!a} belongs to no arm in study.json; restore the file from a copy"
         )
-    if (doubled := trials.duplicated(["arm", "replicate"])).any():
-        trial = trials.loc[doubled, "trial_id"].iloc[0]
+    runs = trials[trials["status"] != "failed"]  # a failed one may have been run again
+    if (doubled := runs.duplicated(["arm", "replicate"])).any():
+        trial = runs.loc[doubled, "trial_id"].iloc[0]
         raise UserError(
             f"{file}: {trial!a} repeats a replicate of its arm; restore the file from a copy"
         )

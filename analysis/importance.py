@@ -14,8 +14,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import LEVEL, RESAMPLES, SEED
+from analysis.intervals import RESAMPLES, SEED
 from analysis.mattered_frames import bucket_of, varied
+from study.results.estimates import LEVEL
 from study.results.tables import StudyResults
 
 BEST_SHARE = 0.25  # of the trials; Optuna's 10 % would be four trials of 40

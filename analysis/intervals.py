@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,43 +11,14 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import DescrStatsW
 
-Values = Sequence[float] | np.ndarray | pd.Series
+from study.results.estimates import LEVEL, Estimate, Values, over_seeds
 
-LEVEL = 0.95
 RESAMPLES = 2_000
 SEED = 1  # for the bootstraps
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end of its interval.
-        high: Upper end.
-        n: Number of independent replicates (or images) behind it.
-        kind: What kind of interval it is.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-    kind: str
-
-
 PERCENT, POINTS, NATS = "{:.2%}", "{:z.2f} points", "{:.4f} nats"
 TIMES, MANY_TIMES = "{:.2f} times", "{:.0f} times"
-
-
-def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72% [98.65, 98.79]``. `template` formats the number and its unit."""
-    number = template.format(e.value)
-    if np.isnan(e.low):
-        return f"{number} (n = {e.n}: no interval)"
-    ends = (template.format(x).partition(" ")[0].removesuffix("%") for x in (e.low, e.high))
-    return f"{number} [{', '.join(ends)}]"
 
 
 def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
@@ -68,16 +38,9 @@ def wilson(accuracy: pd.Series, n: int | pd.Series) -> pd.DataFrame:
     return pd.DataFrame({"low": low, "high": high})
 
 
-def mean_interval(values: Values) -> Estimate:
-    """Mean and t interval of independent replicates. A single replicate has no interval."""
-    x = np.asarray(values, float)
-    low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
-    return Estimate(float(x.mean()), low, high, len(x), "95% t interval over seeds")
-
-
 def ratio_interval(numerator: Values, denominator: Values) -> Estimate:
     """Geometric mean and t interval of paired ratios of positive numbers."""
-    logs = mean_interval(np.log(np.asarray(numerator, float) / np.asarray(denominator, float)))
+    logs = over_seeds(np.log(np.asarray(numerator, float) / np.asarray(denominator, float)))
     value, low, high = np.exp([logs.value, logs.low, logs.high])
     return Estimate(value, low, high, logs.n, "95% t interval of the log ratio over seeds")
 

@@ -12,7 +12,8 @@ import pandas as pd
 from scipy.optimize import nnls
 
 from analysis.compared import ComparedTables
-from analysis.intervals import Estimate, bootstrap
+from analysis.intervals import bootstrap
+from study.results.estimates import Estimate
 
 SMALL_BATCH = 64  # as in study.training.noise_scale, which imports torch
 BIG_BATCH = 2048

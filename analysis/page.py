@@ -11,12 +11,22 @@ import numpy as np
 from analysis import comparison_frames as frames
 from analysis import places
 from analysis.evidence import Evidence, batch_arms, folder_name
-from analysis.intervals import POINTS, Estimate, show
+from analysis.intervals import POINTS
 from analysis.parts import Exhibit, Section, slug
-from analysis.sections import answer, architecture, comparison, mattered, predictions, search
+from analysis.sections import (
+    answer,
+    architecture,
+    comparison,
+    final,
+    mattered,
+    predictions,
+    search,
+)
 from analysis.sections.batch_size import loss_by_batch
 from study.config.datasets import DATASET_SPECS
+from study.config.finalists import ConfirmingConfig
 from study.config.questions import BATCH_SIZE, QUESTIONS
+from study.results.estimates import Estimate, show
 from study.results.tables import StudyResults
 
 
@@ -28,6 +38,8 @@ def title_of(evidence: Evidence) -> str:
     if len(compared) == 1 and not searches:
         return compared[0].config.title
     if (search_alone := alone(evidence)) is not None:
+        if (runs := final.runs_of(evidence)) is not None:
+            return f"Confirmed: {final.configuration(runs)}"
         return answer.title(search_alone)
     results = [*searches, *(c.results for c in compared)]
     images = sorted({DATASET_SPECS[r.study.config.dataset].folder for r in results})
@@ -40,23 +52,26 @@ def title_of(evidence: Evidence) -> str:
 
 
 def alone(evidence: Evidence) -> StudyResults | None:
-    """The search that is all the page is about, if it is about one search alone."""
-    return (
-        evidence.searches[0] if len(evidence.searches) == 1 and not evidence.comparisons else None
-    )
+    """The search that is all the page is about: there is one, and at most what confirms it."""
+    confirms = all(isinstance(c.config, ConfirmingConfig) for c in evidence.comparisons.values())
+    return evidence.searches[0] if len(evidence.searches) == 1 and confirms else None
 
 
 def headline(evidence: Evidence) -> Exhibit | None:
     """The figure at the top: the losses by batch size, or the likely best trial of a search."""
     if (found := evidence.get(BATCH_SIZE)) is not None:
         return loss_by_batch(found)
-    return answer.picture(study) if (study := alone(evidence)) is not None else None
+    if (study := alone(evidence)) is None:
+        return None
+    runs = final.runs_of(evidence)
+    return answer.picture(study) if runs is None else final.picture(runs)
 
 
 def lead(evidence: Evidence) -> str:
     """The answer in one sentence: of a search, or of the comparison of batch 64 and batch 512."""
     if (study := alone(evidence)) is not None:
-        return answer.sentence(study)
+        runs = final.runs_of(evidence)
+        return answer.sentence(study) if runs is None else final.sentence(runs)
     found = batch_arms(evidence, 64, 512)
     if found is None:
         return ""
@@ -83,7 +98,12 @@ def _in_words(e: Estimate) -> str:
 
 
 def gaps(evidence: Evidence) -> dict[str, str]:
-    """The command that makes each missing comparison, by the heading of its question."""
+    """The command that makes each missing comparison, by the heading of its question.
+
+    A page about searches and what confirms them misses none.
+    """
+    if all(isinstance(c.config, ConfirmingConfig) for c in evidence.comparisons.values()):
+        return {}
     return {
         question.heading: question.command
         for question in QUESTIONS.values()
@@ -99,6 +119,9 @@ def make_sections(evidence: Evidence, images: Mapping[int, np.ndarray]) -> list[
         images: The evaluated images of the batch-size comparison; empty if not available.
     """
     sections = []
+    if (section := final.make_section(evidence)) is not None:
+        shown = [] if alone(evidence) else section.exhibits  # it is the headline figure
+        sections.append(replace(section, exhibits=shown))
     overview = comparison.differences(evidence)
     if overview:
         sections.append(Section("overview", "All differences", exhibits=[overview]))

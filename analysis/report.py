@@ -140,7 +140,7 @@ def write_report(
         "sections": sections,
         "drawn": drawn,
         "tables": tables,
-        "gaps": gaps(evidence) if evidence.comparisons else {},
+        "gaps": gaps(evidence),
         "sources": made_from,
         "ledger_csv": data_link(as_frame(findings)) if findings else "",
         "margin": frames.MARGIN,
@@ -223,7 +223,7 @@ def _run(args: argparse.Namespace) -> int:
                 f"{folder}: cannot be written ({error.strerror}); choose another --output"
             ) from None
     console.print(f"Wrote {page}, and its figures and numbers beside it.", soft_wrap=True)
-    for title, command in (gaps(evidence) if evidence.comparisons else {}).items():
+    for title, command in gaps(evidence).items():
         console.print(f"Missing from the page: {title}. To add it, run: {command}", soft_wrap=True)
     return 0
 

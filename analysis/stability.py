@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.intervals import Estimate, bootstrap
+from analysis.intervals import bootstrap
+from study.results.estimates import Estimate
 
 CANDIDATES_PER_EPOCH = 10  # places of the change point that are tried
 

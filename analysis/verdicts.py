@@ -22,8 +22,8 @@ from typing import TypeVar
 import numpy as np
 
 from analysis.evidence import Compared, folder_name
-from analysis.intervals import Estimate, show
 from analysis.places import Place
+from study.results.estimates import Estimate, show
 
 REPRODUCED = "reproduced"
 CONTRADICTED = "contradicted"

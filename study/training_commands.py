@@ -97,7 +97,6 @@ def add_running_options(parser: Parser) -> None:
         metavar="T",
         help="stop cleanly after this time, e.g. 90s, 10m or 2h (default: no limit)",
     )
-    add("--time-budget", type=duration, metavar="T", help="stop cleanly after 90s, 10m, 2h")
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:

@@ -11,7 +11,6 @@ from analysis import comparison_frames as frames
 from analysis import paper, places
 from analysis.claims import batch_size, resnet
 from analysis.evidence import Compared, Evidence
-from analysis.intervals import Estimate, show
 from analysis.ledger import Claim, as_frame, ledger
 from analysis.sections.batch_size import of_batch_size
 from analysis.verdicts import (
@@ -24,6 +23,7 @@ from analysis.verdicts import (
     direction,
 )
 from study.config.questions import MODELS, QUESTIONS
+from study.results.estimates import Estimate, show
 from tests.helpers.compared import write_comparison
 
 

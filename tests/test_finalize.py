@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import report
 from study import compare, finalize, run
 from study.config.study import trial_seed
 from study.results.halving import ranking, rounds, sizes
@@ -90,6 +91,31 @@ def test_a_search_is_confirmed(capsys):
     assert "Chosen: " in capsys.readouterr().out
     assert contents() == before
     assert finalize.main(["results/a-final"]) == 0  # the search is found from either
+
+
+def test_the_page_leads_with_the_confirmed_answer(capsys):
+    search("2", "--scheduler", "none")  # a seed whose choice is not the paper's configuration
+    assert finalize.main([*FINALIZE]) == 0
+    capsys.readouterr()
+    assert report.main([*FOLDERS, "--output", "page"]) == 0
+    out, page = capsys.readouterr().out, Path("page/report.html").read_text()
+    assert "Missing from the page" not in out
+    settings = load_study(FOLDERS[-1]).study.config.arms["chosen"]
+    assert f"<h1>Confirmed: batch_size {settings['batch_size']}, " in page
+    for words in ("images that chose nothing it reaches", "paired by seed", "score in the search"):
+        assert words in page
+    shown = pd.read_csv("page/tables/finalists.csv").set_index("arm")["score"]
+    scores = load_study("results/a").trials.set_index("trial_id")["last_eval_accuracy"]
+    pd.testing.assert_series_equal(
+        shown.drop("paper"),
+        scores[shown.index.drop("paper")],
+        check_names=False,
+        check_index_type=False,
+    )
+    runs = pd.read_csv("page/figures/final_runs.csv")
+    assert set(runs["arm"]) == {"the chosen configuration", "the paper's configuration"}
+    assert report.main(["results/a", "results/a-finalists", "--output", "page"]) == 0
+    assert report.main(["results/a-final", "--output", "page"]) == 0
 
 
 @pytest.mark.parametrize("epoch", [1, 20, 26, 50, 68, 70, 76, 84])

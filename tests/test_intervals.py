@@ -7,12 +7,12 @@ import pytest
 from analysis.intervals import (
     bootstrap,
     equivalence_p,
-    mean_interval,
     prediction_interval,
     probability_above,
     ratio_interval,
     wilson,
 )
+from study.results.estimates import over_seeds
 
 
 def test_against_the_closed_form():
@@ -57,13 +57,13 @@ def test_coverage(accuracy):
 
 def test_mean_interval_by_hand():
     """The 97.5% quantile of t with two degrees of freedom is 4.302653."""
-    e = mean_interval([1.0, 2.0, 3.0])
+    e = over_seeds([1.0, 2.0, 3.0])
     assert (e.value, e.n) == (2.0, 3)
     assert (e.low, e.high) == pytest.approx((2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5))
 
 
 def test_one_replicate_has_no_interval():
-    for e in (mean_interval([0.98]), prediction_interval([0.98])):
+    for e in (over_seeds([0.98]), prediction_interval([0.98])):
         assert e.value == 0.98
         assert np.isnan(e.low)
 
@@ -78,7 +78,7 @@ def test_prediction_interval_covers_one_further_run():
 
 def test_ratio_interval_is_the_exponential_of_the_log_ratios_interval():
     a, b = np.array([2.0, 4.2, 1.9, 8.0]), np.array([1.0, 2.0, 1.0, 4.0])
-    logs, e = mean_interval(np.log(a / b)), ratio_interval(a, b)
+    logs, e = over_seeds(np.log(a / b)), ratio_interval(a, b)
     assert (e.low, e.high) == pytest.approx((np.exp(logs.low), np.exp(logs.high)))
     assert e.value == pytest.approx((a / b).prod() ** 0.25)
 
@@ -107,7 +107,7 @@ def test_bootstrap_of_a_mean_is_near_its_t_interval():
     rng = np.random.default_rng(3)
     x = rng.normal(5, 2, 200)
     e = bootstrap(lambda chosen: x[chosen].mean(-1), len(x), np.random.default_rng(1))
-    t = mean_interval(x)
+    t = over_seeds(x)
     assert e.value == pytest.approx(t.value)
     assert (e.low, e.high) == pytest.approx((t.low, t.high), abs=0.05)
     again = bootstrap(lambda chosen: x[chosen].mean(-1), len(x), np.random.default_rng(1))

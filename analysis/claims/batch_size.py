@@ -16,14 +16,11 @@ from analysis.intervals import (
     POINTS,
     SEED,
     TIMES,
-    Estimate,
     bootstrap,
     equivalence_p,
-    mean_interval,
     prediction_interval,
     probability_above,
     ratio_interval,
-    show,
     wilson,
 )
 from analysis.verdicts import (
@@ -38,6 +35,7 @@ from analysis.verdicts import (
     needed,
     used,
 )
+from study.results.estimates import Estimate, over_seeds, show
 
 SAME_TREND = 0.9  # a rank correlation above this counts as the same trend
 
@@ -85,7 +83,7 @@ def c3(evidence: Evidence) -> Finding:
     compared, (a, b) = needed(batch_arms(evidence, 32, 512))
     both = frames.pairs(compared, a, b)
     difference = 100 * (both["a"] - both["b"])
-    e, p = mean_interval(difference), equivalence_p(difference, frames.MARGIN)
+    e, p = over_seeds(difference), equivalence_p(difference, frames.MARGIN)
     apart = e.low > 0 or e.high < 0
     verdict = REPRODUCED if p < 0.05 else CONTRADICTED if apart else NOT_DISTINGUISHABLE
     return finding(

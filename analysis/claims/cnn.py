@@ -8,15 +8,7 @@ import pandas as pd
 from analysis import comparison_frames as frames
 from analysis import paper, predicted, stability
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms
-from analysis.intervals import (
-    NATS,
-    POINTS,
-    SEED,
-    Estimate,
-    mean_interval,
-    prediction_interval,
-    show,
-)
+from analysis.intervals import NATS, POINTS, SEED, prediction_interval
 from analysis.verdicts import (
     CONTRADICTED,
     NOT_DISTINGUISHABLE,
@@ -31,6 +23,7 @@ from analysis.verdicts import (
     used,
 )
 from study.config.questions import MODELS, SCHEDULE, TRAINING_SIZE
+from study.results.estimates import Estimate, over_seeds, show
 
 
 def c9(evidence: Evidence) -> Finding:
@@ -103,7 +96,7 @@ def _predicted(evidence: Evidence) -> tuple[Compared, str, pd.DataFrame] | None:
 
 def _share(rows: pd.DataFrame, condition: pd.Series) -> Estimate:
     """Mean over models of the share of rows that meet a condition."""
-    return mean_interval(condition.groupby(rows["trial_id"], observed=True).mean())
+    return over_seeds(condition.groupby(rows["trial_id"], observed=True).mean())
 
 
 def c11(evidence: Evidence) -> Finding:
@@ -131,7 +124,7 @@ def c12(evidence: Evidence) -> Finding:
     errors = rows[~rows["right"]]
     e = _share(errors, errors["confidence"].between(low, high))
     table = compared.calibration[compared.calibration["arm"] == arm]
-    ece, temperature = mean_interval(table["ece"]), mean_interval(table["temperature"])
+    ece, temperature = over_seeds(table["ece"]), over_seeds(table["temperature"])
     return finding(
         NOT_TESTABLE,
         e,

@@ -13,7 +13,6 @@ from analysis.intervals import (
     TIMES,
     prediction_interval,
     ratio_interval,
-    show,
 )
 from analysis.verdicts import (
     CONTRADICTED,
@@ -29,6 +28,7 @@ from analysis.verdicts import (
     used,
 )
 from study.config.questions import MODELS, REGULARIZATION
+from study.results.estimates import show
 
 
 def c16(evidence: Evidence) -> Finding:

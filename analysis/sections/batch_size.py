@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from analysis import comparison_frames as frames
 from analysis import paper, places
 from analysis.evidence import Compared
-from analysis.intervals import mean_interval, show
 from analysis.parts import Exhibit, panels, single
 from analysis.plots import batch_size as plots
 from analysis.sections.common import RESULT, WIDE, by_epoch, replicates, to_target
+from study.results.estimates import over_seeds, show
 
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
@@ -48,7 +48,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
     )
     rows = compared.loss_noise
     if len(rows):
-        slopes = mean_interval(frames.noise_slope(rows)["slope"])
+        slopes = over_seeds(frames.noise_slope(rows)["slope"])
         yield Exhibit(
             places.LOSS_NOISE.name,
             "Scatter of the step losses at each batch size",

@@ -9,13 +9,13 @@ import pandas as pd
 from analysis import comparison_frames as frames
 from analysis import paper, places
 from analysis.evidence import Compared, Evidence, arm_of, question_of
-from analysis.intervals import Estimate, show
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
 from analysis.plots import comparison as plots
 from analysis.sections.common import RESULT
 from analysis.sections.questions import OF_QUESTION, of_any
 from study.config.questions import BATCH_SIZE, MODELS, Question
 from study.console.text import format_value
+from study.results.estimates import Estimate, show
 
 HIGHEST = 60.0  # inches
 

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from analysis import paper, places, predicted
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms
-from analysis.intervals import mean_interval, show
 from analysis.parts import Exhibit, Section, Table, single
 from analysis.plots import predictions as plots
 from analysis.sections.common import RESULT
+from study.results.estimates import over_seeds, show
 
 GALLERY = 8  # images per row
 
@@ -63,7 +63,7 @@ def of_predictions(
             yield _gallery(which, title, chosen, images, compared.images)
     table = predicted.reliability(rows)
     each = compared.calibration[compared.calibration["arm"] == arm]
-    ece, temperature = mean_interval(each["ece"]), mean_interval(each["temperature"])
+    ece, temperature = over_seeds(each["ece"]), over_seeds(each["temperature"])
     yield Exhibit(
         places.RELIABILITY.name,
         "Does the confidence match the accuracy?",

@@ -5,10 +5,15 @@ All intervals are two-sided, at 95%.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+from statsmodels.stats.weightstats import DescrStatsW
+
+Values = Sequence[float] | np.ndarray | pd.Series
 
 LEVEL = 0.95
 POWER = 0.8
@@ -36,27 +41,23 @@ class Estimate:
 
 
 def show(e: Estimate, template: str) -> str:
-    """E.g. ``98.72% [98.65, 98.79]``. `template` formats the number."""
+    """E.g. ``98.72% [98.65, 98.79]``. `template` formats the number and its unit."""
     number = template.format(e.value)
     if np.isnan(e.low):
         return f"{number} (n = {e.n}: no interval)"
-    unit = number.partition(" ")[2]
-    ends = (template.format(x).removesuffix(f" {unit}").removesuffix("%") for x in (e.low, e.high))
+    ends = (template.format(x).partition(" ")[0].removesuffix("%") for x in (e.low, e.high))
     return f"{number} [{', '.join(ends)}]"
 
 
-def over_seeds(values: np.ndarray) -> Estimate:
-    """Mean and t interval over seeds; one seed has no interval.
+def over_seeds(values: Values) -> Estimate:
+    """Mean and t interval of independent replicates. A single replicate has no interval.
 
     Args:
-        values: One per seed, or one paired difference per seed, shape (n,).
+        values: One per seed, or one paired difference per seed.
     """
-    n = len(values)
-    mean = float(np.mean(values))
-    if n < 2:
-        return Estimate(mean, np.nan, np.nan, n, OVER_SEEDS)
-    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
-    return Estimate(mean, float(mean - half), float(mean + half), n, OVER_SEEDS)
+    x = np.asarray(values, float)
+    low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
+    return Estimate(float(x.mean()), low, high, len(x), OVER_SEEDS)
 
 
 def over_seeds_and_images(scores: np.ndarray) -> Estimate:

@@ -1,0 +1,161 @@
+"""A search's confirmation: what fresh seeds and the sealed test images say of its choice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from analysis.evidence import Compared, Evidence, folder_name
+from analysis.intervals import PERCENT
+from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, single
+from analysis.plots import final as plots
+from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
+from study.console.text import format_value
+from study.results.confirmation import Final, choice, final
+from study.results.estimates import show
+
+GAIN = "{:+.2f} points"
+NAMES = {CHOSEN: "the chosen configuration", PAPER: "the paper's configuration"}
+
+
+def runs_of(evidence: Evidence) -> Compared | None:
+    """The final runs, if there is one such study with a complete run."""
+    return _one(evidence, FinalConfig)
+
+
+def finalists_of(evidence: Evidence) -> Compared | None:
+    """The finalists' runs, if there is one such study with a complete run."""
+    return _one(evidence, FinalistsConfig)
+
+
+def _one(evidence: Evidence, kind: type) -> Compared | None:
+    of_kind = [c for c in evidence.comparisons.values() if isinstance(c.config, kind)]
+    return of_kind[0] if len(of_kind) == 1 and len(of_kind[0].trials) else None
+
+
+def _measured(runs: Compared) -> Final:
+    return final(runs.results, runs.predictions)
+
+
+def configuration(runs: Compared) -> str:
+    """The chosen configuration in words, or that it is the paper's."""
+    if CHOSEN not in runs.config.arms:
+        return "the paper's configuration"
+    settings = runs.config.arms[CHOSEN]
+    return ", ".join(f"{name} {format_value(v)}" for name, v in settings.items() if name != "model")
+
+
+def sentence(runs: Compared) -> str:
+    """The answer, with both intervals."""
+    found = _measured(runs)
+    arm = CHOSEN if CHOSEN in found.accuracy else PAPER
+    if arm not in found.accuracy:
+        return "No final run is complete."
+    own = found.accuracy[arm]
+    text = (
+        f"The search chose {configuration(runs)}. On {runs.num_images:,} {runs.images} images that "
+        f"chose nothing it reaches {show(own.both, PERCENT)} (n = {own.seeds.n} seeds; 95% "
+        "interval for new seeds and new images)"
+    )
+    if found.gain is None:
+        return f"{text}."
+    return (
+        f"{text}, {show(found.gain.both, GAIN)} against the paper's configuration, paired by seed "
+        f"(n = {found.pairs}); for new seeds on the same images {show(found.gain.seeds, GAIN)}."
+    )
+
+
+def picture(runs: Compared) -> Exhibit:
+    """The accuracy of each final run, and both intervals of each mean."""
+    found, rows = _measured(runs), []
+    for arm, own in found.accuracy.items():
+        each = runs.of_arm(arm)
+        rows += [
+            {
+                "arm": NAMES[arm],
+                "replicate": replicate,
+                "accuracy": accuracy,
+                "mean": own.seeds.value,
+                "seeds_low": own.seeds.low,
+                "seeds_high": own.seeds.high,
+                "both_low": own.both.low,
+                "both_high": own.both.high,
+            }
+            for replicate, accuracy in zip(
+                each["replicate"], each["last_eval_accuracy"], strict=True
+            )
+        ]
+    frame = pd.DataFrame(rows)
+    return Exhibit(
+        "final_runs",
+        f"The final runs on the {runs.images} images",
+        f"One dot per seed, after {runs.config.epochs} epochs on all {runs.num_train:,} training "
+        "images. Thick bar: 95% t interval of the mean for new seeds on these images. Thin bar: "
+        "95% interval for new seeds and new images (crossed random effects). The two means share "
+        "their images and seeds, so judge their difference by the gain in the text.",
+        frame,
+        single(plots.plot_final_runs, frame),
+        (7.5, 2.6),
+    )
+
+
+def make_section(evidence: Evidence) -> Section | None:
+    """The confirmation of a search; None without finalists and final runs."""
+    runs, finalists = runs_of(evidence), finalists_of(evidence)
+    if runs is None and finalists is None:
+        return None
+    text, exhibits, tables = [], [], []
+    if runs is not None:
+        text.append(sentence(runs))
+        exhibits.append(picture(runs))
+        tables.append(_final_table(runs))
+        if (least := _measured(runs).detectable) and not np.isnan(least):
+            text.append(
+                f"So many pairs detect a gain of {least:.2f} points for new seeds in 80% of cases "
+                "(two-sided, 5%)."
+            )
+    if finalists is not None:
+        tables.append(_finalists_table(finalists, evidence))
+    return Section("confirmation", "The confirmation of the search", text, exhibits, tables)
+
+
+def _final_table(runs: Compared) -> Table:
+    found, rows = _measured(runs), []
+    for arm, own in found.accuracy.items():
+        rows.append((NAMES[arm], own.seeds.n, *(show(e, PERCENT) for e in (own.seeds, own.both))))
+    if found.gain is not None:
+        rows.append(
+            ("gain", found.pairs, *(show(e, GAIN) for e in (found.gain.seeds, found.gain.both)))
+        )
+    columns = ["", "n", "95% interval for new seeds", "95% interval for new seeds and images"]
+    shown = pd.DataFrame(rows, columns=columns).astype({"n": str})
+    frame = shown.rename(columns={"": "what"})
+    caption = (
+        f"Accuracy on the {runs.num_images:,} {runs.images} images. The gain is paired by seed."
+    )
+    return Table("final", caption, frame, shown)
+
+
+def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
+    found = choice(finalists.results)
+    name = finalists.config.search if isinstance(finalists.config, FinalistsConfig) else ""
+    search = next((s for s in evidence.searches if folder_name(s) == name), None)
+    trials = found.table.iloc[:0].assign(trial_id="", last_eval_accuracy=0.0)
+    trials = trials if search is None else search.trials
+    scores = trials.set_index("trial_id")["last_eval_accuracy"]
+    frame = found.table.assign(score=found.table["arm"].map(scores))
+    shown = pd.DataFrame(
+        {
+            "configuration": frame["arm"],
+            "fresh seeds": frame["n"].astype(str),
+            "accuracy": known(frame["accuracy"], PERCENT.format),
+            "score in the search": known(frame["score"], PERCENT.format),
+        }
+    )
+    caption = (
+        f"The finalists on the {finalists.num_images:,} {finalists.images} images: mean accuracy "
+        "over fresh seeds, the best first. Sequential halving gave more seeds to those that did "
+        "well, so the means of those with few are rougher. The score of the search is one seed, "
+        f"picked for being high; {UNKNOWN} if the configuration was not among its trials."
+    )
+    return Table("finalists", caption, frame, shown)
