@@ -36,10 +36,10 @@ FIXED = [
 SMALL = ["--batch-size", "512", "1024", "--width-mult", "0.5", "--epochs", "3"]
 
 
-def start(here, *argv):
+def start(here, *argv, module="study.run"):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.Popen(
-        [sys.executable, "-m", "study.run", *argv],
+        [sys.executable, "-m", module, *argv],
         cwd=here,
         env=environment,
         text=True,
@@ -56,8 +56,8 @@ def finish(process, status=0, timeout=400):
     return out
 
 
-def run(here, *argv, status=0):
-    return finish(start(here, *argv), status)
+def run(here, *argv, status=0, module="study.run"):
+    return finish(start(here, *argv, module=module), status)
 
 
 def optuna_trials(folder):
