@@ -21,7 +21,8 @@ from study.results.storage import Storage
 from study.results.study_file import StudyFile
 from study.results.tables import as_table, load_study
 from study.training.export import Classifier, save_model
-from study.training.trainer import Trainer, learning_state
+from study.training.trainer import Trainer
+from tests.helpers.networks import learning_state
 from tests.helpers.simulated import comparison_config, run_study
 from tests.helpers.trained import (
     best_of,

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from study import compare, run, status
+from study import compare, finalize, predict, replay, run, status
 from tests.test_project import PROJECT, ROOT, pinned
 
 AWS = yaml.safe_load((ROOT / "ray_cluster.yaml").read_text())
@@ -173,7 +173,8 @@ def commands():
 
 @pytest.mark.parametrize(("module", "arguments"), list(commands()))
 def test_the_commands_parse(module, arguments):
-    parsers = {"run": run.make_parser, "compare": compare.make_parser, "status": status.make_parser}
+    commands = (run, compare, finalize, predict, replay, status)
+    parsers = {command.__name__.rpartition(".")[2]: command.make_parser for command in commands}
     if arguments != ["--help"] and not {"NAME", "…"} & set(arguments):
         parsers[module]().parse_args(arguments)
 

@@ -74,7 +74,7 @@ def test_lost_histories_are_taken_from_the_checkpoints_or_the_tables(folder):
     assert {p.stem for p in folder.glob("histories/*")} == set(before.trials["trial_id"])
 
 
-@pytest.mark.parametrize("config", [CONFIG, comparison_config(3, seed=12)])
+@pytest.mark.parametrize("config", [CONFIG, comparison_config(3, seed=16)])
 def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
     before = run_study(folder, config).trials.set_index("trial_id")
     lose(folder, "histories", "ray", "*.parquet")
@@ -95,7 +95,7 @@ def test_where_all_else_is_lost_the_journals_values_stay(folder, config):
 
 @pytest.mark.parametrize("table", ["trials", "epochs"])
 def test_of_two_losses_what_the_other_tables_hold_is_kept(folder, table):
-    config = comparison_config(3, seed=12)
+    config = comparison_config(3, seed=16)
     before = run_study(folder, config)
     predictions = load_predictions(folder)
     lose(folder, "ray", "histories", f"{table}.parquet")
@@ -258,7 +258,7 @@ def test_a_study_that_has_hardly_begun_goes_on(folder):
         assert [t.system_attrs for t in trials] == whole
 
 
-@pytest.mark.parametrize("config", [CONFIG, comparison_config(3, seed=12)])
+@pytest.mark.parametrize("config", [CONFIG, comparison_config(3, seed=16)])
 def test_failed_trials_run_again_beside_the_planned_ones(folder, config):
     before = run_study(folder, config)
     failed = before.trials.query("status == 'failed'")
@@ -280,7 +280,7 @@ def test_failed_trials_run_again_beside_the_planned_ones(folder, config):
 
 def test_values_are_kept_exactly(folder):
     """A history written to the tables and read back is the same."""
-    config = comparison_config(3, seed=12)
+    config = comparison_config(3, seed=16)
     run_study(folder, config)
     storage = Storage(folder)
     kept = {trial_id: storage.kept(trial_id) for trial_id in storage.kept_ids()}
