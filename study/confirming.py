@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 FINALISTS = 8  # the search's best, besides the paper's configuration
 BUDGET = 40
+MODELS = "models"  # in the folder of the final runs
 LARGER = 1.2  # the final runs train on 60,000 images, those of the search on 50,000
 
 
@@ -102,7 +103,28 @@ class Confirmation:
         stopped = self.advance(self.final, lambda earlier: self.next_final(earlier, chosen))
         if stopped is not None:
             return stopped
-        return chosen, load_study(self.final.folder)
+        results = load_study(self.final.folder)
+        self.export(results)
+        return chosen, results
+
+    def export(self, results: StudyResults) -> None:
+        """Write the model of each complete final run to ``models/``, unless it is there.
+
+        Args:
+            results: Of the final runs.
+        """
+        from study.results.final_model import export_model
+        from study.training.export import ABOUT_FILE
+
+        complete = results.trials[results.trials["status"] == "complete"]
+        for run in complete.to_dict("records"):
+            place = results.path / MODELS / f"{run['arm']}-{run['replicate']}"
+            if (place / ABOUT_FILE).exists():
+                continue
+            try:
+                export_model(results.path, run["trial_id"], place)
+            except UserError as error:  # the answer does not depend on it
+                self.console.print(f"No model of {run['trial_id']}: {error}", soft_wrap=True)
 
     def _place(self, kind: str) -> Storage:
         """The files of one of the two studies, beside the search's."""

@@ -138,6 +138,7 @@ def require_finished(results: StudyResults, search: SearchConfig) -> None:
 
 def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None:
     """Print the answer, and the next commands."""
+    from study.confirming import MODELS
     from study.results.confirmation import final
     from study.results.estimates import show as text
     from study.results.predictions import load_predictions
@@ -179,8 +180,10 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
         say(f"    so many seeds detect {found.detectable:.2f} points (80% power)")
     say("Intervals are 95%; the first of each two speaks of new seeds and new images.")
     folders = [s.folder for s in (confirmation.search, confirmation.finalists, confirmation.final)]
+    say(f"The model of each final run: {runs.path / MODELS}")
     say("Next:")
     say(f"  {command_line('analysis.report', *folders)}")
+    say(f"  {command_line('study.predict', runs.path)} IMAGE")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import shutil
 import pandas as pd
 import pytest
 
+import study
+from study.config.study import trial_seed
+from study.results.final_model import final_model
 from study.results.predictions import load_predictions
 from study.results.tables import load_study
 from tests.helpers.studies import count_ended, count_epochs, finish, run, start, wait_until
@@ -15,7 +18,8 @@ from tests.helpers.studies import count_ended, count_epochs, finish, run, start,
 pytestmark = pytest.mark.slow
 SEARCH = [
     *("--num-samples", "3", "--epochs", "1", "--scheduler", "none", "--sampler", "random"),
-    *("--batch-size", "1024", "--width-mult", "0.5", "--lr", "0.3", "1", "--name", "n"),
+    # More accurate after one epoch than the paper's batch size.
+    *("--batch-size", "128", "--width-mult", "1", "--lr", "0.5", "1", "--name", "n"),
 ]
 FINALIZE = ["results/n", "--budget", "6", "--replicates", "2"]
 
@@ -29,10 +33,10 @@ def contents(here):
     results = here / "results"
     frames = []
     for kind in ("finalists", "final"):
-        study = load_study(results / f"n-{kind}")
-        arms = study.trials[["trial_id", "arm", "replicate", "status", "seed"]]
+        confirmed = load_study(results / f"n-{kind}")
+        arms = confirmed.trials[["trial_id", "arm", "replicate", "status", "seed"]]
         keys = ["arm", "replicate", "step"]
-        steps = study.steps.merge(arms, on="trial_id").drop(columns="trial_id")
+        steps = confirmed.steps.merge(arms, on="trial_id").drop(columns="trial_id")
         frames.append(steps.sort_values(keys).reset_index(drop=True))
     arms = load_study(results / "n-final").trials[["trial_id", "arm", "replicate"]]
     predictions = load_predictions(results / "n-final").astype({"trial_id": "string"})
@@ -51,6 +55,11 @@ def test_a_confirmation_killed_at_five_moments(tmp_path, mnist):
     assert "Round 2 of 2: 2 configurations" in out
     expected, opened = contents(here)
     assert len(opened) == 1
+    models = sorted(path.name for path in (here / "results/n-final/models").iterdir())
+    assert models == ["chosen-1", "chosen-2", "paper-1", "paper-2"]
+    model = study.load_model(here / "results/n-final/models/chosen-1")
+    assert model.config.seed == trial_seed(1, 1, "final")
+    assert final_model(here / "results/n-final").config == model.config
 
     finalists, final = (other / "results" / f"n-{kind}" for kind in ("finalists", "final"))
     moments = [

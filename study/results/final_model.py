@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from study.config.datasets import DATASET_SPECS
+from study.config.finalists import FinalConfig
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import command_line, one_line, shown
@@ -26,7 +27,8 @@ def final_model(folder: Path, trial_id: str | None = None) -> Classifier:
 
     Args:
         folder: The study's.
-        trial_id: Which trial; None: the best one of a study whose trials compete.
+        trial_id: Which trial; None: the best one of a study whose trials compete, or the first
+            seed of the chosen configuration of final runs.
 
     Raises:
         UserError: There is no such trial, it is not complete, or its model is not there.
@@ -81,7 +83,11 @@ def _chosen(results: StudyResults, trial_id: str | None) -> dict[str, Any]:
             + command_line("study.status", path)
         )
     best = complete["trial_id"].iloc[0]
-    if trial_id is None and not results.study.config.is_ranked:
+    if isinstance(results.study.config, FinalConfig):
+        # Not the best on the test images, which choose nothing: the first seed.
+        arm = next(a for a in results.study.config.arms if a in set(complete["arm"]))
+        best = complete[complete["arm"] == arm].sort_values("replicate")["trial_id"].iloc[0]
+    elif trial_id is None and not results.study.config.is_ranked:
         raise UserError(
             f"{path}: its trials do not compete, so none is the best; choose one with --trial, "
             f"such as {best}"
