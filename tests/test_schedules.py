@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from study.console.errors import UserError
 from study.results.study_file import StudyFile
 from study.results.tables import load_study
+from tests.helpers import THOROUGH
 from tests.helpers.crashes import Death, Recorder
 from tests.helpers.simulated import (
     Session,
@@ -262,4 +263,4 @@ def test_some_schedules():
 
 @pytest.mark.slow
 def test_many_schedules():
-    try_schedules(500)
+    try_schedules(500 if THOROUGH else 150)
