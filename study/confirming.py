@@ -13,10 +13,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
-from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.finalists import (
+    BUDGET,
+    CHOSEN,
+    FINALISTS,
+    PAPER,
+    FinalConfig,
+    FinalistsConfig,
+)
+from study.config.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
 from study.config.study import StudyConfig
-from study.config.trial import TrialConfig
+from study.config.trial import NUM_TRAINING_IMAGES, TrialConfig
 from study.console.errors import UserError
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
@@ -32,10 +39,6 @@ from study.training_commands import run_options
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FINALISTS = 8  # the search's best, besides the paper's configuration
-BUDGET = 40
-LARGER = 1.2  # the final runs train on 60,000 images, those of the search on 50,000
 
 
 def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
@@ -81,6 +84,8 @@ class Confirmation:
         folder = search.folder
         self.folder = folder if folder.name not in ("", "..") else folder.resolve()
         self.name = args.name or self.folder.name
+        self.budget = args.budget or BUDGET
+        self.replicates = args.replicates or FinalistsConfig.replicates
         self.console = Terminal()
         self.options = run_options(args)
         self.finalists, self.final = self._place("finalists"), self._place("final")
@@ -127,18 +132,14 @@ class Confirmation:
         """What will run, and about how long it takes."""
         trials = self.results.trials
         arms = len(candidates(self.results))
-        budget, replicates = (
-            self.args.budget or BUDGET,
-            self.args.replicates or FinalistsConfig.replicates,
-        )
         of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
         slots = self.args.max_concurrent or self.results.study.sessions[-1].concurrent_trials
-        # The final runs train on 60,000 images instead of 50,000.
-        seconds = of_each * (budget + 1.2 * 2 * replicates) / max(slots, 1)
+        larger = NUM_TRAINING_IMAGES / NUM_TRAIN_EXAMPLES  # the final runs train on all images
+        seconds = of_each * (self.budget + larger * 2 * self.replicates) / max(slots, 1)
         return (
-            f"Confirming {self.name}: {arms} configurations, {budget} runs; then {replicates} "
-            f"seeds of the chosen one and of the paper's on the test images. At the search's "
-            f"speed that takes about {format_duration(seconds)}."
+            f"Confirming {self.name}: {arms} configurations, {self.budget} runs; then "
+            f"{self.replicates} seeds of the chosen one and of the paper's on the test images. At "
+            f"the search's speed that takes about {format_duration(seconds)}."
         )
 
     def advance(
@@ -165,8 +166,7 @@ class Confirmation:
                 outcome = Session(storage, config, options).run(resume=earlier is not None)
             if outcome.stopped:
                 self.console.print(f"Ended early: {outcome.stopped}. Continue with:")
-                again = command_line("study.finalize", *self._words())
-                self.console.print(f"  {again}", soft_wrap=True)
+                self.console.print(f"  {self._resume_command()}", soft_wrap=True)
             if outcome.all_failed:
                 self.console.print(f"All runs failed: exit status {outcome.exit_status}.")
             if outcome.stopped or outcome.all_failed:
@@ -176,31 +176,29 @@ class Confirmation:
         """Of the time budget, in seconds."""
         return self.deadline and max(self.deadline - time.monotonic(), 1.0)
 
-    def _words(self) -> list[str]:
-        """The command line that continues this."""
-        where = self.search.uri or str(self.search.folder)
+    def _resume_command(self) -> str:
+        """The command that continues this, ready to paste into a shell."""
         options = {"--name": self.args.name, "--address": self.args.address}
         given = [word for name, value in options.items() if value for word in (name, value)]
-        return [where, *given]
+        return command_line("study.finalize", self.search.uri or self.search.folder, *given)
 
     def next_finalists(self, earlier: StudyConfig | None) -> StudyConfig | None:
         """The finalists as they are to be run now: begun, continued, or a round further on."""
         arms, search = candidates(self.results), self.results.study.config
         if earlier is None:
-            budget = self.args.budget or BUDGET
-            if budget < (least := sum(sizes(len(arms)))):
+            if self.budget < (least := sum(sizes(len(arms)))):
                 raise UserError(
-                    f"--budget: {budget} is too few for {len(arms)} configurations; give {least} "
-                    "or more"
+                    f"--budget: {self.budget} is too few for {len(arms)} configurations; give "
+                    f"{least} or more"
                 )
             return FinalistsConfig(
                 name=f"{self.name}-finalists",
                 title=f"Which configuration of {search.name} is best?",
                 arms=arms,
                 search=self.folder.name,
-                budget=budget,
-                replicates=self.args.replicates or FinalistsConfig.replicates,
-                seeds=dict.fromkeys(arms, rounds(len(arms), budget)[0][1]),
+                budget=self.budget,
+                replicates=self.replicates,
+                seeds=dict.fromkeys(arms, rounds(len(arms), self.budget)[0][1]),
                 **self._of_search(),
             )
         assert isinstance(earlier, FinalistsConfig)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.config.finalists import CHOSEN, PAPER, ConfirmingConfig, FinalConfig
+from study.config.finalists import BUDGET, CHOSEN, PAPER, ConfirmingConfig, FinalConfig
 from study.config.search import SearchConfig
 from study.console.errors import UserError, require_positive
 from study.console.text import command_line, format_value
@@ -56,7 +56,7 @@ def make_parser() -> Parser:
         "resume", type=place_or_uri, metavar="DIR", help="the search: results/NAME or s3://…/NAME"
     )
     add = parser.add_argument_group("confirmation").add_argument
-    add("--budget", type=int, metavar="N", help="most runs of the finalists (default 40)")
+    add("--budget", type=int, metavar="N", help=f"most runs of the finalists (default {BUDGET})")
     add(
         "--replicates",
         type=int,
