@@ -23,7 +23,8 @@ from study.console.errors import UserError
 from study.console.text import escape
 from study.results.estimates import Estimate
 from study.results.predictions import load_predictions
-from study.results.tables import StudyResults, differs, load_study
+from study.results.tables import StudyResults, load_study
+from study.results.trials import differs
 
 
 class Compared(ComparedTables):

@@ -14,7 +14,8 @@ import pandas as pd
 
 from analysis.search_frames import config_of, trial_map
 from study.console.text import format_value
-from study.results.tables import StudyResults, rank_trials
+from study.results.tables import StudyResults
+from study.results.trials import rank_trials
 
 BUCKETS = 5  # of a range, equally wide on its own scale
 GAMMA_PARTS = 3  # where gamma is one of two things that panels differ in

@@ -13,9 +13,9 @@ import pandas as pd
 from analysis.intervals import wilson
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.search import SearchConfig
-from study.config.trial import TrialConfig
-from study.results.shrinkage import complete_trials, seed_noise, shrink
-from study.results.tables import STATUSES, StudyResults, differs, rank_trials
+from study.results.shrinkage import seed_noise, shrink
+from study.results.tables import STATUSES, StudyResults
+from study.results.trials import complete_trials, have_papers_settings, rank_trials
 
 WINDOWS = 60  # per loss curve, equally wide on a logarithmic axis
 
@@ -126,13 +126,7 @@ def shrunk(study: StudyResults) -> pd.DataFrame:
     """
     trials = study.trials
     frame = shrink(trials, seed_noise(trials).sd).merge(trials, on="trial_id", how="left")
-    paper = TrialConfig()
-    return frame.assign(
-        paper=[
-            not any(differs(row[name], getattr(paper, name)) for name in HYPERPARAMETERS)
-            for row in frame.to_dict("records")
-        ]
-    )
+    return frame.assign(paper=have_papers_settings(frame))
 
 
 def config_of(study: StudyResults) -> SearchConfig:

@@ -34,7 +34,8 @@ from study.results.history import ENDS
 from study.results.lock import locked
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
-from study.results.tables import StudyResults, load_study, rank_trials
+from study.results.tables import StudyResults, load_study
+from study.results.trials import rank_trials
 from study.training_commands import run_options
 
 if TYPE_CHECKING:

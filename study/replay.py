@@ -28,7 +28,8 @@ from study.results.closeness import (
 )
 from study.results.earlier import CONFIGURED
 from study.results.study_file import resume_command
-from study.results.tables import StudyResults, differs, load_study
+from study.results.tables import StudyResults, load_study
+from study.results.trials import differs
 from study.training_commands import add_data_dir
 
 UNRECORDED = "the processor's exact model, the C compiler, OMP_NUM_THREADS"

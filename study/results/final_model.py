@@ -17,7 +17,8 @@ from study.console.text import command_line, one_line, shown
 from study.results.history import NUM_CLASSES
 from study.results.storage import RAY_FOLDER, Storage
 from study.results.study_file import StudyFile
-from study.results.tables import StudyResults, load_study, rank_trials
+from study.results.tables import StudyResults, load_study
+from study.results.trials import rank_trials
 from study.training.export import FORMAT_VERSION, Classifier, save_model
 
 

@@ -18,8 +18,8 @@ from study.results.health.card import (
     search_command,
     values_of,
 )
-from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
+from study.results.trials import complete_trials
 
 # The best sixth of the compared trials are "the best". In simulated searches of 40 trials a larger
 # part missed optima beyond the edge (0.90 found), a smaller part had more false alarms (0.07).

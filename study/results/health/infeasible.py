@@ -16,8 +16,8 @@ from study.results.health.card import (
     search_command,
     values_of,
 )
-from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
+from study.results.trials import complete_trials
 
 SOME = 0.1  # Share of lost trials from which they cost more than a test of the space's edges.
 MOST = 0.5  # From here on the result is a choice among the survivors, not a search of the space.

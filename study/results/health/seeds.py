@@ -10,8 +10,8 @@ from study.results.health.card import (
     config_of,
     finalize_command,
 )
-from study.results.shrinkage import complete_trials
 from study.results.tables import StudyResults
+from study.results.trials import complete_trials
 
 # The 95% t interval of a mean is 1.2 standard deviations to each side with five seeds, 2.5 with
 # three and 9 with two.
