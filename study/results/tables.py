@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import SearchConfig
 from study.config.trial import MODELS
 from study.console.errors import StorageError, UserError
 from study.console.text import one_line
@@ -113,6 +114,11 @@ class StudyResults:
     trials: pd.DataFrame
     epochs: pd.DataFrame
     steps: pd.DataFrame
+
+
+def search_config(results: StudyResults) -> SearchConfig:
+    """The configuration of a search."""
+    return cast("SearchConfig", results.study.config)
 
 
 def as_table(table: str, rows: Any) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import values_of
 from study.config.trial import TrialConfig
 from study.results.health.card import (
     FAIL,
@@ -11,18 +12,16 @@ from study.results.health.card import (
     TELLABLE,
     WARN,
     Card,
-    config_of,
     extend_command,
     finalize_command,
-    values_of,
 )
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
 from study.results.trials import complete_trials, have_papers_settings
 
 
 def check(results: StudyResults) -> Card:
     """PASS if the best trial beats the paper's configuration by more than seeds explain."""
-    config, best = config_of(results), complete_trials(results.trials)
+    config, best = search_config(results), complete_trials(results.trials)
     for name, distribution in config.space.items():
         if not (each := HYPERPARAMETERS[name]).applies(TrialConfig.optimizer):
             continue
