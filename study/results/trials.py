@@ -1,7 +1,9 @@
-"""What the rows of table ``trials`` say: which trials are best, which has the paper's settings."""
+"""What the rows of table ``trials`` say: how good trials are, and how they were configured."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,10 @@ import pandas as pd
 
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.trial import TrialConfig
+from study.console.errors import UserError
+from study.console.text import one_line, shown
+from study.results.earlier import CONFIGURED
+from study.results.tables import StudyResults
 
 
 def differs(value: Any, expected: Any) -> bool:
@@ -36,3 +42,31 @@ def have_papers_settings(trials: pd.DataFrame) -> list[bool]:
         not any(differs(row[name], getattr(paper, name)) for name in HYPERPARAMETERS)
         for row in trials.to_dict("records")
     ]
+
+
+def trained_config(results: StudyResults, row: Mapping[str, Any]) -> TrialConfig:
+    """The configuration that a trial was trained with: its own seed, and the precision it had.
+
+    Args:
+        results: The study.
+        row: The trial's, in ``trials.parquet``.
+
+    Raises:
+        UserError: The table holds what the study cannot have run.
+    """
+    study, known = results.study.config, {n: v for n, v in row.items() if not pd.isna(v)}
+    try:
+        params = {name: known[name] for name in study.distributions() if name in known}
+        ran = {"seed": row["seed"], "precision": known.get("precision", study.precision)}
+        config = replace(study.trial_config(params, 0), **ran)
+        wrong = [name for name in CONFIGURED if differs(row[name], getattr(config, name))]
+        wrong += ["seed"] * (config.seed < 0) + ["epochs_run"] * (row["epochs_run"] > config.epochs)
+        if wrong:
+            raise UserError(f"{wrong[0]}: {shown(row[wrong[0]])} is not of its configuration")
+    except (KeyError, UserError) as error:
+        why = f"no arm {error}" if isinstance(error, KeyError) else one_line(error)
+        raise UserError(
+            f"{results.path / 'trials.parquet'}: damaged ({row['trial_id']}: {why}); restore it "
+            "from a copy"
+        ) from None
+    return config
