@@ -185,8 +185,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write a page about searches and comparisons: figures, tables, and a verdict "
         "on each claim of the paper behind this project.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("results", type=place, nargs="+", help="folders such as results/NAME")
     parser.add_argument(

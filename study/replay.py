@@ -51,8 +51,6 @@ def make_parser() -> Parser:
         description="Train a trial of a search or comparison again from its record, and say "
         "epoch by epoch whether it is the same.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("results", type=place, metavar="DIR", help="a folder like results/NAME")
     parser.add_argument("trial", metavar="TRIAL", help="its trial_id, like trial_00012")

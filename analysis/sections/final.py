@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -138,11 +140,13 @@ def _final_table(runs: Compared) -> Table:
 
 def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
     found = choice(finalists.results)
-    name = finalists.config.search if isinstance(finalists.config, FinalistsConfig) else ""
+    name = cast("FinalistsConfig", finalists.config).search
     search = next((s for s in evidence.searches if folder_name(s) == name), None)
-    trials = found.table.iloc[:0].assign(trial_id="", last_eval_accuracy=0.0)
-    trials = trials if search is None else search.trials
-    scores = trials.set_index("trial_id")["last_eval_accuracy"]
+    scores = (
+        pd.Series(dtype=float)
+        if search is None
+        else search.trials.set_index("trial_id")["last_eval_accuracy"]
+    )
     frame = found.table.assign(score=found.table["arm"].map(scores))
     shown = pd.DataFrame(
         {
