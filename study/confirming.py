@@ -21,7 +21,7 @@ from study.config.finalists import (
     FinalConfig,
     FinalistsConfig,
 )
-from study.config.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.config.study import StudyConfig
 from study.config.trial import NUM_TRAINING_IMAGES, TrialConfig
 from study.console.errors import UserError
@@ -35,7 +35,7 @@ from study.results.lock import locked
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
 from study.results.tables import StudyResults, load_study
-from study.results.trials import rank_trials
+from study.results.trials import arm_settings, rank_trials
 from study.training_commands import run_options
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
     paper = {"model": trials["model"].iloc[0]}
     found: dict[TrialConfig, tuple[str, dict[str, Any]]] = {}
     for row in rank_trials(trials[trials["status"] == "complete"]).to_dict("records"):
-        settings = settings_of(row)
+        settings = arm_settings(row)
         found.setdefault(TrialConfig(**settings), (row["trial_id"], settings))
     arms = dict(list(found.values())[:FINALISTS])
     as_paper = TrialConfig(**paper)
@@ -56,17 +56,6 @@ def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
     if not arms:
         raise UserError(f"{results.path}: all complete trials of {config.name} are the paper's")
     return {**arms, PAPER: paper}
-
-
-def settings_of(trial: dict[Any, Any]) -> dict[str, Any]:
-    """The configuration of a row of table ``trials``, as an arm's settings."""
-    import pandas as pd
-
-    values = {name: trial[name] for name in HYPERPARAMETERS if not pd.isna(trial[name])}
-    return {
-        "model": trial["model"],
-        **{name: HYPERPARAMETERS[name].type(value) for name, value in values.items()},
-    }
 
 
 class Confirmation:

@@ -44,6 +44,19 @@ def have_papers_settings(trials: pd.DataFrame) -> list[bool]:
     ]
 
 
+def arm_settings(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """The network and hyperparameters of a trial, as the settings of an arm.
+
+    Args:
+        row: The trial's, in ``trials.parquet``.
+    """
+    values = {name: row[name] for name in HYPERPARAMETERS if not pd.isna(row[name])}
+    return {
+        "model": row["model"],
+        **{name: HYPERPARAMETERS[name].type(value) for name, value in values.items()},
+    }
+
+
 def trained_config(results: StudyResults, row: Mapping[str, Any]) -> TrialConfig:
     """The configuration that a trial was trained with: its own seed, and the precision it had.
 
