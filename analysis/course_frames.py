@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.search_frames import config_of
 from study.config.search import ASHA_GRACE_EPOCHS, ASHA_REDUCTION
 from study.results.tables import StudyResults
 
 
 def rungs(study: StudyResults) -> list[int]:
     """The epochs after which a trial may be stopped, as Ray's ASHA counts them."""
-    config = config_of(study)
+    config = study.study.config
     if not config.stops_early:
         return []
     logs = np.log(config.epochs / ASHA_GRACE_EPOCHS) / np.log(ASHA_REDUCTION)
@@ -44,7 +43,7 @@ def survival(study: StudyResults) -> pd.DataFrame:
             "reached": int((own["epochs_run"] >= epoch).sum()),
             "pruned": int(((own["epochs_run"] == epoch) & (own["status"] == "pruned")).sum()),
         }
-        for epoch in [*rungs(study), config_of(study).epochs]
+        for epoch in [*rungs(study), study.study.config.epochs]
         for size, own in trials.groupby("batch_size")
     ]
     return pd.DataFrame(rows)

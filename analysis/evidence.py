@@ -21,9 +21,11 @@ from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.questions import BATCH_SIZE, QUESTIONS, Question
 from study.console.errors import UserError
 from study.console.text import escape
+from study.results.confirmation import Final, final
 from study.results.estimates import Estimate
 from study.results.predictions import load_predictions
-from study.results.tables import StudyResults, differs, load_study
+from study.results.tables import StudyResults, load_study
+from study.results.trials import differs
 
 
 class Compared(ComparedTables):
@@ -61,6 +63,11 @@ class Compared(ComparedTables):
     def critical_batch_size(self) -> Estimate | None:
         """See `noise.critical_batch_size`, here from `to_target`."""
         return noise.critical_batch_size(self.to_target, np.random.default_rng(SEED))
+
+    @cached_property
+    def final(self) -> Final:
+        """See `study.results.confirmation.final`; for the final runs of a confirmed search."""
+        return final(self.results, self.predictions)
 
     @cached_property
     def calibration(self) -> pd.DataFrame:

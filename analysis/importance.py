@@ -19,7 +19,7 @@ from analysis.mattered_frames import bucket_of, varied
 from study.results.estimates import LEVEL
 from study.results.tables import StudyResults
 
-BEST_SHARE = 0.25  # of the trials; Optuna's 10 % would be four trials of 40
+BEST_SHARE = 0.25  # of the trials; Optuna's 10% would be four trials of 40
 FEWEST_TRIALS = 30
 
 
@@ -32,7 +32,7 @@ def importance(study: StudyResults) -> pd.DataFrame:
     Returns:
         One row per hyperparameter: ``hyperparameter``, ``trials`` (how many are ranked),
         ``importance`` (share of the variance of "is in the best quarter"; chance gives 0, or less
-        by luck), and its 95 % bootstrap interval over trials, ``low`` to ``high``. The numbers
+        by luck), and its 95% bootstrap interval over trials, ``low`` to ``high``. The numbers
         are NaN if fewer than `FEWEST_TRIALS` trials have a result.
     """
     trials = study.trials[study.trials["status"].isin(["complete", "pruned", "diverged"])]

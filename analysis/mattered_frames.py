@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.search_frames import config_of, trial_map
+from analysis.search_frames import trial_map
 from study.console.text import format_value
-from study.results.tables import StudyResults, rank_trials
+from study.results.tables import StudyResults, search_config
+from study.results.trials import rank_trials
 
 BUCKETS = 5  # of a range, equally wide on its own scale
 GAMMA_PARTS = 3  # where gamma is one of two things that panels differ in
@@ -36,13 +37,7 @@ def is_log(distribution: Distribution) -> bool:
 
 def varied(study: StudyResults) -> dict[str, Distribution]:
     """The distribution of each hyperparameter of which the search tried several values."""
-
-    def is_varied(distribution: Distribution) -> bool:
-        values = choices(distribution)
-        attributes = distribution["attributes"]
-        return len(values) > 1 if values else attributes["low"] < attributes["high"]
-
-    return {name: each for name, each in config_of(study).space.items() if is_varied(each)}
+    return dict(search_config(study).varied)
 
 
 def edges(distribution: Distribution, count: int = BUCKETS) -> list[float]:

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from study.console.errors import UserError
+from study.data.images import OPENINGS_FILE
 from study.files import open_plain, replacing
 
 GENERATOR = '<meta name="generator" content="mnist-study">'
 # The first pages had no generator tag. This heading identifies them.
 MARKS = (GENERATOR, '<h2 id="made-title">How it was made</h2>')
-FILES = ("report.html", "report.md", "ledger.csv", "test_set_openings.jsonl")
+FILES = ("report.html", "report.md", "ledger.csv", OPENINGS_FILE)
 FOLDERS = ("figures", "tables")
 UNFINISHED = f"<!DOCTYPE html>{GENERATOR}<title>Unfinished page</title>Run the command again.\n"
 

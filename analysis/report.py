@@ -38,7 +38,7 @@ from study.cli import Parser, guarded, place
 from study.config.questions import BATCH_SIZE
 from study.console.errors import UserError
 from study.console.terminal import Terminal
-from study.data.images import load_splits, open_test_set
+from study.data.images import OPENINGS_FILE, load_splits, open_test_set
 from study.data.sources import default_data_dir
 from study.files import replacing
 
@@ -114,7 +114,7 @@ def write_report(
     begin("3 of 5: checking the claims")
     findings = ledger(evidence) if evidence.judges_claims else []
     begin("4 of 5: computing the figures")
-    images = load_images(evidence, data_dir, folder / "test_set_openings.jsonl")
+    images = load_images(evidence, data_dir, folder / OPENINGS_FILE)
     sections = make_sections(evidence, images)
     made_from = sources(evidence)
 
@@ -185,8 +185,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Write a page about searches and comparisons: figures, tables, and a verdict "
         "on each claim of the paper behind this project.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("results", type=place, nargs="+", help="folders such as results/NAME")
     parser.add_argument(

@@ -5,17 +5,14 @@ Each function takes tables of `study.results.tables` and returns a new one.
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import pandas as pd
 
 from analysis.intervals import wilson
 from study.config.hyperparameters import HYPERPARAMETERS
-from study.config.search import SearchConfig
-from study.config.trial import TrialConfig
-from study.results.shrinkage import complete_trials, seed_noise, shrink
-from study.results.tables import STATUSES, StudyResults, differs, rank_trials
+from study.results.shrinkage import seed_noise, shrink
+from study.results.tables import STATUSES, StudyResults, search_config
+from study.results.trials import complete_trials, have_papers_settings, rank_trials
 
 WINDOWS = 60  # per loss curve, equally wide on a logarithmic axis
 
@@ -126,23 +123,12 @@ def shrunk(study: StudyResults) -> pd.DataFrame:
     """
     trials = study.trials
     frame = shrink(trials, seed_noise(trials).sd).merge(trials, on="trial_id", how="left")
-    paper = TrialConfig()
-    return frame.assign(
-        paper=[
-            not any(differs(row[name], getattr(paper, name)) for name in HYPERPARAMETERS)
-            for row in frame.to_dict("records")
-        ]
-    )
-
-
-def config_of(study: StudyResults) -> SearchConfig:
-    """The configuration of a search."""
-    return cast("SearchConfig", study.study.config)
+    return frame.assign(paper=have_papers_settings(frame))
 
 
 def searched(study: StudyResults) -> list[str]:
     """The hyperparameters besides the batch size that a search varied or that an option fixed."""
-    space = config_of(study).space
+    space = search_config(study).space
     return [name for name in HYPERPARAMETERS if name in space and name != "batch_size"]
 
 

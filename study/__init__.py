@@ -1,11 +1,13 @@
-"""Studies of two networks on MNIST: searches and comparisons.
+"""Studies of two networks on MNIST: searches, comparisons and confirmations.
 
 Words used everywhere, without synonyms:
 
-* **study**: what a results folder holds: a **search** (Optuna proposes the trials) or a
-  **comparison** (fixed configurations, several seeds each).
+* **study**: what a results folder holds: a **search** (Optuna proposes the trials), a
+  **comparison** (fixed configurations, several seeds each), or one of the two studies that confirm
+  a search: its **finalists** (its best configurations with fresh seeds) and the **final** runs (the
+  chosen one and the paper's on the test images).
 * **trial**: one training run in a study.
-* **arm** of a comparison: one fixed configuration; **replicate**: one seed of an arm.
+* **arm** of all studies but searches: one fixed configuration; **replicate**: one seed of an arm.
 * **session**: one run of the command that makes or continues a study; **slot**: room for one
   trial.
 * **epoch**: one pass over the training images, counted from 1; **step**: one optimizer update;

@@ -21,10 +21,14 @@ LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line and points to ``--help``."""
+    """A parser that reports an error in one line and points to ``--help``.
+
+    Options have to be written out. The help shows the lines of description and epilog as they are.
+    """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=raw, allow_abbrev=False, **options)
         accept_all_text()  # here, because every command makes a parser before it prints anything
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] -- its overloads

@@ -73,8 +73,6 @@ def make_parser() -> Parser:
         "every arm has the same\nseed. No trial is stopped early and nothing is selected."
         f"\n\ncomparisons:\n{lines}",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "comparison", nargs="?", metavar="NAME", help="one of the above, or a TOML file"

@@ -13,10 +13,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
-from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.finalists import (
+    BUDGET,
+    CHOSEN,
+    FINALISTS,
+    PAPER,
+    FinalConfig,
+    FinalistsConfig,
+)
+from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.config.study import StudyConfig
-from study.config.trial import TrialConfig
+from study.config.trial import NUM_TRAINING_IMAGES, TrialConfig
 from study.console.errors import UserError
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
@@ -27,16 +34,14 @@ from study.results.history import ENDS
 from study.results.lock import locked
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
-from study.results.tables import StudyResults, load_study, rank_trials
+from study.results.tables import StudyResults, load_study
+from study.results.trials import arm_settings, rank_trials
 from study.training_commands import run_options
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FINALISTS = 8  # the search's best, besides the paper's configuration
-BUDGET = 40
 MODELS = "models"  # in the folder of the final runs
-LARGER = 1.2  # the final runs train on 60,000 images, those of the search on 50,000
 
 
 def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
@@ -45,7 +50,7 @@ def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
     paper = {"model": trials["model"].iloc[0]}
     found: dict[TrialConfig, tuple[str, dict[str, Any]]] = {}
     for row in rank_trials(trials[trials["status"] == "complete"]).to_dict("records"):
-        settings = settings_of(row)
+        settings = arm_settings(row)
         found.setdefault(TrialConfig(**settings), (row["trial_id"], settings))
     arms = dict(list(found.values())[:FINALISTS])
     as_paper = TrialConfig(**paper)
@@ -53,17 +58,6 @@ def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
     if not arms:
         raise UserError(f"{results.path}: all complete trials of {config.name} are the paper's")
     return {**arms, PAPER: paper}
-
-
-def settings_of(trial: dict[Any, Any]) -> dict[str, Any]:
-    """The configuration of a row of table ``trials``, as an arm's settings."""
-    import pandas as pd
-
-    values = {name: trial[name] for name in HYPERPARAMETERS if not pd.isna(trial[name])}
-    return {
-        "model": trial["model"],
-        **{name: HYPERPARAMETERS[name].type(value) for name, value in values.items()},
-    }
 
 
 class Confirmation:
@@ -82,6 +76,8 @@ class Confirmation:
         folder = search.folder
         self.folder = folder if folder.name not in ("", "..") else folder.resolve()
         self.name = args.name or self.folder.name
+        self.budget = args.budget or BUDGET
+        self.replicates = args.replicates or FinalistsConfig.replicates
         self.console = Terminal()
         self.options = run_options(args)
         self.finalists, self.final = self._place("finalists"), self._place("final")
@@ -113,8 +109,8 @@ class Confirmation:
         Args:
             results: Of the final runs.
         """
-        from study.results.final_model import export_model
-        from study.training.export import ABOUT_FILE
+        from study.results.final_model import final_model
+        from study.training.export import ABOUT_FILE, save_model
 
         complete = results.trials[results.trials["status"] == "complete"]
         for run in complete.to_dict("records"):
@@ -122,7 +118,7 @@ class Confirmation:
             if (place / ABOUT_FILE).exists():
                 continue
             try:
-                export_model(results.path, run["trial_id"], place)
+                save_model(final_model(results.path, run["trial_id"]), place)
             except UserError as error:  # the answer does not depend on it
                 self.console.print(f"No model of {run['trial_id']}: {error}", soft_wrap=True)
 
@@ -149,18 +145,14 @@ class Confirmation:
         """What will run, and about how long it takes."""
         trials = self.results.trials
         arms = len(candidates(self.results))
-        budget, replicates = (
-            self.args.budget or BUDGET,
-            self.args.replicates or FinalistsConfig.replicates,
-        )
         of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
         slots = self.args.max_concurrent or self.results.study.sessions[-1].concurrent_trials
-        # The final runs train on 60,000 images instead of 50,000.
-        seconds = of_each * (budget + 1.2 * 2 * replicates) / max(slots, 1)
+        larger = NUM_TRAINING_IMAGES / NUM_TRAIN_EXAMPLES  # the final runs train on all images
+        seconds = of_each * (self.budget + larger * 2 * self.replicates) / max(slots, 1)
         return (
-            f"Confirming {self.name}: {arms} configurations, {budget} runs; then {replicates} "
-            f"seeds of the chosen one and of the paper's on the test images. At the search's "
-            f"speed that takes about {format_duration(seconds)}."
+            f"Confirming {self.name}: {arms} configurations, {self.budget} runs; then "
+            f"{self.replicates} seeds of the chosen one and of the paper's on the test images. At "
+            f"the search's speed that takes about {format_duration(seconds)}."
         )
 
     def advance(
@@ -187,8 +179,7 @@ class Confirmation:
                 outcome = Session(storage, config, options).run(resume=earlier is not None)
             if outcome.stopped:
                 self.console.print(f"Ended early: {outcome.stopped}. Continue with:")
-                again = command_line("study.finalize", *self._words())
-                self.console.print(f"  {again}", soft_wrap=True)
+                self.console.print(f"  {self._resume_command()}", soft_wrap=True)
             if outcome.all_failed:
                 self.console.print(f"All runs failed: exit status {outcome.exit_status}.")
             if outcome.stopped or outcome.all_failed:
@@ -198,31 +189,29 @@ class Confirmation:
         """Of the time budget, in seconds."""
         return self.deadline and max(self.deadline - time.monotonic(), 1.0)
 
-    def _words(self) -> list[str]:
-        """The command line that continues this."""
-        where = self.search.uri or str(self.search.folder)
+    def _resume_command(self) -> str:
+        """The command that continues this, ready to paste into a shell."""
         options = {"--name": self.args.name, "--address": self.args.address}
         given = [word for name, value in options.items() if value for word in (name, value)]
-        return [where, *given]
+        return command_line("study.finalize", self.search.uri or self.search.folder, *given)
 
     def next_finalists(self, earlier: StudyConfig | None) -> StudyConfig | None:
         """The finalists as they are to be run now: begun, continued, or a round further on."""
         arms, search = candidates(self.results), self.results.study.config
         if earlier is None:
-            budget = self.args.budget or BUDGET
-            if budget < (least := sum(sizes(len(arms)))):
+            if self.budget < (least := sum(sizes(len(arms)))):
                 raise UserError(
-                    f"--budget: {budget} is too few for {len(arms)} configurations; give {least} "
-                    "or more"
+                    f"--budget: {self.budget} is too few for {len(arms)} configurations; give "
+                    f"{least} or more"
                 )
             return FinalistsConfig(
                 name=f"{self.name}-finalists",
                 title=f"Which configuration of {search.name} is best?",
                 arms=arms,
                 search=self.folder.name,
-                budget=budget,
-                replicates=self.args.replicates or FinalistsConfig.replicates,
-                seeds=dict.fromkeys(arms, rounds(len(arms), budget)[0][1]),
+                budget=self.budget,
+                replicates=self.replicates,
+                seeds=dict.fromkeys(arms, rounds(len(arms), self.budget)[0][1]),
                 **self._of_search(),
             )
         assert isinstance(earlier, FinalistsConfig)

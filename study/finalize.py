@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.config.finalists import CHOSEN, PAPER, ConfirmingConfig, FinalConfig
+from study.config.finalists import BUDGET, CHOSEN, PAPER, ConfirmingConfig, FinalConfig
 from study.config.search import SearchConfig
 from study.console.errors import UserError, require_positive
 from study.console.text import command_line, format_value
@@ -49,14 +51,12 @@ def make_parser() -> Parser:
         description="Find out which of a search's best configurations really is best, and how "
         "good it is on images that the search has never seen.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "resume", type=place_or_uri, metavar="DIR", help="the search: results/NAME or s3://…/NAME"
     )
     add = parser.add_argument_group("confirmation").add_argument
-    add("--budget", type=int, metavar="N", help="most runs of the finalists (default 40)")
+    add("--budget", type=int, metavar="N", help=f"most runs of the finalists (default {BUDGET})")
     add(
         "--replicates",
         type=int,
@@ -66,7 +66,7 @@ def make_parser() -> Parser:
     add("--name", metavar="NAME", help="start of the two folders' names (default: the search's)")
     add("--reopen-test", metavar="WHY", help="open the test set again, and record why")
     add_running_options(parser)
-    # What a search's command line has besides: it is continued where it is.
+    # Options that `opened` and `run_options` expect, but that this command does not offer.
     parser.set_defaults(results_dir=Path("results"), storage_path=None, retry_failed=False)
     return parser
 
@@ -139,13 +139,24 @@ def require_finished(results: StudyResults, search: SearchConfig) -> None:
 def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None:
     """Print the answer, and the next commands."""
     from study.confirming import MODELS
-    from study.results.confirmation import final
+
+    say = partial(confirmation.console.print, soft_wrap=True)
+    show_choice(confirmation, chosen)
+    for line in final_lines(chosen, runs):
+        say(line)
+    say("Intervals are 95%; the first of each two speaks of new seeds and new images.")
+    folders = [s.folder for s in (confirmation.search, confirmation.finalists, confirmation.final)]
+    say(f"The model of each final run: {runs.path / MODELS}")
+    say("Next:")
+    say(f"  {command_line('analysis.report', *folders)}")
+    say(f"  {command_line('study.predict', runs.path)} IMAGE")
+
+
+def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
+    """Print what the finalists' runs say."""
     from study.results.estimates import show as text
-    from study.results.predictions import load_predictions
 
-    def say(line: str) -> None:
-        confirmation.console.print(line, soft_wrap=True)
-
+    say = partial(confirmation.console.print, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     scores = confirmation.results.trials.set_index("trial_id")["last_eval_accuracy"]
     for column in ("configuration", "fresh seeds", "accuracy", "score in the search"):
@@ -155,7 +166,7 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
         table.add_row(
             row["arm"],
             str(row["n"]),
-            "" if row["accuracy"] != row["accuracy"] else f"{row['accuracy']:.2%}",
+            "" if math.isnan(row["accuracy"]) else f"{row['accuracy']:.2%}",
             "" if score is None else f"{score:.2%}",
         )
     say("\nThe finalists, on the validation images (mean over fresh seeds):")
@@ -167,23 +178,25 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
             f"The search gave it {score:.2%}; {chosen.again.n} fresh seeds give "
             f"{text(chosen.again, '{:.2%}')} ({chosen.again.kind}; they chose it: a little high)."
         )
+
+
+def final_lines(chosen: Choice, runs: StudyResults) -> Iterator[str]:
+    """What the final runs say on the test images."""
+    from study.results.confirmation import final
+    from study.results.estimates import show as text
+    from study.results.predictions import load_predictions
+
     found = final(runs, load_predictions(runs.path))
-    say(f"\nOn the {runs.study.num_evaluated:,} test images, trained on all 60,000:")
+    yield f"\nOn the {runs.study.num_evaluated:,} test images, trained on all 60,000:"
     names = {CHOSEN: chosen.arm, PAPER: "the paper's configuration"}
     for arm, accuracy in found.accuracy.items():
-        say(f"  {names[arm]}: {text(accuracy.both, '{:.2%}')}, n = {accuracy.seeds.n} seeds")
-        say(f"    for new seeds on these images: {text(accuracy.seeds, '{:.2%}')}")
+        yield f"  {names[arm]}: {text(accuracy.both, '{:.2%}')}, n = {accuracy.seeds.n} seeds"
+        yield f"    for new seeds on these images: {text(accuracy.seeds, '{:.2%}')}"
     if found.gain is not None:
         gain = found.gain
-        say(f"  gain, paired by seed: {text(gain.both, '{:+.2f} points')}")
-        say(f"    for new seeds on these images: {text(gain.seeds, '{:+.2f} points')}")
-        say(f"    so many seeds detect {found.detectable:.2f} points (80% power)")
-    say("Intervals are 95%; the first of each two speaks of new seeds and new images.")
-    folders = [s.folder for s in (confirmation.search, confirmation.finalists, confirmation.final)]
-    say(f"The model of each final run: {runs.path / MODELS}")
-    say("Next:")
-    say(f"  {command_line('analysis.report', *folders)}")
-    say(f"  {command_line('study.predict', runs.path)} IMAGE")
+        yield f"  gain, paired by seed: {text(gain.both, '{:+.2f} points')}"
+        yield f"    for new seeds on these images: {text(gain.seeds, '{:+.2f} points')}"
+        yield f"    so many seeds detect {found.detectable:.2f} points (80% power)"
 
 
 if __name__ == "__main__":

@@ -40,8 +40,6 @@ def make_parser() -> Parser:
         prog="python -m study.predict",
         description="Read digits in pictures with the final model of a study's best trial.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "model",

@@ -7,17 +7,15 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from study.cli import Parser, guarded, place
-from study.config.arms import hint
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.terminal import Terminal
-from study.console.text import format_duration, one_line, shown
+from study.console.text import format_duration, hint, one_line, shown
 from study.data.images import ImageData, load_images
 from study.results.closeness import (
     FIRST_STEP,
@@ -26,9 +24,9 @@ from study.results.closeness import (
     recorded_epochs,
     tolerance_in_words,
 )
-from study.results.earlier import CONFIGURED
 from study.results.study_file import resume_command
-from study.results.tables import StudyResults, differs, load_study
+from study.results.tables import StudyResults, load_study
+from study.results.trials import trained_config
 from study.training_commands import add_data_dir
 
 UNRECORDED = "the processor's exact model, the C compiler, OMP_NUM_THREADS"
@@ -53,8 +51,6 @@ def make_parser() -> Parser:
         description="Train a trial of a search or comparison again from its record, and say "
         "epoch by epoch whether it is the same.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("results", type=place, metavar="DIR", help="a folder like results/NAME")
     parser.add_argument("trial", metavar="TRIAL", help="its trial_id, like trial_00012")
@@ -71,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     results = load_study(args.results)
     row = find_trial(results, args.trial)
-    config = config_of(results, row)
+    config = trained_config(results, row)
     epochs = recorded_epochs(row, results.epochs, results.steps)
     console = Terminal(soft_wrap=True)
     with console.status(f"Checking the {config.dataset} files …"):
@@ -116,34 +112,6 @@ def find_trial(results: StudyResults, trial_id: str) -> dict[str, Any]:
             "nothing to compare: choose another trial"
         )
     return row
-
-
-def config_of(results: StudyResults, row: dict[str, Any]) -> TrialConfig:
-    """The configuration that a trial was trained with, its arithmetic included.
-
-    Args:
-        results: The study.
-        row: The trial's, in ``trials.parquet``.
-
-    Raises:
-        UserError: The table holds what the study cannot have run.
-    """
-    study, known = results.study.config, {n: v for n, v in row.items() if not pd.isna(v)}
-    try:
-        params = {name: known[name] for name in study.distributions() if name in known}
-        ran = {"seed": row["seed"], "precision": known.get("precision", study.precision)}
-        config = replace(study.trial_config(params, 0), **ran)
-        wrong = [name for name in CONFIGURED if differs(row[name], getattr(config, name))]
-        wrong += ["seed"] * (config.seed < 0) + ["epochs_run"] * (row["epochs_run"] > config.epochs)
-        if wrong:
-            raise UserError(f"{wrong[0]}: {shown(row[wrong[0]])} is not of its configuration")
-    except (KeyError, UserError) as error:
-        why = f"no arm {error}" if isinstance(error, KeyError) else one_line(error)
-        raise UserError(
-            f"{results.path / 'trials.parquet'}: damaged ({row['trial_id']}: {why}); restore it "
-            "from a copy"
-        ) from None
-    return config
 
 
 class Replay:

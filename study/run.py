@@ -78,8 +78,6 @@ def make_parser() -> Parser:
         "paper's\ntwo networks, with Optuna and Ray Tune. Trials are ranked by validation "
         "accuracy.\nThe test set stays sealed.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add = parser.add_argument_group("study").add_argument
     add("--num-samples", type=int, metavar="N", help="trials in all (default 40)")

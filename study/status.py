@@ -220,8 +220,6 @@ def make_parser() -> Parser:
         description="Show what a search or comparison is doing, whether it is running, was "
         "stopped\nor died, and how to continue it.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "results",

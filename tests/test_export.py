@@ -15,7 +15,7 @@ import study
 from study.config.datasets import DATASET_SPECS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
-from study.results.final_model import export_model, final_model
+from study.results.final_model import final_model
 from study.results.history import STATE_FILE
 from study.results.storage import Storage
 from study.results.study_file import StudyFile
@@ -50,7 +50,7 @@ def folder(made, tmp_path):
 
 @pytest.fixture
 def exported(made, tmp_path):
-    export_model(made[0], None, tmp_path / "model")
+    save_model(final_model(made[0], None), tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -72,7 +72,7 @@ def test_a_given_trials_model_is_another(made, few_digits, tmp_path):
     folder, trainers = made
     best = best_of(load_study(folder))
     other = next(trial_id for trial_id in trainers if trial_id != best)
-    export_model(folder, other, tmp_path / "other")
+    save_model(final_model(folder, other), tmp_path / "other")
     model = study.load_model(tmp_path / "other")
     assert torch.equal(log_p(model, few_digits[1].images), trainers[other].log_probabilities())
     assert model.about["provenance"]["trial_id"] == other
@@ -125,14 +125,14 @@ def test_what_a_damaged_study_no_longer_knows_is_null(folder, tmp_path):
     trials = load_study(folder).trials
     trials["num_params"], trials["precision"] = pd.NA, pd.NA
     as_table("trials", trials).to_parquet(folder / "trials.parquet", index=False)
-    export_model(folder, None, tmp_path / "model")
+    save_model(final_model(folder, None), tmp_path / "model")
     about = study.load_model(tmp_path / "model").about
     assert about["num_params"] is about["provenance"]["precision"] is None
 
 
 def test_exporting_again_replaces_the_model(made, exported):
     other = next(i for i in made[1] if i != best_of(load_study(made[0])))
-    export_model(made[0], other, exported)
+    save_model(final_model(made[0], other), exported)
     assert study.load_model(exported).about["provenance"]["trial_id"] == other
     assert {path.name for path in exported.iterdir()} == {"model.json", "model.safetensors"}
 
@@ -145,7 +145,7 @@ def test_a_kill_between_the_two_files_leaves_no_mixture(made, exported, monkeypa
 
     monkeypatch.setattr("study.training.export.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
-        export_model(made[0], other, exported)
+        save_model(final_model(made[0], other), exported)
     with pytest.raises(UserError, match=r"not the file that model.json describes"):
         study.load_model(exported)
 
@@ -306,6 +306,10 @@ def test_a_comparison_has_no_best_trial(tmp_path, few_digits):
     model = final_model(folder, trial_id)
     assert learning_state(model.network) == learning_state(trainer.model)
     assert "chose it" not in model.title
+    trials = load_study(folder).trials.assign(arm="no")
+    as_table("trials", trials).to_parquet(folder / "trials.parquet", index=False)
+    with pytest.raises(UserError, match=r"damaged \(trial_0000\d: no arm 'no'\)"):
+        final_model(folder, trial_id)
 
 
 def test_an_object_store_that_lost_the_model(folder, bucket):

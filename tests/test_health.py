@@ -16,6 +16,7 @@ from study import run
 from study.config.search import SearchConfig
 from study.config.space import distribution, space_from_json, space_to_json
 from study.console.terminal import Terminal
+from study.data.images import OPENINGS_FILE
 from study.results.health import (
     baseline,
     boundary,
@@ -290,7 +291,7 @@ def test_the_test_set_is_sealed_or_not(tmp_path):
     assert judged(test_set.check, results).status == PASS
     ranked_on_it = replace(results, study=replace(results.study, evaluated="test"))
     assert judged(test_set.check, ranked_on_it).status == FAIL
-    (tmp_path / test_set.OPENINGS).write_text("{}\n")
+    (tmp_path / OPENINGS_FILE).write_text("{}\n")
     assert judged(test_set.check, results).status == WARN
 
 

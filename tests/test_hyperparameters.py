@@ -15,7 +15,8 @@ from study.config.hyperparameters import HYPERPARAMETERS, OPTIMIZERS
 from study.config.space import distribution
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
-from study.results.tables import TRIAL_COLUMNS, load_study, rank_trials, read_table
+from study.results.tables import TRIAL_COLUMNS, load_study, read_table
+from study.results.trials import rank_trials
 from study.run import make_parser, new_config
 from study.search.samplers import first_points, make_sampler, suggest
 from study.training.kernels.adadelta import FusedAdadelta

@@ -13,8 +13,7 @@ from matplotlib.figure import Figure
 from analysis.importance import importance
 from analysis.mattered_frames import by_gamma_and_width, isolation, varied
 from analysis.plots import mattered as plots
-from analysis.plots.search import STATUS_MARKERS
-from analysis.plots.style import arm_styles
+from analysis.plots.style import STATUS_MARKERS, arm_styles
 from analysis.render import drawn
 from analysis.search_frames import trial_map
 from analysis.sections.mattered import make_section

@@ -18,9 +18,9 @@ from study.results.tables import (
     STEP_COLUMNS,
     TRIAL_COLUMNS,
     load_study,
-    rank_trials,
     write_tables,
 )
+from study.results.trials import rank_trials
 from tests.helpers.compared import study_content, write_comparison
 
 CONTENT = study_content(SearchConfig("a", space_to_json(DEFAULT_SPACE)))

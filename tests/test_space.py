@@ -8,7 +8,7 @@ from study.config.space import (
     default_space,
     describe,
     distribution,
-    report_point,
+    paper_point,
     space_from_json,
     space_to_json,
 )
@@ -71,16 +71,16 @@ def test_json_round_trip():
     assert space_from_json(space_to_json(DEFAULT_SPACE)) == dict(DEFAULT_SPACE)
 
 
-def test_report_point_is_the_reports_configuration_or_the_nearest():
+def test_paper_point_is_the_papers_configuration_or_the_nearest():
     report = {"batch_size": 512, "lr": 1.0, "gamma": 0.7, "width_mult": 1.0}
-    assert report_point(DEFAULT_SPACE, "adadelta") == report
+    assert paper_point(DEFAULT_SPACE, "adadelta") == report
     narrow = {
         "batch_size": CategoricalDistribution((32, 64)),
         "lr": FloatDistribution(0.1, 0.5, log=True),
         "gamma": FloatDistribution(0.9, 1.0),
         "width_mult": CategoricalDistribution((2.0,)),
     }
-    assert report_point(narrow, "adadelta") == {
+    assert paper_point(narrow, "adadelta") == {
         "batch_size": 64,
         "lr": 0.5,
         "gamma": 0.9,

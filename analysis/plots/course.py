@@ -6,15 +6,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.mattered import LEAST_ERROR, draw_trials, error_axis, trial_legend
-from analysis.plots.style import GREY, arm_styles, whole_numbers
+from analysis.plots.mattered import draw_trials, error_axis, trial_legend
+from analysis.plots.style import GREY, LEAST_ERROR, arm_styles, whole_numbers
 
 
 def plot_survival(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """How many trials reached each rung: one stacked bar per rung, coloured by batch size.
 
     Args:
-        frame: From `analysis.stopping_frames.survival`.
+        frame: From `analysis.course_frames.survival`.
         ax: Where to draw.
     """
     counts = frame.pivot(index="epoch", columns="batch_size", values="reached")

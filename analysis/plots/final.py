@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
+
+from analysis.plots.style import arm_styles
 
 
 def plot_final_runs(rows: pd.DataFrame, *, ax: Axes) -> Axes:
@@ -16,24 +17,16 @@ def plot_final_runs(rows: pd.DataFrame, *, ax: Axes) -> Axes:
             ``both_low`` and ``both_high``.
         ax: Where to draw.
     """
-    palette = sns.color_palette("colorblind")
-    names = list(dict.fromkeys(rows["arm"]))
-    for place, name in enumerate(names):
-        own, color = rows[rows["arm"] == name], palette[place]
+    styles = arm_styles(rows["arm"])
+    for place, (name, style) in enumerate(styles.items()):
+        own, color = rows[rows["arm"] == name], style["color"]
         first = own.iloc[0]
         ax.hlines(place + 0.22, first["both_low"], first["both_high"], color=color, lw=1.5)
         ax.hlines(place + 0.22, first["seeds_low"], first["seeds_high"], color=color, lw=5)
         ax.plot(first["mean"], place + 0.22, marker="|", ms=14, color="black")
-        ax.plot(
-            own["accuracy"],
-            [place] * len(own),
-            ls="",
-            marker="os"[place % 2],
-            alpha=0.6,
-            color=color,
-        )
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.4, -0.5)
+        ax.plot(own["accuracy"], [place] * len(own), ls="", alpha=0.6, **style)
+    ax.set_yticks(range(len(styles)), list(styles))
+    ax.set_ylim(len(styles) - 0.4, -0.5)
     ax.set_xlabel("accuracy on the test images")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda a, _: f"{100 * a:.2f}%"))
     ax.grid(visible=False, axis="y")

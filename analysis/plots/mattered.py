@@ -20,14 +20,21 @@ from analysis.mattered_frames import (
     choices,
     is_log,
 )
-from analysis.plots.search import STATUS_MARKERS
-from analysis.plots.style import GREY, RAMP, arm_styles, log_ticks, percent, plain
+from analysis.plots.style import (
+    GREY,
+    LEAST_ERROR,
+    LOST_COLOUR,
+    RAMP,
+    STATUS_MARKERS,
+    arm_styles,
+    log_ticks,
+    percent,
+    plain,
+)
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 
 PANELS_A_ROW = 4
-LEAST_ERROR = 1e-4  # smaller ones are drawn here, so that an error of zero has a place
-LOST_COLOUR = "tab:red"
 
 
 def grid(figure: Figure, count: int) -> list[Axes]:

@@ -13,21 +13,22 @@ from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from analysis.plots.style import ERROR_TICKS, GREY, RAMP, arm_styles, percent, plain, whole_numbers
-
-STATUS_MARKERS = {
-    "complete": "o",
-    "pruned": "v",
-    "interrupted": "s",
-    "diverged": "x",
-    "failed": "X",
-}
-
+from analysis.plots.style import (
+    ERROR_TICKS,
+    GREY,
+    LEAST_ERROR,
+    LOST_COLOUR,
+    RAMP,
+    STATUS_MARKERS,
+    arm_styles,
+    percent,
+    plain,
+    whole_numbers,
+)
 
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 EXPECTED_TICKS = (*ACCURACY_TICKS, 0.97, 0.985, 0.992)
-
-
+SMALLEST = 1e-5  # an error of zero is drawn here
 NO_DATA = "no trial has a value yet"
 
 
@@ -95,11 +96,10 @@ def plot_accuracy_by_epoch(frame: pd.DataFrame, *, ax: Axes) -> Axes:
         ax: Where to draw.
     """
     frame = frame[np.isfinite(frame["accuracy"])]
-    smallest = 1e-5  # so that an error of zero is drawn as well
     ax.set_yscale(
         "function",
         functions=(
-            lambda a: -np.log10(np.maximum(1 - np.asarray(a, float), smallest)),
+            lambda a: -np.log10(np.maximum(1 - np.asarray(a, float), SMALLEST)),
             lambda y: 1 - 10.0 ** -np.asarray(y, float),
         ),
     )
@@ -147,7 +147,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
         area=frame["width_mult"].map(area),
     )
     known = rows[np.isfinite(rows["error"])]
-    shown = known["error"].clip(lower=1e-4)
+    shown = known["error"].clip(lower=LEAST_ERROR)
     norm = (
         LogNorm(float(shown.min()) * 0.999, float(shown.quantile(0.9)) * 1.001)
         if len(known)
@@ -169,7 +169,9 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
             points.set_edgecolor("0.5")
             points.set_linewidth(0.6)
         bare = rows[(rows["status"] == status) & ~np.isfinite(rows["error"])]
-        ax.scatter(bare["lr"], bare["y"], color="tab:red", s=bare["area"], marker=marker, zorder=3)
+        ax.scatter(
+            bare["lr"], bare["y"], color=LOST_COLOUR, s=bare["area"], marker=marker, zorder=3
+        )
     best = rows[rows["best"]]
     ax.scatter(
         best["lr"],
@@ -203,21 +205,20 @@ def plot_likely_best(frame: pd.DataFrame, *, ax: Axes) -> Axes:
         ax: Where to draw.
     """
     rows = frame.iloc[::-1].reset_index(drop=True)
-    smallest = 1e-5  # so that an error of zero is drawn as well
     colour = {True: GREY, False: RAMP[1]}
     for told_apart, group in rows.groupby("told_apart"):
         ends = [group["expected"] + sign * 2 * group["sd"] for sign in (1, -1)]
-        low, high = (np.clip(1 - end, smallest, 1) for end in ends)
+        low, high = (np.clip(1 - end, SMALLEST, 1) for end in ends)
         style: dict[str, Any] = {"color": colour[bool(told_apart)], "zorder": 3}
         ax.hlines(group.index, low, high, lw=2.5, alpha=0.6, **style)
-        ax.plot(np.maximum(1 - group["expected"], smallest), group.index, "o", ms=7, **style)
-        measured = np.maximum(1 - group["accuracy"], smallest)
+        ax.plot(np.maximum(1 - group["expected"], SMALLEST), group.index, "o", ms=7, **style)
+        measured = np.maximum(1 - group["accuracy"], SMALLEST)
         ax.plot(measured, group.index, "o", ms=7, markerfacecolor="none", **style)
     ax.set_xscale("log")
     ax.invert_xaxis()
     right, left = sorted(ax.get_xlim())
     ax.set_xticks([1 - a for a in EXPECTED_TICKS if right <= 1 - a <= left])
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: f"{100 * (1 - e):.4g} %"))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda error, _: percent(1 - error)))
     ax.xaxis.set_minor_locator(NullLocator())
     whose = np.where(rows["paper"], "the paper's, ", "")
     labels = [

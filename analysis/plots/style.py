@@ -16,6 +16,15 @@ ERROR_TICKS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 # From light to dark. Each has a contrast of 3 or more on the light and on the dark page.
 RAMP = ("#1b9e77", "#2b7bba", "#8648c4")
 GREY = "0.6"
+LOST_COLOUR = "tab:red"  # of trials without a finite result
+LEAST_ERROR = 1e-4  # smaller ones are drawn here, so that an error of zero has a place
+STATUS_MARKERS = {
+    "complete": "o",
+    "pruned": "v",
+    "interrupted": "s",
+    "diverged": "x",
+    "failed": "X",
+}
 
 
 def ordered_colours(count: int) -> list[Any]:

@@ -9,8 +9,8 @@ from analysis import paper, places
 from analysis.evidence import Compared
 from analysis.parts import Exhibit, panels, single
 from analysis.plots import batch_size as plots
-from analysis.sections.common import RESULT, WIDE, by_epoch, replicates, to_target
-from study.results.estimates import over_seeds, show
+from analysis.sections.common import WIDE, by_epoch, replicates, to_target
+from study.results.estimates import OVER_SEEDS, over_seeds, show
 
 
 def loss_by_batch(compared: Compared) -> Exhibit | None:
@@ -55,7 +55,7 @@ def of_batch_size(compared: Compared) -> Iterator[Exhibit]:
             "Standard deviation of the full batches' losses in the last epoch, around a straight "
             f"line fitted to them. One point per seed ({replicates(compared)}). Dashed: slope "
             "-1/2, which averaging over more images alone would give. Fitted slope: "
-            f"{show(slopes, '{:.2f}')} ({RESULT}).",
+            f"{show(slopes, '{:.2f}')} ({OVER_SEEDS}).",
             rows,
             single(plots.plot_loss_noise, rows),
             (6.0, 4.2),

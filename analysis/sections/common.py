@@ -6,9 +6,9 @@ from analysis import comparison_frames as frames
 from analysis.evidence import Compared
 from analysis.parts import Exhibit, panels, single
 from analysis.plots import comparison as plots
+from study.results.estimates import OVER_SEEDS
 
 WIDE = (11.0, 3.9)
-RESULT = "95% t interval over seeds"
 
 
 def replicates(compared: Compared) -> str:
@@ -32,7 +32,7 @@ def by_epoch(compared: Compared, name: str, title: str, arms: str = "") -> Exhib
         name,
         title,
         f"Accuracy on the {compared.images} images{arms}. Thin lines: single seeds. Thick line: "
-        f"mean. Band: {RESULT} ({replicates(compared)}). The axis is logarithmic in the error.",
+        f"mean. Band: {OVER_SEEDS} ({replicates(compared)}). The axis is logarithmic in the error.",
         frame,
         single(plots.plot_accuracy_by_arm, frame),
     )

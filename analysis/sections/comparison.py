@@ -11,11 +11,10 @@ from analysis import paper, places
 from analysis.evidence import Compared, Evidence, arm_of, question_of
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, renamed, single
 from analysis.plots import comparison as plots
-from analysis.sections.common import RESULT
 from analysis.sections.questions import OF_QUESTION, of_any
 from study.config.questions import BATCH_SIZE, MODELS, Question
 from study.console.text import format_value
-from study.results.estimates import Estimate, show
+from study.results.estimates import OVER_SEEDS, Estimate, show
 
 HIGHEST = 60.0  # inches
 
@@ -93,7 +92,7 @@ def _by_arm(compared: Compared, table: pd.DataFrame, name: str, reported: str) -
     """The results of each arm."""
     caption = (
         f"Results after {compared.config.epochs} epochs on the {compared.num_images:,} "
-        f"{compared.images} images: means over n seeds with their {RESULT}.{reported}"
+        f"{compared.images} images: means over n seeds with their {OVER_SEEDS}.{reported}"
     )
     shown = pd.DataFrame(
         {
@@ -135,8 +134,8 @@ def differences(evidence: Evidence) -> Exhibit | None:
     return Exhibit(
         places.DIFFERENCES.name,
         "Difference of each arm from its baseline, paired by seed",
-        f"Difference in final accuracy in percentage points, with its {RESULT}. Grey zone: within "
-        f"{frames.MARGIN} points, which was set in advance to count as equal. The axis is "
+        f"Difference in final accuracy in percentage points, with its {OVER_SEEDS}. Grey zone: "
+        f"within {frames.MARGIN} points, which was set in advance to count as equal. The axis is "
         "logarithmic away from zero.",
         frame,
         single(plots.plot_differences, frame, frames.MARGIN),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pandas as pd
 
@@ -11,7 +13,7 @@ from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, single
 from analysis.plots import final as plots
 from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
 from study.console.text import format_value
-from study.results.confirmation import Final, choice, final
+from study.results.confirmation import choice
 from study.results.estimates import show
 
 GAIN = "{:+.2f} points"
@@ -33,10 +35,6 @@ def _one(evidence: Evidence, kind: type) -> Compared | None:
     return of_kind[0] if len(of_kind) == 1 and len(of_kind[0].trials) else None
 
 
-def _measured(runs: Compared) -> Final:
-    return final(runs.results, runs.predictions)
-
-
 def configuration(runs: Compared) -> str:
     """The chosen configuration in words, or that it is the paper's."""
     if CHOSEN not in runs.config.arms:
@@ -47,7 +45,7 @@ def configuration(runs: Compared) -> str:
 
 def sentence(runs: Compared) -> str:
     """The answer, with both intervals."""
-    found = _measured(runs)
+    found = runs.final
     arm = CHOSEN if CHOSEN in found.accuracy else PAPER
     if arm not in found.accuracy:
         return "No final run is complete."
@@ -67,7 +65,7 @@ def sentence(runs: Compared) -> str:
 
 def picture(runs: Compared) -> Exhibit:
     """The accuracy of each final run, and both intervals of each mean."""
-    found, rows = _measured(runs), []
+    found, rows = runs.final, []
     for arm, own in found.accuracy.items():
         each = runs.of_arm(arm)
         rows += [
@@ -109,7 +107,7 @@ def make_section(evidence: Evidence) -> Section | None:
         text.append(sentence(runs))
         exhibits.append(picture(runs))
         tables.append(_final_table(runs))
-        if (least := _measured(runs).detectable) and not np.isnan(least):
+        if (least := runs.final.detectable) and not np.isnan(least):
             text.append(
                 f"So many pairs detect a gain of {least:.2f} points for new seeds in 80% of cases "
                 "(two-sided, 5%)."
@@ -120,7 +118,7 @@ def make_section(evidence: Evidence) -> Section | None:
 
 
 def _final_table(runs: Compared) -> Table:
-    found, rows = _measured(runs), []
+    found, rows = runs.final, []
     for arm, own in found.accuracy.items():
         rows.append((NAMES[arm], own.seeds.n, *(show(e, PERCENT) for e in (own.seeds, own.both))))
     if found.gain is not None:
@@ -138,11 +136,13 @@ def _final_table(runs: Compared) -> Table:
 
 def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
     found = choice(finalists.results)
-    name = finalists.config.search if isinstance(finalists.config, FinalistsConfig) else ""
+    name = cast("FinalistsConfig", finalists.config).search
     search = next((s for s in evidence.searches if folder_name(s) == name), None)
-    trials = found.table.iloc[:0].assign(trial_id="", last_eval_accuracy=0.0)
-    trials = trials if search is None else search.trials
-    scores = trials.set_index("trial_id")["last_eval_accuracy"]
+    scores = (
+        pd.Series(dtype=float)
+        if search is None
+        else search.trials.set_index("trial_id")["last_eval_accuracy"]
+    )
     frame = found.table.assign(score=found.table["arm"].map(scores))
     shown = pd.DataFrame(
         {

@@ -12,8 +12,7 @@ from analysis import paper, places, predicted
 from analysis.evidence import Compared, Evidence, arm_of, batch_arms
 from analysis.parts import Exhibit, Section, Table, single
 from analysis.plots import predictions as plots
-from analysis.sections.common import RESULT
-from study.results.estimates import over_seeds, show
+from study.results.estimates import OVER_SEEDS, over_seeds, show
 
 GALLERY = 8  # images per row
 
@@ -71,7 +70,7 @@ def of_predictions(
         "Wilson intervals. They are too narrow, because all models predict the same images. "
         "Numbers: predictions per bin. The expected calibration error is "
         f"{show(ece, '{:.2%}')}. The temperature with the lowest loss is "
-        f"{show(temperature, '{:.2f}')} (both with a {RESULT}, n = {len(each)}).",
+        f"{show(temperature, '{:.2f}')} (both with a {OVER_SEEDS}, n = {len(each)}).",
         table,
         single(plots.plot_reliability, table),
         (5.5, 5.0),

@@ -10,8 +10,9 @@ from analysis.evidence import Compared
 from analysis.parts import Exhibit, single
 from analysis.plots import comparison as plots
 from analysis.sections.batch_size import of_batch_size
-from analysis.sections.common import RESULT, by_epoch, replicates, to_target
+from analysis.sections.common import by_epoch, replicates, to_target
 from study.config.questions import BATCH_SIZE, MODELS, REGULARIZATION, SCHEDULE, TRAINING_SIZE
+from study.results.estimates import OVER_SEEDS
 
 
 def of_models(compared: Compared) -> Iterator[Exhibit]:
@@ -47,7 +48,7 @@ def of_regularization(compared: Compared) -> Iterator[Exhibit]:
             f"Dropout and batch norm in the {names.get(model, model)}",
             f"Final accuracy on the {compared.images} images. Thin lines: single seeds "
             f"({replicates(compared)}). Thick lines: means. Effects in points, with their "
-            f"{RESULT}: {words or 'unknown, because not all four combinations were run'}.",
+            f"{OVER_SEEDS}: {words or 'unknown, because not all four combinations were run'}.",
             rows,
             single(plots.plot_regularization, rows),
             (5.5, 4.2),

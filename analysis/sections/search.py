@@ -14,7 +14,7 @@ from analysis.sections import answer
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 from study.results.health.checks import health_of
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
 
 BEST_SHOWN = 10
 
@@ -27,7 +27,7 @@ def make_section(study: StudyResults, prefix: str) -> Section:
         prefix: Begins the names of its figures and tables. Empty if the page is about nothing
             else: then its answer is at the top of the page, and not here.
     """
-    config, trials = search_frames.config_of(study), study.trials
+    config, trials = search_config(study), study.trials
     counts = ", ".join(f"{v} {k}" for k, v in trials["status"].value_counts().items())
     optimizers = sorted(trials["optimizer"].unique())
     facts = (

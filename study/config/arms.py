@@ -6,7 +6,6 @@ weights. Nothing is stopped early.
 
 from __future__ import annotations
 
-import difflib
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from study.config.hyperparameters import HYPERPARAMETERS, NUM_TRAIN_EXAMPLES
 from study.config.study import StudyConfig, require_name, require_seed, require_types, trial_seed
 from study.config.trial import NUM_TRAINING_IMAGES, PRECISIONS, TrialConfig
 from study.console.errors import UserError, require_choice, require_positive
-from study.console.text import shown
+from study.console.text import hint, shown
 
 MAX_REPLICATES = 1000
 MIN_VALIDATION = 1000  # images left to evaluate on
@@ -163,9 +162,3 @@ def check_keys(table: Mapping[str, Any], known: Sequence[str], where: str) -> No
                 f"{where}: unknown key {shown(key)}{hint(key, known)}; "
                 f"the keys are {', '.join(known)}"
             )
-
-
-def hint(word: str, known: Any) -> str:
-    """`` (did you mean '…'?)``, if one of the `known` words is close to `word`."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

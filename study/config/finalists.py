@@ -12,6 +12,8 @@ from study.console.text import shown
 
 PAPER = "paper"  # the arm with the paper's configuration
 CHOSEN = "chosen"  # the arm with the configuration that the finalists' runs choose
+FINALISTS = 8  # the search's best, besides the paper's configuration
+BUDGET = 40  # runs of the finalists, unless another number is given
 
 
 @dataclass(frozen=True)

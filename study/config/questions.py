@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study.config.arms import hint
 from study.config.comparison import Comparison, load_comparison
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
-from study.console.text import shown
+from study.console.text import hint, shown
 
 Arms = Mapping[str, Mapping[str, Any]]
 

@@ -24,6 +24,17 @@ def num_warm_up(num_trials: int) -> int:
     return min(10, max(4, num_trials // 4))
 
 
+def values_of(distribution: Mapping[str, Any]) -> tuple[Any, ...]:
+    """The values of a choice, or the two ends of a range; a single value if it is fixed.
+
+    Args:
+        distribution: In Optuna's JSON notation.
+    """
+    of_it = distribution["attributes"]
+    values = of_it["choices"] if "choices" in of_it else (of_it["low"], of_it["high"])
+    return tuple(dict.fromkeys(values))
+
+
 def check_space(space: Mapping[str, Any], optimizer: str) -> None:
     """Raise `UserError` unless `space` has a valid distribution of each hyperparameter.
 
@@ -126,6 +137,11 @@ class SearchConfig(StudyConfig):
         """The names in `space`, except hyperparameters that the trial's optimizer lacks."""
         optimizer = params.get("optimizer", self.optimizer)
         return [name for name in self.space if HYPERPARAMETERS[name].applies(optimizer)]
+
+    @property
+    def varied(self) -> dict[str, dict[str, Any]]:
+        """The part of `space` in which several values can be drawn."""
+        return {name: each for name, each in self.space.items() if len(values_of(each)) > 1}
 
     def identity(self) -> list[Any]:
         """The values by which earlier versions distinguished two searches."""

@@ -56,7 +56,7 @@ def distribution(name: str, values: Sequence[Any], flag: str | None = None) -> B
 DEFAULT_SPACE: Mapping[str, BaseDistribution] = default_space("adadelta")
 
 
-def report_point(space: Mapping[str, BaseDistribution], optimizer: str) -> dict[str, Any]:
+def paper_point(space: Mapping[str, BaseDistribution], optimizer: str) -> dict[str, Any]:
     """The paper's own hyperparameters, moved to the nearest point of `space`.
 
     Args:

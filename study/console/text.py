@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import shlex
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,12 @@ def shown(value: object, most: int = 80) -> str:
 def one_line(error: object, most: int = 300) -> str:
     """A library's error message, joined into one line and cut after `most` characters."""
     return " ".join(str(error).split())[:most]
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean '…'?)``, if one of the `known` words is close to `word`."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def command_line(module: str, *arguments: object) -> str:

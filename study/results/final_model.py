@@ -1,4 +1,4 @@
-"""The final model of a trial: found in its last checkpoint, described, exported."""
+"""The final model of a trial: found in its last checkpoint, and described."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 import torch
 
-from study.config.datasets import DATASET_SPECS
+from study.config.datasets import DATASET_SPECS, NUM_CLASSES
 from study.config.finalists import FinalConfig
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import command_line, one_line, shown
-from study.results.history import NUM_CLASSES
 from study.results.storage import RAY_FOLDER, Storage
 from study.results.study_file import StudyFile
-from study.results.tables import StudyResults, load_study, rank_trials
-from study.training.export import FORMAT_VERSION, Classifier, save_model
+from study.results.tables import StudyResults, load_study
+from study.results.trials import rank_trials, trained_config
+from study.training.export import FORMAT_VERSION, Classifier
 
 
 def final_model(folder: Path, trial_id: str | None = None) -> Classifier:
@@ -31,13 +31,14 @@ def final_model(folder: Path, trial_id: str | None = None) -> Classifier:
             seed of the chosen configuration of final runs.
 
     Raises:
-        UserError: There is no such trial, it is not complete, or its model is not there.
+        UserError: There is no such trial, it is not complete, its model is not there, or what the
+            tables or the model hold of it is damaged.
     """
     results = load_study(folder)
     trial = _chosen(results, trial_id)
     study, trial_id = results.study, str(trial["trial_id"])
-    params = {name: trial[name] for name in study.config.draws(trial)}
-    config = replace(study.config.trial_config(params, 0), seed=trial["seed"])
+    # Checkpoints name the precision that was asked for, which may be auto.
+    config = replace(trained_config(results, trial), precision=study.config.precision)
     storage = Storage(folder, study.storage)
     found = storage.newest_checkpoint(trial_id, config, resumable=True)
     state = None
@@ -57,20 +58,6 @@ def final_model(folder: Path, trial_id: str | None = None) -> Classifier:
         raise UserError(
             f"{place}: the final model is damaged ({one_line(error, 100)}); restore it from a copy"
         ) from None
-
-
-def export_model(folder: Path, trial_id: str | None, into: Path) -> None:
-    """Write the final model of a trial of the study in `folder` to the folder `into`.
-
-    Args:
-        folder: The study's.
-        trial_id: As `final_model` takes it.
-        into: Holds ``model.safetensors`` and ``model.json`` afterwards; made if it is missing.
-
-    Raises:
-        UserError: There is no such model, or `into` cannot be written.
-    """
-    save_model(final_model(folder, trial_id), into)
 
 
 def _chosen(results: StudyResults, trial_id: str | None) -> dict[str, Any]:

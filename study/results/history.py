@@ -60,7 +60,7 @@ class History:
         batch_sizes: Examples in each step of an epoch.
         facts: Facts about the run, under the names in `FACTS`.
         log_p: The final model's log-probabilities, float16 (n, 10), if the trial is complete and
-            belongs to a comparison.
+            belongs to no search.
         config: The `TrialConfig` as a dict; None in files of earlier versions.
         status: How the trial ended; None if it has not ended.
         error: Why it failed or diverged; otherwise empty.

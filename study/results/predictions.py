@@ -32,7 +32,7 @@ def write_predictions(
     """Write ``predictions.parquet``.
 
     Args:
-        path: The comparison's folder.
+        path: The study's folder.
         index: Position of each evaluated image in its file, (n,).
         labels: The images' labels, (n,).
         log_p: Each final model's log-probabilities, float16 (n, 10), by trial id.
@@ -55,7 +55,7 @@ def write_predictions(
 
 
 def load_predictions(path: str | Path) -> pd.DataFrame:
-    """Read ``predictions.parquet`` of the comparison in `path`.
+    """Read ``predictions.parquet`` of the study in `path`.
 
     Raises:
         UserError: The file is missing or damaged.
@@ -63,10 +63,10 @@ def load_predictions(path: str | Path) -> pd.DataFrame:
     file = Path(path) / "predictions.parquet"
     try:
         frame = read_table(file, PREDICTION_COLUMNS)
-        # Read last, so that in a running comparison it lists all trials of the predictions.
+        # Read last, so that in a running study it lists all trials of the predictions.
         trials = read_table(Path(path) / "trials.parquet", TRIAL_COLUMNS)
     except FileNotFoundError:
-        raise UserError(f"{file}: missing; only a comparison keeps predictions") from None
+        raise UserError(f"{file}: missing; a search keeps no predictions") from None
     require(file, frame, "trial_id", frame["trial_id"].isin(trials["trial_id"]))
     require_unique(file, frame, ["trial_id", "index"])
     for column in ("label", "predicted"):

@@ -36,7 +36,7 @@ from study.results.journal import (
     trial_status,
 )
 from study.results.storage import HISTORIES, RAY_FOLDER, Storage
-from study.results.tables import differs
+from study.results.trials import differs
 
 FROM_TABLES = "the tables"
 

@@ -36,7 +36,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from study.config.hyperparameters import HYPERPARAMETERS
-from study.results.tables import rank_trials
+from study.results.trials import complete_trials
 
 DEFAULT_SD = 0.0008  # between seeds, in the committed comparisons of the CNN on MNIST
 LEAST_FREEDOM = 4  # degrees of freedom; fewer replicates measure noise worse than the default
@@ -61,12 +61,6 @@ class Noise:
 
     sd: float
     words: str
-
-
-def complete_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """The complete trials with a finite accuracy, the most accurate first."""
-    is_measured = np.isfinite(trials["last_eval_accuracy"].astype(float))
-    return rank_trials(trials[(trials["status"] == "complete") & is_measured])
 
 
 def seed_noise(trials: pd.DataFrame) -> Noise:

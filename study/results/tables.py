@@ -1,4 +1,4 @@
-"""The Parquet tables of a study: schema, writing, reading, ranking of trials.
+"""The Parquet tables of a study: schema, writing, reading.
 
 ::
 
@@ -7,7 +7,7 @@
       trials.parquet    one row per trial: trial_id | status, hyperparameters, results
       epochs.parquet    one row per epoch: trial_id, epoch | losses, accuracy
       steps.parquet     one row per optimizer step: trial_id, step | epoch, loss
-      predictions.parquet  only in a comparison: one row per evaluated image and final model
+      predictions.parquet  not in a search: one row per evaluated image and final model
 
 Hyperparameters are only in ``trials``; join on ``trial_id``. The tables are made from the
 trials' histories (`study.results.history`).
@@ -18,7 +18,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import SearchConfig
 from study.config.trial import MODELS
 from study.console.errors import StorageError, UserError
 from study.console.text import one_line
@@ -115,22 +116,15 @@ class StudyResults:
     steps: pd.DataFrame
 
 
+def search_config(results: StudyResults) -> SearchConfig:
+    """The configuration of a search."""
+    return cast("SearchConfig", results.study.config)
+
+
 def as_table(table: str, rows: Any) -> pd.DataFrame:
     """`rows` with exactly the columns and types of `table`. Missing values are empty."""
     columns = TABLES[table]
     return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
-
-
-def differs(value: Any, expected: Any) -> bool:
-    """Whether a table's `value` differs from `expected`. The table's NA equals None."""
-    return (not pd.isna(value)) if expected is None else bool(pd.isna(value) or value != expected)
-
-
-def rank_trials(trials: pd.DataFrame) -> pd.DataFrame:
-    """Trials, best first: complete ones by their last validation accuracy, then the others."""
-    order = trials.assign(_other=trials["status"] != "complete")
-    by = ["_other", "last_eval_accuracy", "last_eval_loss"]
-    return order.sort_values(by, ascending=[True, False, True]).drop(columns="_other")
 
 
 def write_tables(

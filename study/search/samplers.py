@@ -18,7 +18,7 @@ from optuna.distributions import (
 from scipy.stats import qmc
 
 from study.config.search import num_warm_up
-from study.config.space import report_point, space_of
+from study.config.space import paper_point, space_of
 from study.config.study import StudyConfig
 
 
@@ -38,7 +38,7 @@ def _all_first_points(config: StudyConfig) -> Iterator[dict[str, Any]]:
         yield from config.points
         return
     space = space_of(config)
-    yield report_point(space, config.optimizer)
+    yield paper_point(space, config.optimizer)
     if config.sampler in ("tpe", "gp"):
         count = min(num_warm_up(config.num_trials), config.num_trials) - 1
         sampler = qmc.LatinHypercube(len(space), rng=np.random.default_rng(config.seed))

@@ -33,8 +33,8 @@ class TrialTrainable(tune.Trainable):
 
         Args:
             config: A `TrialConfig` as a dict.
-            keep: Whether to record what a comparison needs: the final model's predictions, and
-                the gradient's noise after each epoch.
+            keep: Whether to record the final model's predictions, and the gradient's noise after
+                each epoch. A search does not need them.
             **data: The splits' arrays, shared through the object store.
         """
         self.keep = keep

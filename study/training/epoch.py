@@ -67,4 +67,4 @@ def _of_type(annotation: str) -> tuple[str, ...]:
 
 COUNTS = _of_type("int")
 VALUES = _of_type("float")
-NOISE = _of_type("float | None")  # measured only in comparisons
+NOISE = _of_type("float | None")  # not measured in searches

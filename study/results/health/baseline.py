@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import values_of
+from study.config.trial import TrialConfig
 from study.results.health.card import (
     FAIL,
     NOT_APPLICABLE,
@@ -10,32 +12,28 @@ from study.results.health.card import (
     TELLABLE,
     WARN,
     Card,
-    config_of,
     extend_command,
     finalize_command,
-    values_of,
 )
-from study.results.shrinkage import complete_trials
-from study.results.tables import StudyResults
-
-PAPER = {name: each.default for name, each in HYPERPARAMETERS.items() if each.default is not None}
+from study.results.tables import StudyResults, search_config
+from study.results.trials import complete_trials, have_papers_settings
 
 
 def check(results: StudyResults) -> Card:
     """PASS if the best trial beats the paper's configuration by more than seeds explain."""
-    config, best = config_of(results), complete_trials(results.trials)
+    config, best = search_config(results), complete_trials(results.trials)
     for name, distribution in config.space.items():
-        if not (each := HYPERPARAMETERS[name]).applies(PAPER["optimizer"]):
+        if not (each := HYPERPARAMETERS[name]).applies(TrialConfig.optimizer):
             continue
-        values, wanted = values_of(distribution), PAPER.get(name)
+        values, wanted = values_of(distribution), each.default
         is_choice = each.kind == "choice"
         if not (wanted in values if is_choice else wanted and values[0] <= wanted <= values[-1]):
             why = f"The space leaves out the paper's {each.label}."
             return Card("baseline", NOT_APPLICABLE, why)
-    if config.optimizer != PAPER["optimizer"] and "optimizer" not in config.space:
-        why = f"The paper's optimizer is {PAPER['optimizer']}, not {config.optimizer}."
+    if config.optimizer != TrialConfig.optimizer and "optimizer" not in config.space:
+        why = f"The paper's optimizer is {TrialConfig.optimizer}, not {config.optimizer}."
         return Card("baseline", NOT_APPLICABLE, why)
-    paper = best[(best[list(PAPER)] == PAPER).all(axis=1)]
+    paper = best[have_papers_settings(best)]
     if paper.empty:
         why = "The paper's configuration is not among the complete trials."
         return Card("baseline", WARN, why, finalize_command(results))

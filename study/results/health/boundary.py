@@ -8,18 +8,17 @@ import numpy as np
 import pandas as pd
 
 from study.config.hyperparameters import HYPERPARAMETERS, Hyperparameter
+from study.config.search import values_of
 from study.console.text import format_value
 from study.results.health.card import (
     NOT_APPLICABLE,
     PASS,
     WARN,
     Card,
-    config_of,
     search_command,
-    values_of,
 )
-from study.results.shrinkage import complete_trials
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
+from study.results.trials import complete_trials
 
 # The best sixth of the compared trials are "the best". In simulated searches of 40 trials a larger
 # part missed optima beyond the edge (0.90 found), a smaller part had more false alarms (0.07).
@@ -35,7 +34,7 @@ WIDEN = 0.25  # how far a range is moved outwards, as a share of its (logarithmi
 
 def check(results: StudyResults) -> Card:
     """WARN with the command that widens the space if the best trials are near one of its edges."""
-    space, trials = config_of(results).space, results.trials
+    space, trials = search_config(results).space, results.trials
     compared = trials["status"].isin(["complete", "pruned"]).sum()
     best = complete_trials(results.trials).head(max(FEWEST, compared // TOP))
     if len(best) < FEWEST:

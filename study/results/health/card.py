@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from study.config.hyperparameters import HYPERPARAMETERS, default_values
-from study.config.search import SearchConfig
+from study.config.search import SearchConfig, values_of
 from study.console.text import command_line
 from study.results.shrinkage import DEFAULT_SD
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
 
 PASS, WARN, FAIL, NOT_APPLICABLE = "PASS", "WARN", "FAIL", "N/A"
 STATUSES = (FAIL, WARN, PASS, NOT_APPLICABLE)  # as they are shown: the worst first
@@ -41,18 +41,6 @@ class Card:
     next: str = ""
 
 
-def config_of(results: StudyResults) -> SearchConfig:
-    """The configuration of a search."""
-    return cast("SearchConfig", results.study.config)
-
-
-def values_of(distribution: dict[str, Any]) -> tuple[Any, ...]:
-    """The values of a choice, or the two ends of a range; a single value if it is fixed."""
-    of_it = distribution["attributes"]
-    values = of_it["choices"] if "choices" in of_it else (of_it["low"], of_it["high"])
-    return tuple(dict.fromkeys(values))
-
-
 def finalize_command(results: StudyResults) -> str:
     """The command that runs the best configurations again with new seeds."""
     return command_line("study.finalize", results.path)
@@ -75,7 +63,7 @@ def search_command(
         scheduler: Another scheduler.
         space: Other values, or ends of a range, by hyperparameter.
     """
-    config, changed = config_of(results), space or {}
+    config, changed = search_config(results), space or {}
     given: list[Any] = ["--num-samples", config.num_samples]
     for name in ("model", "dataset", "epochs", "precision", "sampler", "scheduler", "seed"):
         value = scheduler if name == "scheduler" and scheduler else getattr(config, name)

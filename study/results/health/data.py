@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from study.config.datasets import DATASET_SPECS
-from study.results.health.card import FAIL, NOT_APPLICABLE, PASS, Card, config_of, search_command
+from study.results.health.card import FAIL, NOT_APPLICABLE, PASS, Card, search_command
 from study.results.tables import StudyResults
 
 
 def check(results: StudyResults) -> Card:
     """FAIL if study.json names other checksums than the original files have."""
-    found, dataset = results.study.sha256, config_of(results).dataset
+    found, dataset = results.study.sha256, results.study.config.dataset
     if found is None:
         return Card("data", NOT_APPLICABLE, "study.json names no checksums.")
     expected = DATASET_SPECS[dataset].sha256

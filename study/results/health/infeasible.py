@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from study.config.hyperparameters import HYPERPARAMETERS
+from study.config.search import values_of
 from study.console.text import command_line
 from study.results.health.card import (
     FAIL,
@@ -12,12 +13,10 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    config_of,
     search_command,
-    values_of,
 )
-from study.results.shrinkage import complete_trials
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
+from study.results.trials import complete_trials
 
 SOME = 0.1  # Share of lost trials from which they cost more than a test of the space's edges.
 MOST = 0.5  # From here on the result is a choice among the survivors, not a search of the space.
@@ -46,7 +45,7 @@ def lower_rates(results: StudyResults) -> list[Any]:
 
     If none did, or the largest of all did, the range is a decade lower.
     """
-    low, *more = values_of(config_of(results).space["lr"])
+    low, *more = values_of(search_config(results).space["lr"])
     high = more[0] if more else low
     # Rounded, to be read more easily. NA if no trial is complete: both comparisons are then False.
     largest = float(f"{complete_trials(results.trials)['lr'].max():.2g}")

@@ -10,8 +10,9 @@ from study.results.health.card import (
     Card,
     finalize_command,
 )
-from study.results.shrinkage import DEFAULT_SD, complete_trials
+from study.results.shrinkage import DEFAULT_SD
 from study.results.tables import StudyResults
+from study.results.trials import complete_trials
 
 
 def check(results: StudyResults) -> Card:

@@ -7,11 +7,10 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    config_of,
     finalize_command,
 )
-from study.results.shrinkage import complete_trials
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
+from study.results.trials import complete_trials
 
 # The 95% t interval of a mean is 1.2 standard deviations to each side with five seeds, 2.5 with
 # three and 9 with two.
@@ -23,7 +22,7 @@ def check(results: StudyResults) -> Card:
     best = complete_trials(results.trials)
     if best.empty:
         return Card("seeds", NOT_APPLICABLE, "No trial is complete.")
-    searched = list(config_of(results).space)
+    searched = list(search_config(results).space)
     same = best[searched].fillna(-1).eq(best[searched].fillna(-1).iloc[0]).all(axis=1)
     count = best.loc[same, "seed"].nunique()
     if count >= ENOUGH:

@@ -10,25 +10,23 @@ import numpy as np
 import pandas as pd
 
 from study.config.hyperparameters import HYPERPARAMETERS
-from study.config.search import ASHA_GRACE_EPOCHS
+from study.config.search import ASHA_GRACE_EPOCHS, values_of
 from study.console.text import format_value
 from study.results.health.card import (
     NOT_APPLICABLE,
     PASS,
     WARN,
     Card,
-    config_of,
     search_command,
-    values_of,
 )
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
 
 PARTS = 3  # of gamma's range: low, middle and high; more would hold too few trials each
 
 
 def check(results: StudyResults) -> Card:
     """WARN if every trial of some value was stopped before it could show its final accuracy."""
-    config, trials = config_of(results), results.trials
+    config, trials = search_config(results), results.trials
     if not config.stops_early:
         return Card("early stopping", NOT_APPLICABLE, "No trial is stopped early.")
     trials = trials[trials["status"].isin(["complete", "pruned"])]

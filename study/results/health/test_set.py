@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from study.data.images import OPENINGS_FILE
 from study.results.health.card import FAIL, PASS, WARN, Card, search_command
 from study.results.tables import StudyResults
-
-OPENINGS = "test_set_openings.jsonl"
 
 
 def check(results: StudyResults) -> Card:
@@ -13,10 +12,10 @@ def check(results: StudyResults) -> Card:
     if results.study.evaluated != "validation":
         why = f"The trials were ranked on the {results.study.evaluated} images."
         return Card("test set", FAIL, why, search_command(results))
-    if (results.path / OPENINGS).exists():
+    if (results.path / OPENINGS_FILE).exists():
         why = (
-            f"The test images were opened ({OPENINGS} says when): what was chosen since may depend "
-            "on them."
+            f"The test images were opened ({OPENINGS_FILE} says when): what was chosen since may "
+            "depend on them."
         )
         return Card("test set", WARN, why, search_command(results))
     why = "Trials were ranked on validation images, and no opening of the test images is recorded."

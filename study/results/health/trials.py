@@ -9,11 +9,9 @@ from study.results.health.card import (
     PASS,
     WARN,
     Card,
-    config_of,
     extend_command,
-    values_of,
 )
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, search_config
 
 # Optuna's TPE calls the best tenth of the trials good, and draws near them. With ten trials per
 # hyperparameter it has one good one for each.
@@ -22,11 +20,11 @@ PER_HYPERPARAMETER = 10
 
 def check(results: StudyResults) -> Card:
     """WARN if the sampler knew few trials, FAIL if it was never asked."""
-    config, trials = config_of(results), results.trials
+    config, trials = search_config(results), results.trials
     if config.sampler not in ("tpe", "gp"):
         why = f"The sampler {config.sampler} has no warm-up after which it begins to learn."
         return Card("trials", NOT_APPLICABLE, why)
-    searched = [name for name, d in config.space.items() if len(values_of(d)) > 1]
+    searched = config.varied
     if not searched:
         return Card("trials", NOT_APPLICABLE, "Every hyperparameter is fixed.")
     ended, warm_up = int((trials["status"] != "interrupted").sum()), num_warm_up(config.num_samples)
