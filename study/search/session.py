@@ -134,11 +134,12 @@ class Session:
             # Before anything is printed, because a reader may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
+            opened_for = self.config.opened_for
+            recorded = self.storage.beside(opened_for) if opened_for else self.storage
             train, evaluated = images.load_images(
-                self.config,
-                options.data_dir,
-                record=folder.with_name(self.config.opened_for) / images.OPENINGS_FILE,
+                self.config, options.data_dir, record=recorded.folder / images.OPENINGS_FILE
             )
+            recorded.push_openings()  # before anything is measured
             trainable = tune.with_resources(
                 tune.with_parameters(
                     TrialTrainable,
