@@ -7,24 +7,26 @@ command goes on after a stop or a crash at any moment.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from study.config.arms import MAX_REPLICATES
 from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
 from study.config.hyperparameters import HYPERPARAMETERS
-from study.config.study import StudyConfig
+from study.config.study import StudyConfig, require_name
 from study.config.trial import TrialConfig
-from study.console.errors import UserError
+from study.console.errors import UserError, cannot_be_read
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
 from study.data.images import OPENINGS_FILE, openings
 from study.results.confirmation import Choice, choice
-from study.results.halving import next_seeds, rounds, sizes
+from study.results.halving import is_damaged, next_seeds, rounds, sizes
 from study.results.history import ENDS
-from study.results.lock import locked
+from study.results.lock import check_new_folder, locked
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
 from study.results.tables import StudyResults, load_study, rank_trials
@@ -80,10 +82,15 @@ class Confirmation:
         self.results = results
         folder = search.folder
         self.folder = folder if folder.name not in ("", "..") else folder.resolve()
-        self.name = args.name or self.folder.name
+        require_name(f"{self.folder}: the folder's name", self.folder.name)
+        self.name = self.folder.name if args.name is None else args.name
+        require_name("--name", f"{self.name}-{FinalistsConfig.kind}")  # the longer of the two
         self.console = Terminal()
         self.options = run_options(args)
-        self.finalists, self.final = self._place("finalists"), self._place("final")
+        self.finalists, self.final = (
+            search.beside(f"{self.name}-{kind}")
+            for kind in (FinalistsConfig.kind, FinalConfig.kind)
+        )
         self.deadline = args.time_budget and time.monotonic() + args.time_budget
 
     def run(self) -> tuple[Choice, StudyResults] | int:
@@ -92,9 +99,13 @@ class Confirmation:
         Returns:
             The choice and the final runs; the exit status if it was stopped before the end.
         """
-        if not any((s.folder / STUDY_FILE).exists() for s in (self.finalists, self.final)):
+        missing = [s for s in (self.finalists, self.final) if not has_begun(s)]
+        for storage in missing:
+            check_new_folder(storage.folder)
+        if len(missing) == 2:
             self.check_opening("")  # before hours are spent
-        self.console.print(self.plan(), soft_wrap=True)
+        if len(missing) == 2:
+            self.console.print(self.plan(), soft_wrap=True)
         stopped = self.advance(self.finalists, self.next_finalists)
         if stopped is not None:
             return stopped
@@ -104,11 +115,6 @@ class Confirmation:
             return stopped
         return chosen, load_study(self.final.folder)
 
-    def _place(self, kind: str) -> Storage:
-        """The files of one of the two studies, beside the search's."""
-        name, uri = f"{self.name}-{kind}", self.search.uri
-        return Storage(self.folder.with_name(name), uri and f"{uri.rpartition('/')[0]}/{name}")
-
     def check_opening(self, reason: str) -> None:
         """Raise `UserError` if the test set was opened for another reason, unless that is wanted.
 
@@ -116,7 +122,11 @@ class Confirmation:
             reason: Of the final runs to come; empty as long as nothing is chosen.
         """
         record = self.search.folder / OPENINGS_FILE
-        others = [why for why in openings(record) if why != reason]
+        try:
+            found = openings(record)
+        except OSError as error:
+            raise cannot_be_read(record, error) from None
+        others = [] if reason in found else found  # what has opened it may go on
         if others and not self.args.reopen_test:
             raise UserError(
                 f"{record}: the test set was opened before ({shown(others[-1], 200)}). Choosing "
@@ -124,7 +134,7 @@ class Confirmation:
             )
 
     def plan(self) -> str:
-        """What will run, and about how long it takes."""
+        """What will run, and about how long it takes if it begins now."""
         trials = self.results.trials
         arms = len(candidates(self.results))
         budget, replicates = (
@@ -133,12 +143,15 @@ class Confirmation:
         )
         of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
         slots = self.args.max_concurrent or self.results.study.sessions[-1].concurrent_trials
-        # The final runs train on 60,000 images instead of 50,000.
-        seconds = of_each * (budget + 1.2 * 2 * replicates) / max(slots, 1)
+        seconds = of_each * (budget + LARGER * 2 * replicates) / max(slots, 1)
+        took = (
+            f" At the search's speed that takes about {format_duration(seconds)}."
+            if math.isfinite(seconds)  # not if the times are lost
+            else ""
+        )
         return (
-            f"Confirming {self.name}: {arms} configurations, {budget} runs; then {replicates} "
-            f"seeds of the chosen one and of the paper's on the test images. At the search's "
-            f"speed that takes about {format_duration(seconds)}."
+            f"Confirming {self.name}: {arms} configurations, at most {budget} runs; then "
+            f"{replicates} seeds of the chosen one and of the paper's on the test images.{took}"
         )
 
     def advance(
@@ -151,13 +164,12 @@ class Confirmation:
         """
         from study.search.session import Session
 
-        retried = False
         while True:
             with begun(storage) as earlier:
                 config = next_config(earlier)
-                retry = not retried and earlier is not None and failed_for_now(storage, earlier)
-                if retry:  # once, before anything is decided: the cause may be gone
-                    config, retried = earlier, True
+                retry = earlier is not None and failed_for_now(storage, earlier)
+                if retry:  # each once, before anything is decided: the cause may be gone
+                    config = earlier
                 if config is None:
                     return None
                 self._announce(config, retry=retry)
@@ -176,12 +188,11 @@ class Confirmation:
         """Of the time budget, in seconds."""
         return self.deadline and max(self.deadline - time.monotonic(), 1.0)
 
-    def _words(self) -> list[str]:
+    def _words(self) -> list[Any]:
         """The command line that continues this."""
-        where = self.search.uri or str(self.search.folder)
         options = {"--name": self.args.name, "--address": self.args.address}
-        given = [word for name, value in options.items() if value for word in (name, value)]
-        return [where, *given]
+        given = [f"{name}={value}" for name, value in options.items() if value]
+        return [self.search.uri or self.search.folder, *given]
 
     def next_finalists(self, earlier: StudyConfig | None) -> StudyConfig | None:
         """The finalists as they are to be run now: begun, continued, or a round further on."""
@@ -193,6 +204,12 @@ class Confirmation:
                     f"--budget: {budget} is too few for {len(arms)} configurations; give {least} "
                     "or more"
                 )
+            plan = rounds(len(arms), budget)
+            if (most := sum(seeds for _, seeds in plan)) > MAX_REPLICATES:
+                raise UserError(
+                    f"--budget: {budget} gives an arm up to {most} seeds; give less, so that no "
+                    f"arm gets more than {MAX_REPLICATES}"
+                )
             return FinalistsConfig(
                 name=f"{self.name}-finalists",
                 title=f"Which configuration of {search.name} is best?",
@@ -200,13 +217,15 @@ class Confirmation:
                 search=self.folder.name,
                 budget=budget,
                 replicates=self.args.replicates or FinalistsConfig.replicates,
-                seeds=dict.fromkeys(arms, rounds(len(arms), budget)[0][1]),
+                seeds=dict.fromkeys(arms, plan[0][1]),
                 **self._of_search(),
             )
-        assert isinstance(earlier, FinalistsConfig)
+        if not isinstance(earlier, FinalistsConfig):
+            raise self._foreign(self.finalists, earlier)
         self._check_unchanged(earlier, arms)
         if (trials := ended_trials(self.finalists, earlier)) is None:
             return earlier
+        require_a_result(self.finalists, earlier, trials)
         seeds = next_seeds(earlier, trials)
         return None if seeds is None else replace(earlier, seeds=seeds)
 
@@ -226,10 +245,17 @@ class Confirmation:
 
     def _check_unchanged(self, earlier: FinalistsConfig, arms: dict[str, Any]) -> None:
         """Raise `UserError` if the search or an option has changed since the finalists began."""
+        if earlier.search != self.folder.name:
+            raise self._foreign(self.finalists, earlier)
         if earlier.arms != arms:
             raise UserError(
                 f"{earlier.name}: holds other finalists; {self.results.path} has changed since. "
                 f"Confirm it under another name: --name {self.name}-2"
+            )
+        if is_damaged(earlier):
+            raise UserError(
+                f"{self.finalists.folder / STUDY_FILE}: damaged (no round of halving leaves such "
+                "seeds); restore it from a copy"
             )
         for option in ("budget", "replicates"):
             if getattr(self.args, option) not in (None, begun_with := getattr(earlier, option)):
@@ -239,23 +265,51 @@ class Confirmation:
 
     def next_final(self, earlier: StudyConfig | None, chosen: Choice) -> StudyConfig | None:
         """The final runs as they are to be run now; None once all have ended."""
-        if earlier is not None:
-            return earlier if ended_trials(self.final, earlier) is None else None
-        search = self.results.study.config
+        search, paper = self.results.study.config, {PAPER: candidates(self.results)[PAPER]}
         finalists = StudyFile.read(self.finalists.folder).config
         assert isinstance(finalists, FinalistsConfig)
-        paper = {PAPER: candidates(self.results)[PAPER]}
-        why = f" ({self.args.reopen_test})" if self.args.reopen_test else ""
         config = FinalConfig(
             name=self.final.folder.name,
-            title=f"{chosen.arm} of {search.name} against the paper's configuration{why}",
+            title=f"{chosen.arm} of {search.name} against the paper's configuration",
             arms=paper if chosen.arm == PAPER else {CHOSEN: chosen.settings, **paper},
             search=self.folder.name,
             replicates=finalists.replicates,
+            reopened=self.args.reopen_test or "",
             **self._of_search(),
         )
+        if earlier is not None:
+            self._check_final(earlier, config)
+            config = earlier
+            if (trials := ended_trials(self.final, earlier)) is not None:
+                require_a_result(self.final, earlier, trials)
+                return None
         self.check_opening(config.opening_reason)
         return config
+
+    def _check_final(self, earlier: StudyConfig, now: FinalConfig) -> None:
+        """Raise `UserError` unless earlier final runs are those of this search and this choice."""
+        if not isinstance(earlier, FinalConfig) or earlier.search != now.search:
+            raise self._foreign(self.final, earlier)
+        if earlier.arms != now.arms:
+            raise UserError(
+                f"{self.final.folder}: holds the final runs of another choice ({earlier.title}); "
+                f"restore {self.finalists.folder} from a copy, or confirm the search under "
+                f"another name: --name {self.name}-2"
+            )
+        if now.reopened not in ("", earlier.reopened):
+            raise UserError(
+                f"--reopen-test: {self.final.folder} was not begun with it; leave it out, or open "
+                f"the test set for another confirmation: --name {self.name}-2"
+            )
+
+    def _foreign(self, storage: Storage, config: StudyConfig) -> UserError:
+        """For a folder that holds something else than a part of this confirmation."""
+        search = getattr(config, "search", "")
+        return UserError(
+            f"{storage.folder}: holds a {config.kind}"
+            + (f" study of the search {search}" if search else "")
+            + f", not what confirms {self.folder.name}; choose another --name"
+        )
 
     def _of_search(self) -> dict[str, Any]:
         """The settings that both studies share with the search."""
@@ -263,15 +317,19 @@ class Confirmation:
         return {name: getattr(config, name) for name in ("epochs", "dataset", "precision", "seed")}
 
 
+def has_begun(storage: Storage) -> bool:
+    """Whether there is such a study, here or in its object store."""
+    return (storage.folder / STUDY_FILE).exists() or bool(storage.uri and storage.has_study())
+
+
 @contextmanager
 def begun(storage: Storage) -> Iterator[StudyConfig | None]:
     """The configuration of a study, which is locked meanwhile; None if there is none yet."""
-    stored = storage.uri and storage.has_study()
-    if not stored and not (storage.folder / STUDY_FILE).exists():
+    if not has_begun(storage):
         yield None
         return
     with locked(storage.folder, resume=True):
-        if stored:
+        if storage.uri and storage.has_study():
             storage.pull()
         yield StudyFile.read(storage.folder).config
 
@@ -283,6 +341,16 @@ def ended_trials(storage: Storage, config: StudyConfig) -> pd.DataFrame | None:
     trials = load_study(storage.folder).trials
     all_ended = len(trials) >= config.num_trials and trials["status"].isin(ENDS).all()
     return trials if all_ended else None
+
+
+def require_a_result(storage: Storage, config: StudyConfig, trials: pd.DataFrame) -> None:
+    """Raise `UserError` if no run of an ended study is complete: nothing can follow from it."""
+    if not (trials["status"] == "complete").any() and not failed_for_now(storage, config):
+        raise UserError(
+            f"{storage.folder}: no run is complete ({trials['status'].iloc[-1]}); see "
+            f"{command_line('study.status', storage.folder)}; once the cause is fixed, remove "
+            "this folder and begin again"
+        )
 
 
 def failed_for_now(storage: Storage, config: StudyConfig) -> bool:

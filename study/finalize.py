@@ -13,6 +13,7 @@ from rich.table import Table
 from study.cli import Parser, guarded, place_or_uri
 from study.config.finalists import CHOSEN, PAPER, ConfirmingConfig, FinalConfig
 from study.config.search import SearchConfig
+from study.config.study import require_name
 from study.console.errors import UserError, require_positive
 from study.console.text import command_line, format_value
 from study.files import is_uri
@@ -86,7 +87,10 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--address: {args.address}: confirm on a machine of the cluster, with --address auto"
         )
-    args.resume = search_of(args.resume)
+    args.resume, name = search_of(args.resume)
+    args.name = args.name if args.name is not None else name
+    if args.name is not None:
+        require_name("--name", args.name)
     with opened(args, SearchConfig, None) as (storage, search):
         from study.confirming import Confirmation
         from study.results.tables import load_study
@@ -101,22 +105,28 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def search_of(given: str) -> str:
-    """The folder or URI of the search that `given`, a search or what confirms it, belongs to.
+def search_of(given: str) -> tuple[str, str | None]:
+    """The search that `given`, a search or what confirms it, belongs to.
+
+    Returns:
+        Its folder or URI; the name of the confirmation, if `given` is a part of it.
 
     Raises:
         UserError: It is another kind of study.
     """
     if is_uri(given):
-        return given
-    config = StudyFile.read(Path(given)).config
+        return given, None
+    folder = Path(given)
+    config = StudyFile.read(folder).config
     if isinstance(config, ConfirmingConfig):
-        return config.resume_arguments(str(Path(given)))[0]
+        folder = folder if folder.name not in ("", "..") else folder.resolve()
+        search = config.resume_arguments(str(folder))[0]
+        return search, folder.name.removesuffix(f"-{config.kind}")
     if not config.is_ranked:
         raise UserError(
             f"{given}: holds a {config.kind}, which selects nothing; give the folder of a search"
         )
-    return given
+    return given, None
 
 
 def require_finished(results: StudyResults, search: SearchConfig) -> None:

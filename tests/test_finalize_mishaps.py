@@ -1,0 +1,202 @@
+"""``study.finalize`` on damaged, foreign, moved and lost folders, without Ray."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from pyarrow.fs import FileSystem
+
+from study import compare, finalize, run
+from study.data.images import OPENINGS_FILE, openings
+from tests.helpers.commands import before_epoch, play_ray
+
+SMALL = ("--budget", "12", "--replicates", "2")
+RECORD = Path("results/a") / OPENINGS_FILE
+
+
+@pytest.fixture(autouse=True)
+def without_ray(monkeypatch, tmp_path):
+    play_ray(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """In place of an object store, a folder."""
+    place = tmp_path / "bucket"
+    place.mkdir()
+
+    def filesystem(location):
+        found, root = FileSystem.from_uri(location.replace("s3://b", place.as_uri()))
+        Path(root, "histories").mkdir(parents=True, exist_ok=True)
+        if not (ray := Path(root, "ray")).is_symlink():  # where the simulated trials write
+            ray.symlink_to(tmp_path / "results" / Path(root).name / "ray")
+        return found, root
+
+    monkeypatch.setattr("study.results.storage._filesystem", filesystem)
+    return place
+
+
+def search(*more):
+    words = ["--name", "a", "--num-samples", "8", "--epochs", "2", "--sampler", "random"]
+    assert run.main([*words, "--seed", "1115", *more]) == 0
+
+
+def refused(capsys, *words, command=finalize):
+    capsys.readouterr()
+    try:
+        status = command.main([*words])
+    except SystemExit as error:  # by the parser
+        status = error.code
+    assert status == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def killed():
+    raise SystemExit("killed")
+
+
+def test_another_machine_knows_that_the_test_set_was_opened(capsys, bucket):
+    search("--storage-path", "s3://b")
+    assert finalize.main(["s3://b/a", *SMALL]) == 0
+    before = RECORD.read_text()
+    kept = Path(shutil.copytree("results/a", "kept"))
+    (kept / OPENINGS_FILE).unlink()
+    shutil.rmtree("results")
+    assert "was opened before" in refused(capsys, "s3://b/a", "--name", "b")
+    assert finalize.main(["s3://b/a"]) == 0  # shows the answer again
+    assert RECORD.read_text() == before
+    shutil.rmtree("results")
+    shutil.copytree(kept, "results/a")  # a machine that knew the search before
+    assert "was opened before" in refused(capsys, "results/a", "--name", "b")
+
+
+def test_a_renamed_comparison_records_its_opening_where_it_is(capsys, monkeypatch):
+    words = ["schedule", "--name", "c", "--replicates", "1", "--protocol", "paper"]
+    before_epoch(monkeypatch, 2, killed)
+    with pytest.raises(SystemExit):
+        compare.main(words)
+    Path("results/c").rename("results/d")
+    assert compare.main(["--resume", "results/d"]) == 0
+    assert not Path("results/c").exists()
+    monkeypatch.chdir("results/d")
+    assert compare.main(["--resume", ".", "--replicates", "2"]) == 0
+    assert len(openings(Path(OPENINGS_FILE))) == 1
+
+
+def test_the_printed_commands_continue_a_confirmation_of_another_name(capsys, monkeypatch):
+    search()
+    before_epoch(monkeypatch, 3, killed)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        finalize.main(["results/a", *SMALL, "--name", "b"])
+    [line] = [x for x in capsys.readouterr().out.splitlines() if "is interrupted" in x]
+    assert line.endswith("python -m study.finalize results/a --name=b")
+    assert finalize.main(["results/b-finalists"]) == 0  # the folder says it, too
+    assert len(openings(RECORD)) == 1
+    assert "Chosen: " in capsys.readouterr().out
+    assert not Path("results/a-finalists").exists()
+    monkeypatch.chdir("results/b-final")
+    assert finalize.main(["."]) == 0
+    assert finalize.main(["../b-finalists/"]) == 0
+    monkeypatch.chdir("../a")
+    assert finalize.main([".", "--name", "b"]) == 0
+    assert len(openings(Path(OPENINGS_FILE))) == 1
+
+
+@pytest.mark.parametrize("name", ["../x", ".", "a/b", "x" * 250, "a b"])
+def test_an_impossible_name_is_refused_before_anything_runs(capsys, name):
+    search()
+    before = sorted(Path().rglob("*"))
+    assert refused(capsys, "results/a", "--name", name).startswith("error: --name: ")
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_folder_whose_name_no_study_can_have(capsys):
+    search()
+    Path("results/a").rename("results/my search")
+    assert "the folder's name: 'my search'; use letters" in refused(capsys, "results/my search")
+
+
+@pytest.mark.parametrize("kind", ["finalists", "final"])
+def test_folders_of_others_are_left_alone(capsys, kind):
+    search()
+    mine = Path(f"results/a-{kind}")
+    mine.mkdir()
+    (mine / "trials.parquet").write_text("mine")
+    assert "already holds other files; choose another --name" in refused(capsys, "results/a")
+    (mine / "trials.parquet").unlink()
+    mine.rmdir()
+    compare.main(["schedule", "--replicates", "1", "--name", f"a-{kind}"])
+    before = (mine / "optuna.log").read_bytes()
+    assert f"results/a-{kind}: holds a comparison, not what confirms a" in refused(
+        capsys, "results/a", *SMALL
+    )
+    assert (mine / "optuna.log").read_bytes() == before
+
+
+def test_a_lost_study_json_is_not_begun_over(capsys):
+    search()
+    assert finalize.main(["results/a", *SMALL]) == 0
+    Path("results/a-final/study.json").unlink()
+    assert "results/a-final: already holds other files" in refused(capsys, "results/a")
+
+
+def test_final_runs_of_another_choice_or_search_are_not_shown(capsys):
+    search()
+    assert finalize.main(["results/a", *SMALL]) == 0
+    file = Path("results/a-final/study.json")
+    content = json.loads(file.read_text())
+    arms = content["config"]["arms"]
+    content["config"]["arms"] = {**arms, "chosen": {**arms["paper"], "lr": 0.123}}
+    file.write_text(json.dumps(content))
+    assert "a-final: holds the final runs of another choice" in refused(capsys, "results/a")
+    content["config"] = {**content["config"], "search": "z"}
+    file.write_text(json.dumps(content))
+    assert "holds a final study of the search z" in refused(capsys, "results/a")
+
+
+def test_a_stopped_final_is_not_opened_after_another_one(capsys, monkeypatch):
+    """It was killed after study.json was written and before the opening was recorded."""
+    search()
+
+    def kill(*_, **__):
+        raise SystemExit("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("study.data.images.open_test_set", kill)
+        with pytest.raises(SystemExit):
+            finalize.main(["results/a", *SMALL])
+    assert not RECORD.exists()
+    assert finalize.main(["results/a", *SMALL, "--name", "b"]) == 0
+    assert 'was opened before ("b-final: ' in refused(capsys, "results/a")
+    assert len(openings(RECORD)) == 1
+
+
+def test_a_reason_given_too_late_is_not_ignored(capsys):
+    search()
+    assert finalize.main(["results/a", *SMALL]) == 0
+    assert "was not begun with it" in refused(capsys, "results/a", "--reopen-test", "x")
+    again = ["results/a", *SMALL, "--name", "b", "--reopen-test", "x"]
+    assert finalize.main(again) == 0
+    assert finalize.main(again) == 0  # as from a shell's history
+    assert len(openings(RECORD)) == 2
+
+
+def test_a_budget_that_a_later_round_could_not_spend_is_refused_at_once(capsys):
+    search()
+    assert "--budget: 9000 gives an arm up to " in refused(capsys, "results/a", "--budget", "9000")
+    assert not Path("results/a-finalists").exists()
+
+
+def test_seeds_that_no_round_leaves_are_damage(capsys):
+    search()
+    assert finalize.main(["results/a", *SMALL]) == 0
+    file = Path("results/a-finalists/study.json")
+    content = json.loads(file.read_text())
+    content["config"]["seeds"] = {arm: i + 1 for i, arm in enumerate(content["config"]["seeds"])}
+    file.write_text(json.dumps(content))
+    assert "study.json: damaged (no round of halving" in refused(capsys, "results/a")
