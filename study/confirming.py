@@ -110,6 +110,11 @@ class Confirmation:
         if stopped is not None:
             return stopped
         chosen = choice(load_study(self.finalists.folder))
+        if not chosen.again.n:
+            raise UserError(
+                f"{self.finalists.folder}: no run of the configurations that got to the last round "
+                f"is complete; confirm the search again under another name: --name {self.name}-2"
+            )
         stopped = self.advance(self.final, lambda earlier: self.next_final(earlier, chosen))
         if stopped is not None:
             return stopped

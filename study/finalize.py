@@ -157,27 +157,36 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     scores = confirmation.results.trials.set_index("trial_id")["last_eval_accuracy"]
-    for column in ("configuration", "fresh seeds", "accuracy", "score in the search"):
+    for column in ("configuration", "fresh seeds", "diverged", "accuracy", "score in the search"):
         table.add_column(column, no_wrap=True)
     for row in chosen.table.to_dict("records"):
         score = scores.get(row["arm"])
         table.add_row(
             row["arm"],
             str(row["n"]),
+            str(row["diverged"]),
             "" if row["accuracy"] != row["accuracy"] else f"{row['accuracy']:.2%}",
             "" if score is None else f"{score:.2%}",
         )
-    say("\nThe finalists, on the validation images (mean over fresh seeds):")
+    diverged = chosen.table["diverged"].any()
+    zero = "; a diverged run counts as 0%" if diverged else ""
+    say(f"\nThe finalists, on the validation images (mean over fresh seeds{zero}):")
     confirmation.console.print(table)
     settings = ", ".join(f"{name} {format_value(v)}" for name, v in chosen.settings.items())
     say(f"Chosen: {chosen.arm} ({settings}).")
     if (score := scores.get(chosen.arm)) is not None:
+        own = chosen.table.iloc[0]
+        lost = f" {own['diverged']} diverged, and are left out here." if own["diverged"] else ""
         say(
             f"The search gave it {score:.2%}; {chosen.again.n} fresh seeds give "
             f"{text(chosen.again, '{:.2%}')} ({chosen.again.kind}; they chose it: a little high)."
+            + lost
         )
     found = final(runs, load_predictions(runs.path))
     say(f"\nOn the {runs.study.num_evaluated:,} test images, trained on all 60,000:")
+    if isinstance(config := runs.study.config, FinalConfig) and config.reopened:
+        say(f"  They had been opened before, and were opened again: {config.reopened}.")
+        say("  What was chosen with an earlier result in mind looks better here than it is.")
     names = {CHOSEN: chosen.arm, PAPER: "the paper's configuration"}
     for arm, accuracy in found.accuracy.items():
         say(f"  {names[arm]}: {text(accuracy.both, '{:.2%}')}, n = {accuracy.seeds.n} seeds")
@@ -186,7 +195,10 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
         gain = found.gain
         say(f"  gain, paired by seed: {text(gain.both, '{:+.2f} points')}")
         say(f"    for new seeds on these images: {text(gain.seeds, '{:+.2f} points')}")
-        say(f"    so many seeds detect {found.detectable:.2f} points (80% power)")
+        if found.detectable == found.detectable:
+            say(f"    so many seeds detect {found.detectable:.2f} points (80% power)")
+    for arm, count in found.missing.items():
+        say(f"  left out: {count} of the seeds of {names[arm]}, without a final model")
     say("Intervals are 95%; the first of each two speaks of new seeds and new images.")
     folders = [s.folder for s in (confirmation.search, confirmation.finalists, confirmation.final)]
     say("Next:")

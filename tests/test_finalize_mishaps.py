@@ -6,11 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from pyarrow.fs import FileSystem
 
+from analysis import report
 from study import compare, finalize, run
+from study.config.study import trial_seed
 from study.data.images import OPENINGS_FILE, openings
+from tests.helpers import simulated
 from tests.helpers.commands import before_epoch, play_ray
 
 SMALL = ("--budget", "12", "--replicates", "2")
@@ -200,3 +204,111 @@ def test_seeds_that_no_round_leaves_are_damage(capsys):
     content["config"]["seeds"] = {arm: i + 1 for i, arm in enumerate(content["config"]["seeds"])}
     file.write_text(json.dumps(content))
     assert "study.json: damaged (no round of halving" in refused(capsys, "results/a")
+
+
+# What is printed and shown says no more than the runs.
+
+
+def confirmed(capsys, *more):
+    capsys.readouterr()
+    assert finalize.main(["results/a", *SMALL, *more]) == 0
+    return capsys.readouterr().out
+
+
+def page():
+    folders = ["results/a", "results/a-finalists", "results/a-final"]
+    assert report.main([*folders, "--output", "page"]) == 0
+    return Path("page/report.md").read_text()
+
+
+def ends(monkeypatch, kind, arm, *statuses):
+    """Have the runs of an arm of one of the two studies end like this, by replicate."""
+    original = simulated.end_of
+    seeds = {trial_seed(1115, k, kind): k for k in range(1, 11)}
+
+    def end_of(config):
+        k = seeds.get(config.seed)
+        if k is None or k > len(statuses) or config.lr != arm:
+            return original(config)
+        status = statuses[k - 1]
+        return status, config.epochs if status == "complete" else 2
+
+    monkeypatch.setattr(simulated, "end_of", end_of)
+
+
+PAPER_LR = 1.0
+
+
+def test_one_seed_has_no_interval_and_detects_nothing(capsys):
+    search()
+    out = confirmed(capsys, "--replicates", "1")
+    assert "n = 1: no interval" in out
+    assert "nan" not in out
+    assert "nan" not in page()
+
+
+def test_a_final_run_that_diverged_is_named(capsys, monkeypatch):
+    search()
+    ends(monkeypatch, "final", PAPER_LR, "diverged", "complete")
+    out = confirmed(capsys)
+    assert "left out: 1 of the seeds of the paper's configuration, without a final model" in out
+    assert "Left out: 1 of the seeds of the paper's configuration, which have" in page()
+
+
+def test_a_diverged_finalist_is_counted_and_named(capsys, monkeypatch):
+    search()
+    ends(monkeypatch, "finalists", PAPER_LR, "diverged")
+    assert "a diverged run counts as 0%" in confirmed(capsys)
+
+
+def test_a_second_opening_is_said_with_the_result(capsys):
+    search()
+    confirmed(capsys)
+    shutil.rmtree("results/a-final")
+    shutil.rmtree("results/a-finalists")
+    out = confirmed(capsys, "--reopen-test", "a referee asked")
+    assert "were opened again: a referee asked" in out
+    text = page()
+    assert "were opened again (a referee asked)" in text
+    assert "chose nothing" not in text
+
+
+def test_lost_times_are_no_estimate(capsys):
+    search()
+    file = Path("results/a/trials.parquet")
+    trials = pd.read_parquet(file)
+    trials["seconds"] = float("nan")
+    trials.to_parquet(file)
+    assert "At the search's speed" not in confirmed(capsys)
+
+
+@pytest.mark.parametrize("kind", ["finalists", "final"])
+def test_nothing_follows_from_runs_that_all_failed(capsys, monkeypatch, kind):
+    search()
+    original = simulated.end_of
+    seeds = [trial_seed(1115, k, kind) for k in range(1, 11)]
+    monkeypatch.setattr(
+        simulated,
+        "end_of",
+        lambda config: ("diverged", 2) if config.seed in seeds else original(config),
+    )
+    assert finalize.main(["results/a", *SMALL]) == 1
+    assert f"results/a-{kind}: no run is complete (diverged)" in refused(capsys, "results/a")
+    assert (kind == "finalists") != RECORD.exists()
+
+
+def test_a_run_that_fails_in_a_later_round_is_tried_again_before_the_choice(capsys, monkeypatch):
+    search()
+    original = simulated.end_of
+    first, third = (trial_seed(1115, k, "finalists") for k in (1, 3))
+
+    def end_of(config):
+        fails = config.seed == third or (config.seed == first and config.lr == PAPER_LR)
+        return ("failed", 2) if fails else original(config)
+
+    monkeypatch.setattr(simulated, "end_of", end_of)
+    out = confirmed(capsys)
+    assert out.count("Failed runs, once more.") == 2
+    out = confirmed(capsys)
+    assert "once more" not in out
+    assert "Chosen: " in out
