@@ -165,6 +165,7 @@ def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
         f"The finalists on the {finalists.num_images:,} {finalists.images} images: mean accuracy "
         "over fresh seeds, the best first; a diverged run counts as 0%. Sequential halving gave "
         "more seeds to those that did well, so the means of those with few are rougher. The score "
-        f"of the search is one seed, picked for being high; {UNKNOWN} if it was not picked, or the search is not here."
+        f"of the search is one seed, picked for being high; {UNKNOWN} if it was not picked, or "
+        "the search is not on this page."
     )
     return Table("finalists", caption, frame, shown)

@@ -34,8 +34,14 @@ def final_model(folder: Path, trial_id: str | None = None) -> Classifier:
     results = load_study(folder)
     trial = _chosen(results, trial_id)
     study, trial_id = results.study, str(trial["trial_id"])
-    params = {name: trial[name] for name in study.config.draws(trial)}
-    config = replace(study.config.trial_config(params, 0), seed=trial["seed"])
+    try:
+        params = {name: trial[name] for name in study.config.draws(trial)}
+        config = replace(study.config.trial_config(params, 0), seed=trial["seed"])
+    except (KeyError, TypeError, ValueError, UserError) as error:
+        raise UserError(
+            f"{folder / 'trials.parquet'}: damaged ({trial_id}: {one_line(error, 100)}); restore "
+            "it from a copy"
+        ) from None
     storage = Storage(folder, study.storage)
     found = storage.newest_checkpoint(trial_id, config, resumable=True)
     state = None
