@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -312,3 +314,16 @@ def test_a_run_that_fails_in_a_later_round_is_tried_again_before_the_choice(caps
     out = confirmed(capsys)
     assert "once more" not in out
     assert "Chosen: " in out
+
+
+def test_a_full_disk_names_the_command_that_continues(capsys, monkeypatch):
+    search()
+
+    def fill():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results/b-finalists/histories")
+
+    with monkeypatch.context() as patch:
+        before_epoch(patch, 3, fill)
+        line = refused(capsys, "results/a", *SMALL, "--name", "b")
+    assert line.endswith("then continue with: python -m study.finalize results/a --name=b")
+    assert finalize.main(["results/a", "--name=b"]) == 0
