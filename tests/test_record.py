@@ -105,10 +105,8 @@ def test_a_file_system_that_refuses_is_reported_in_one_line(folder, number, name
     told = str(way_out(error, folder, "python -m …"))
     assert told.startswith(f"{folder / name if name else folder}: {os.strerror(number)}; ")
     room = number in (errno.ENOSPC, errno.EDQUOT)
-    assert (
-        f"saved: {'free some space' if room else 'fix that'}, then continue with: python -m …"
-        in told
-    )
+    cure = "free some space" if room else "fix that"
+    assert f"saved: {cure}, then continue with: python -m …" in told
     assert "\n" not in told
 
 
