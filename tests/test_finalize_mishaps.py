@@ -16,6 +16,7 @@ from analysis import report
 from study import compare, finalize, run
 from study.config.study import trial_seed
 from study.data.images import OPENINGS_FILE, openings
+from study.results.tables import load_study
 from tests.helpers import simulated
 from tests.helpers.commands import before_epoch, play_ray
 
@@ -327,3 +328,28 @@ def test_a_full_disk_names_the_command_that_continues(capsys, monkeypatch):
         line = refused(capsys, "results/a", *SMALL, "--name", "b")
     assert line.endswith("then continue with: python -m study.finalize results/a --name=b")
     assert finalize.main(["results/a", "--name=b"]) == 0
+
+
+# Searches of all kinds.
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--optimizer", "adadelta", "sgd", "adamw", "--momentum", "0.8", "0.95"],
+        ["--optimizer", "sgd", "adamw", "--weight-decay", "0", "0.01"],
+        ["--model", "resnet18", "--dropout-rate", "0.1", "0.5"],
+        ["--dataset", "fashion-mnist"],
+    ],
+    ids=lambda options: options[0] + options[1],
+)
+def test_searches_of_all_kinds_are_confirmed(capsys, options):
+    search(*options)
+    assert run.main(["--resume", "results/a", "--retry-failed"]) == 0
+    assert "Chosen: " in confirmed(capsys, "--budget", "20")
+    for folder in ("results/a-finalists", "results/a-final"):
+        trials = load_study(folder).trials
+        searched = load_study("results/a").trials
+        for name in ("model", "dataset"):
+            assert set(trials[name]) == set(searched[name])
+    assert "confirmation" in page()
