@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from study.config.arms import MAX_REPLICATES
+from study.config.arms import MAX_REPLICATES, ArmsConfig
 from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.study import StudyConfig, require_name
 from study.config.trial import TrialConfig
-from study.console.errors import UserError, cannot_be_read
+from study.console.errors import StorageError, UserError, cannot_be_read
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
 from study.data.images import OPENINGS_FILE, openings
@@ -27,6 +27,7 @@ from study.results.confirmation import Choice, choice
 from study.results.halving import is_damaged, next_seeds, rounds, sizes
 from study.results.history import ENDS
 from study.results.lock import check_new_folder, locked
+from study.results.predictions import load_predictions
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
 from study.results.tables import StudyResults, load_study, rank_trials
@@ -169,6 +170,7 @@ class Confirmation:
         """
         from study.search.session import Session
 
+        ran = None
         while True:
             with begun(storage) as earlier:
                 config = next_config(earlier)
@@ -177,6 +179,9 @@ class Confirmation:
                     config = earlier
                 if config is None:
                     return None
+                if config == ran and not retry:  # a session has not written the tables again
+                    tables_of(storage)
+                ran = config
                 self._announce(config, retry=retry)
                 options = replace(self.options, retry_failed=retry, time_budget_s=self._time_left())
                 outcome = Session(storage, config, options).run(resume=earlier is not None)
@@ -339,11 +344,34 @@ def begun(storage: Storage) -> Iterator[StudyConfig | None]:
         yield StudyFile.read(storage.folder).config
 
 
+def tables_of(storage: Storage) -> pd.DataFrame:
+    """Table ``trials`` of a study of arms, whose tables are whole.
+
+    Raises:
+        UserError: A table is missing or damaged.
+    """
+    results = load_study(storage.folder)
+    load_predictions(storage.folder)
+    arms, trials = cast("ArmsConfig", results.study.config).arms, results.trials
+    if len(unknown := trials[~trials["arm"].isin(arms) | trials["replicate"].isna()]):
+        raise UserError(
+            f"{storage.folder / 'trials.parquet'}: damaged ({unknown['trial_id'].iloc[0]!a} is of "
+            "no arm); restore it from a copy"
+        )
+    return trials
+
+
 def ended_trials(storage: Storage, config: StudyConfig) -> pd.DataFrame | None:
-    """Table ``trials`` of a study; None if not all trials have ended, or it is not written yet."""
-    if not (storage.folder / "trials.parquet").exists():
+    """Table ``trials`` of a study; None if not all trials have ended, or a session must write it.
+
+    A session writes tables that are missing or damaged again, or says why it cannot.
+    """
+    try:
+        trials = tables_of(storage)
+    except StorageError:
+        raise
+    except UserError:
         return None
-    trials = load_study(storage.folder).trials
     all_ended = len(trials) >= config.num_trials and trials["status"].isin(ENDS).all()
     return trials if all_ended else None
 

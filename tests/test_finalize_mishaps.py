@@ -209,6 +209,24 @@ def test_seeds_that_no_round_leaves_are_damage(capsys):
     assert "study.json: damaged (no round of halving" in refused(capsys, "results/a")
 
 
+@pytest.mark.parametrize("folder", ["results/a-finalists", "results/a-final"])
+@pytest.mark.parametrize("table", ["trials", "epochs", "predictions"])
+def test_lost_and_damaged_tables_are_written_again(capsys, folder, table):
+    search()
+    before = confirmed(capsys).partition("The finalists")[2]
+    file = Path(folder, f"{table}.parquet")
+    content = pd.read_parquet(file)
+    file.unlink()
+    assert confirmed(capsys).endswith(before)
+    file.write_bytes(b"PAR1 damaged")
+    assert confirmed(capsys).endswith(before)
+    if table == "trials":
+        content["arm"] = "nobody"
+        content.to_parquet(file)
+        assert confirmed(capsys).endswith(before)
+    assert len(openings(RECORD)) == 1
+
+
 # What is printed and shown says no more than the runs.
 
 
