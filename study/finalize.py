@@ -119,9 +119,9 @@ def search_of(given: str) -> tuple[str, str | None]:
     folder = Path(given)
     config = StudyFile.read(folder).config
     if isinstance(config, ConfirmingConfig):
-        folder = folder if folder.name not in ("", "..") else folder.resolve()
         search = config.resume_arguments(str(folder))[0]
-        return search, folder.name.removesuffix(f"-{config.kind}")
+        own = folder if folder.name not in ("", "..") else folder.resolve()
+        return search, own.name.removesuffix(f"-{config.kind}")
     if not config.is_ranked:
         raise UserError(
             f"{given}: holds a {config.kind}, which selects nothing; give the folder of a search"

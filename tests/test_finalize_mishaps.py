@@ -16,6 +16,7 @@ from analysis import report
 from study import compare, finalize, run
 from study.config.study import trial_seed
 from study.data.images import OPENINGS_FILE, openings
+from study.results.study_file import resume_command
 from study.results.tables import load_study
 from tests.helpers import simulated
 from tests.helpers.commands import before_epoch, play_ray
@@ -107,6 +108,10 @@ def test_the_printed_commands_continue_a_confirmation_of_another_name(capsys, mo
     assert "Chosen: " in capsys.readouterr().out
     assert not Path("results/a-finalists").exists()
     monkeypatch.chdir("results/b-final")
+    search_of_it = Path("../a").resolve()
+    assert resume_command(load_study(".").study.config, ".") == (
+        f"python -m study.finalize {search_of_it} --name=b"
+    )
     assert finalize.main(["."]) == 0
     assert finalize.main(["../b-finalists/"]) == 0
     monkeypatch.chdir("../a")

@@ -36,6 +36,8 @@ class ConfirmingConfig(ArmsConfig):
     def resume_arguments(self, path: str) -> tuple[str, ...]:
         """The search's folder or URI, and the name of the confirmation if it has another."""
         place, own = os.path.split(path)  # `path` may be a URI
+        if own in ("", ".", ".."):
+            place, own = os.path.split(os.path.realpath(path))
         name = own.removesuffix(f"-{self.kind}")
         given = () if name == self.search else (f"--name={name}",)
         return (os.path.join(place or os.curdir, self.search), *given)  # noqa: PTH118 -- or URI
