@@ -232,6 +232,20 @@ def test_lost_and_damaged_tables_are_written_again(capsys, folder, table):
     assert len(openings(RECORD)) == 1
 
 
+def test_a_record_that_is_blank_or_cannot_be_read(capsys, monkeypatch):
+    search()
+    RECORD.write_text("\n \n")
+    confirmed(capsys)
+    assert len(openings(RECORD)) == 1
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("study.data.images.open_plain", refuse)
+    shutil.rmtree("results/a-final")
+    assert "openings.jsonl: cannot be read (Permission denied)" in refused(capsys, "results/a")
+
+
 # What is printed and shown says no more than the runs.
 
 
