@@ -7,31 +7,27 @@ command goes on after a stop or a crash at any moment.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from study.config.finalists import (
-    BUDGET,
-    CHOSEN,
-    FINALISTS,
-    PAPER,
-    FinalConfig,
-    FinalistsConfig,
-)
+from study.config.arms import MAX_REPLICATES, ArmsConfig
+from study.config.finalists import BUDGET, CHOSEN, FINALISTS, PAPER, FinalConfig, FinalistsConfig
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
-from study.config.study import StudyConfig
+from study.config.study import StudyConfig, require_name
 from study.config.trial import NUM_TRAINING_IMAGES, TrialConfig
-from study.console.errors import UserError
+from study.console.errors import StorageError, UserError, cannot_be_read
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
 from study.data.images import OPENINGS_FILE, openings
 from study.results.confirmation import Choice, choice
-from study.results.halving import next_seeds, rounds, sizes
+from study.results.halving import is_damaged, next_seeds, rounds, sizes
 from study.results.history import ENDS
-from study.results.lock import locked
+from study.results.lock import check_new_folder, locked
+from study.results.predictions import load_predictions
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
 from study.results.tables import StudyResults, load_study
@@ -75,12 +71,17 @@ class Confirmation:
         self.results = results
         folder = search.folder
         self.folder = folder if folder.name not in ("", "..") else folder.resolve()
-        self.name = args.name or self.folder.name
+        require_name(f"{self.folder}: the folder's name", self.folder.name)
+        self.name = self.folder.name if args.name is None else args.name
+        require_name("--name", f"{self.name}-{FinalistsConfig.kind}")  # the longer of the two
         self.budget = args.budget or BUDGET
         self.replicates = args.replicates or FinalistsConfig.replicates
         self.console = Terminal()
         self.options = run_options(args)
-        self.finalists, self.final = self._place("finalists"), self._place("final")
+        self.finalists, self.final = (
+            search.beside(f"{self.name}-{kind}")
+            for kind in (FinalistsConfig.kind, FinalConfig.kind)
+        )
         self.deadline = args.time_budget and time.monotonic() + args.time_budget
 
     def run(self) -> tuple[Choice, StudyResults] | int:
@@ -89,13 +90,22 @@ class Confirmation:
         Returns:
             The choice and the final runs; the exit status if it was stopped before the end.
         """
-        if not any((s.folder / STUDY_FILE).exists() for s in (self.finalists, self.final)):
+        missing = [s for s in (self.finalists, self.final) if not has_begun(s)]
+        for storage in missing:
+            check_new_folder(storage.folder)
+        if len(missing) == 2:
             self.check_opening("")  # before hours are spent
-        self.console.print(self.plan(), soft_wrap=True)
+        if len(missing) == 2:
+            self.console.print(self.plan(), soft_wrap=True)
         stopped = self.advance(self.finalists, self.next_finalists)
         if stopped is not None:
             return stopped
         chosen = choice(load_study(self.finalists.folder))
+        if not chosen.again.n:
+            raise UserError(
+                f"{self.finalists.folder}: no run of the configurations that got to the last round "
+                f"is complete; confirm the search again under another name: --name {self.name}-2"
+            )
         stopped = self.advance(self.final, lambda earlier: self.next_final(earlier, chosen))
         if stopped is not None:
             return stopped
@@ -122,11 +132,6 @@ class Confirmation:
             except UserError as error:  # the answer does not depend on it
                 self.console.print(f"No model of {run['trial_id']}: {error}", soft_wrap=True)
 
-    def _place(self, kind: str) -> Storage:
-        """The files of one of the two studies, beside the search's."""
-        name, uri = f"{self.name}-{kind}", self.search.uri
-        return Storage(self.folder.with_name(name), uri and f"{uri.rpartition('/')[0]}/{name}")
-
     def check_opening(self, reason: str) -> None:
         """Raise `UserError` if the test set was opened for another reason, unless that is wanted.
 
@@ -134,7 +139,11 @@ class Confirmation:
             reason: Of the final runs to come; empty as long as nothing is chosen.
         """
         record = self.search.folder / OPENINGS_FILE
-        others = [why for why in openings(record) if why != reason]
+        try:
+            found = openings(record)
+        except OSError as error:
+            raise cannot_be_read(record, error) from None
+        others = [] if reason in found else found  # what has opened it may go on
         if others and not self.args.reopen_test:
             raise UserError(
                 f"{record}: the test set was opened before ({shown(others[-1], 200)}). Choosing "
@@ -142,17 +151,21 @@ class Confirmation:
             )
 
     def plan(self) -> str:
-        """What will run, and about how long it takes."""
+        """What will run, and about how long it takes if it begins now."""
         trials = self.results.trials
         arms = len(candidates(self.results))
         of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
         slots = self.args.max_concurrent or self.results.study.sessions[-1].concurrent_trials
         larger = NUM_TRAINING_IMAGES / NUM_TRAIN_EXAMPLES  # the final runs train on all images
         seconds = of_each * (self.budget + larger * 2 * self.replicates) / max(slots, 1)
+        took = (
+            f" At the search's speed that takes about {format_duration(seconds)}."
+            if math.isfinite(seconds)  # not if the times are lost
+            else ""
+        )
         return (
-            f"Confirming {self.name}: {arms} configurations, {self.budget} runs; then "
-            f"{self.replicates} seeds of the chosen one and of the paper's on the test images. At "
-            f"the search's speed that takes about {format_duration(seconds)}."
+            f"Confirming {self.name}: {arms} configurations, at most {self.budget} runs; then "
+            f"{self.replicates} seeds each of the chosen and the paper's, on the test images.{took}"
         )
 
     def advance(
@@ -165,15 +178,18 @@ class Confirmation:
         """
         from study.search.session import Session
 
-        retried = False
+        ran = None
         while True:
             with begun(storage) as earlier:
                 config = next_config(earlier)
-                retry = not retried and earlier is not None and failed_for_now(storage, earlier)
-                if retry:  # once, before anything is decided: the cause may be gone
-                    config, retried = earlier, True
+                retry = earlier is not None and failed_for_now(storage, earlier)
+                if retry:  # each once, before anything is decided: the cause may be gone
+                    config = earlier
                 if config is None:
                     return None
+                if config == ran and not retry:  # a session has not written the tables again
+                    tables_of(storage)
+                ran = config
                 self._announce(config, retry=retry)
                 options = replace(self.options, retry_failed=retry, time_budget_s=self._time_left())
                 outcome = Session(storage, config, options).run(resume=earlier is not None)
@@ -192,7 +208,7 @@ class Confirmation:
     def _resume_command(self) -> str:
         """The command that continues this, ready to paste into a shell."""
         options = {"--name": self.args.name, "--address": self.args.address}
-        given = [word for name, value in options.items() if value for word in (name, value)]
+        given = [f"{name}={value}" for name, value in options.items() if value]
         return command_line("study.finalize", self.search.uri or self.search.folder, *given)
 
     def next_finalists(self, earlier: StudyConfig | None) -> StudyConfig | None:
@@ -204,6 +220,12 @@ class Confirmation:
                     f"--budget: {self.budget} is too few for {len(arms)} configurations; give "
                     f"{least} or more"
                 )
+            plan = rounds(len(arms), self.budget)
+            if (most := sum(seeds for _, seeds in plan)) > MAX_REPLICATES:
+                raise UserError(
+                    f"--budget: {self.budget} gives an arm {most} seeds; give less, so that none "
+                    f"gets more than {MAX_REPLICATES}"
+                )
             return FinalistsConfig(
                 name=f"{self.name}-finalists",
                 title=f"Which configuration of {search.name} is best?",
@@ -211,13 +233,15 @@ class Confirmation:
                 search=self.folder.name,
                 budget=self.budget,
                 replicates=self.replicates,
-                seeds=dict.fromkeys(arms, rounds(len(arms), self.budget)[0][1]),
+                seeds=dict.fromkeys(arms, plan[0][1]),
                 **self._of_search(),
             )
-        assert isinstance(earlier, FinalistsConfig)
+        if not isinstance(earlier, FinalistsConfig):
+            raise self._foreign(self.finalists, earlier)
         self._check_unchanged(earlier, arms)
         if (trials := ended_trials(self.finalists, earlier)) is None:
             return earlier
+        require_a_result(self.finalists, earlier, trials)
         seeds = next_seeds(earlier, trials)
         return None if seeds is None else replace(earlier, seeds=seeds)
 
@@ -237,10 +261,17 @@ class Confirmation:
 
     def _check_unchanged(self, earlier: FinalistsConfig, arms: dict[str, Any]) -> None:
         """Raise `UserError` if the search or an option has changed since the finalists began."""
+        if earlier.search != self.folder.name:
+            raise self._foreign(self.finalists, earlier)
         if earlier.arms != arms:
             raise UserError(
                 f"{earlier.name}: holds other finalists; {self.results.path} has changed since. "
                 f"Confirm it under another name: --name {self.name}-2"
+            )
+        if is_damaged(earlier):
+            raise UserError(
+                f"{self.finalists.folder / STUDY_FILE}: damaged (no round of halving leaves such "
+                "seeds); restore it from a copy"
             )
         for option in ("budget", "replicates"):
             if getattr(self.args, option) not in (None, begun_with := getattr(earlier, option)):
@@ -250,23 +281,51 @@ class Confirmation:
 
     def next_final(self, earlier: StudyConfig | None, chosen: Choice) -> StudyConfig | None:
         """The final runs as they are to be run now; None once all have ended."""
-        if earlier is not None:
-            return earlier if ended_trials(self.final, earlier) is None else None
-        search = self.results.study.config
+        search, paper = self.results.study.config, {PAPER: candidates(self.results)[PAPER]}
         finalists = StudyFile.read(self.finalists.folder).config
         assert isinstance(finalists, FinalistsConfig)
-        paper = {PAPER: candidates(self.results)[PAPER]}
-        why = f" ({self.args.reopen_test})" if self.args.reopen_test else ""
         config = FinalConfig(
             name=self.final.folder.name,
-            title=f"{chosen.arm} of {search.name} against the paper's configuration{why}",
+            title=f"{chosen.arm} of {search.name} against the paper's configuration",
             arms=paper if chosen.arm == PAPER else {CHOSEN: chosen.settings, **paper},
             search=self.folder.name,
             replicates=finalists.replicates,
+            reopened=self.args.reopen_test or "",
             **self._of_search(),
         )
+        if earlier is not None:
+            self._check_final(earlier, config)
+            config = earlier
+            if (trials := ended_trials(self.final, earlier)) is not None:
+                require_a_result(self.final, earlier, trials)
+                return None
         self.check_opening(config.opening_reason)
         return config
+
+    def _check_final(self, earlier: StudyConfig, now: FinalConfig) -> None:
+        """Raise `UserError` unless earlier final runs are those of this search and this choice."""
+        if not isinstance(earlier, FinalConfig) or earlier.search != now.search:
+            raise self._foreign(self.final, earlier)
+        if earlier.arms != now.arms:
+            raise UserError(
+                f"{self.final.folder}: holds the final runs of another choice ({earlier.title}); "
+                f"restore {self.finalists.folder} from a copy, or confirm the search under "
+                f"another name: --name {self.name}-2"
+            )
+        if now.reopened not in ("", earlier.reopened):
+            raise UserError(
+                f"--reopen-test: {self.final.folder} was not begun with it; leave it out, or open "
+                f"the test set for another confirmation: --name {self.name}-2"
+            )
+
+    def _foreign(self, storage: Storage, config: StudyConfig) -> UserError:
+        """For a folder that holds something else than a part of this confirmation."""
+        search = getattr(config, "search", "")
+        return UserError(
+            f"{storage.folder}: holds a {config.kind}"
+            + (f" study of the search {search}" if search else "")
+            + f", not what confirms {self.folder.name}; choose another --name"
+        )
 
     def _of_search(self) -> dict[str, Any]:
         """The settings that both studies share with the search."""
@@ -274,26 +333,63 @@ class Confirmation:
         return {name: getattr(config, name) for name in ("epochs", "dataset", "precision", "seed")}
 
 
+def has_begun(storage: Storage) -> bool:
+    """Whether there is such a study, here or in its object store."""
+    return (storage.folder / STUDY_FILE).exists() or bool(storage.uri and storage.has_study())
+
+
 @contextmanager
 def begun(storage: Storage) -> Iterator[StudyConfig | None]:
     """The configuration of a study, which is locked meanwhile; None if there is none yet."""
-    stored = storage.uri and storage.has_study()
-    if not stored and not (storage.folder / STUDY_FILE).exists():
+    if not has_begun(storage):
         yield None
         return
     with locked(storage.folder, resume=True):
-        if stored:
+        if storage.uri and storage.has_study():
             storage.pull()
         yield StudyFile.read(storage.folder).config
 
 
+def tables_of(storage: Storage) -> pd.DataFrame:
+    """Table ``trials`` of a study of arms, whose tables are whole.
+
+    Raises:
+        UserError: A table is missing or damaged.
+    """
+    results = load_study(storage.folder)
+    load_predictions(storage.folder)
+    arms, trials = cast("ArmsConfig", results.study.config).arms, results.trials
+    if len(unknown := trials[~trials["arm"].isin(arms) | trials["replicate"].isna()]):
+        raise UserError(
+            f"{storage.folder / 'trials.parquet'}: damaged ({unknown['trial_id'].iloc[0]!a} is of "
+            "no arm); restore it from a copy"
+        )
+    return trials
+
+
 def ended_trials(storage: Storage, config: StudyConfig) -> pd.DataFrame | None:
-    """Table ``trials`` of a study; None if not all trials have ended, or it is not written yet."""
-    if not (storage.folder / "trials.parquet").exists():
+    """Table ``trials`` of a study; None if not all trials have ended, or a session must write it.
+
+    A session writes tables that are missing or damaged again, or says why it cannot.
+    """
+    try:
+        trials = tables_of(storage)
+    except StorageError:
+        raise
+    except UserError:
         return None
-    trials = load_study(storage.folder).trials
     all_ended = len(trials) >= config.num_trials and trials["status"].isin(ENDS).all()
     return trials if all_ended else None
+
+
+def require_a_result(storage: Storage, config: StudyConfig, trials: pd.DataFrame) -> None:
+    """Raise `UserError` if no run of an ended study is complete: nothing can follow from it."""
+    if not (trials["status"] == "complete").any() and not failed_for_now(storage, config):
+        raise UserError(
+            f"{storage.folder}: no run is complete ({trials['status'].iloc[-1]}); see "
+            f"{command_line('study.status', storage.folder)}; once the cause is fixed, remove "
+            "this folder and begin again"
+        )
 
 
 def failed_for_now(storage: Storage, config: StudyConfig) -> bool:

@@ -15,6 +15,7 @@ from rich.table import Table
 from study.cli import Parser, guarded, place_or_uri
 from study.config.finalists import BUDGET, CHOSEN, PAPER, ConfirmingConfig, FinalConfig
 from study.config.search import SearchConfig
+from study.config.study import require_name
 from study.console.errors import UserError, require_positive
 from study.console.text import command_line, format_value
 from study.files import is_uri
@@ -86,7 +87,10 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError(
             f"--address: {args.address}: confirm on a machine of the cluster, with --address auto"
         )
-    args.resume = search_of(args.resume)
+    args.resume, name = search_of(args.resume)
+    args.name = args.name if args.name is not None else name
+    if args.name is not None:
+        require_name("--name", args.name)
     with opened(args, SearchConfig, None) as (storage, search):
         from study.confirming import Confirmation
         from study.results.tables import load_study
@@ -101,22 +105,28 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-def search_of(given: str) -> str:
-    """The folder or URI of the search that `given`, a search or what confirms it, belongs to.
+def search_of(given: str) -> tuple[str, str | None]:
+    """The search that `given`, a search or what confirms it, belongs to.
+
+    Returns:
+        Its folder or URI; the name of the confirmation, if `given` is a part of it.
 
     Raises:
         UserError: It is another kind of study.
     """
     if is_uri(given):
-        return given
-    config = StudyFile.read(Path(given)).config
+        return given, None
+    folder = Path(given)
+    config = StudyFile.read(folder).config
     if isinstance(config, ConfirmingConfig):
-        return config.resume_arguments(str(Path(given)))[0]
+        search = config.resume_arguments(str(folder))[0]
+        own = folder if folder.name not in ("", "..") else folder.resolve()
+        return search, own.name.removesuffix(f"-{config.kind}")
     if not config.is_ranked:
         raise UserError(
             f"{given}: holds a {config.kind}, which selects nothing; give the folder of a search"
         )
-    return given
+    return given, None
 
 
 def require_finished(results: StudyResults, search: SearchConfig) -> None:
@@ -159,24 +169,30 @@ def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     say = partial(confirmation.console.print, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     scores = confirmation.results.trials.set_index("trial_id")["last_eval_accuracy"]
-    for column in ("configuration", "fresh seeds", "accuracy", "score in the search"):
+    for column in ("configuration", "fresh seeds", "diverged", "accuracy", "score in the search"):
         table.add_column(column, no_wrap=True)
     for row in chosen.table.to_dict("records"):
         score = scores.get(row["arm"])
         table.add_row(
             row["arm"],
             str(row["n"]),
+            str(row["diverged"]),
             "" if math.isnan(row["accuracy"]) else f"{row['accuracy']:.2%}",
             "" if score is None else f"{score:.2%}",
         )
-    say("\nThe finalists, on the validation images (mean over fresh seeds):")
+    diverged = chosen.table["diverged"].any()
+    zero = "; a diverged run counts as 0%" if diverged else ""
+    say(f"\nThe finalists, on the validation images (mean over fresh seeds{zero}):")
     confirmation.console.print(table)
     settings = ", ".join(f"{name} {format_value(v)}" for name, v in chosen.settings.items())
     say(f"Chosen: {chosen.arm} ({settings}).")
     if (score := scores.get(chosen.arm)) is not None:
+        own = chosen.table.iloc[0]
+        lost = f" {own['diverged']} diverged, and are left out here." if own["diverged"] else ""
         say(
             f"The search gave it {score:.2%}; {chosen.again.n} fresh seeds give "
             f"{text(chosen.again, '{:.2%}')} ({chosen.again.kind}; they chose it: a little high)."
+            + lost
         )
 
 
@@ -188,6 +204,9 @@ def final_lines(chosen: Choice, runs: StudyResults) -> Iterator[str]:
 
     found = final(runs, load_predictions(runs.path))
     yield f"\nOn the {runs.study.num_evaluated:,} test images, trained on all 60,000:"
+    if isinstance(config := runs.study.config, FinalConfig) and config.reopened:
+        yield f"  They had been opened before, and were opened again: {config.reopened}."
+        yield "  What was chosen with an earlier result in mind looks better here than it is."
     names = {CHOSEN: chosen.arm, PAPER: "the paper's configuration"}
     for arm, accuracy in found.accuracy.items():
         yield f"  {names[arm]}: {text(accuracy.both, '{:.2%}')}, n = {accuracy.seeds.n} seeds"
@@ -196,7 +215,10 @@ def final_lines(chosen: Choice, runs: StudyResults) -> Iterator[str]:
         gain = found.gain
         yield f"  gain, paired by seed: {text(gain.both, '{:+.2f} points')}"
         yield f"    for new seeds on these images: {text(gain.seeds, '{:+.2f} points')}"
-        yield f"    so many seeds detect {found.detectable:.2f} points (80% power)"
+        if not math.isnan(found.detectable):
+            yield f"    so many seeds detect {found.detectable:.2f} points (80% power)"
+    for arm, count in found.missing.items():
+        yield f"  left out: {count} of the seeds of {names[arm]}, without a final model"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,6 +86,11 @@ def _run(args: argparse.Namespace) -> int:
             console.print(f"saved in {args.save}; in Python: study.load_model({str(args.save)!r})")
     for path, picture in zip(args.images, pictures, strict=True):
         probabilities = _probabilities(model, picture.pixels)
+        if not all(map(math.isfinite, probabilities)):
+            raise UserError(
+                f"{args.model}: its output for {path} is not a number, so the model is damaged; "
+                "restore it from a copy"
+            )
         if args.json:
             console.print(json.dumps(_as_json(path, picture, model, probabilities)))
             continue
@@ -108,9 +114,10 @@ def _model(folder: Path, trial_id: str | None) -> Classifier:
 
 
 def _save(model: Classifier, into: Path) -> None:
+    from study.results.study_file import STUDY_FILE
     from study.training.export import ABOUT_FILE, TENSORS_FILE, save_model
 
-    for name in (ABOUT_FILE, TENSORS_FILE):
+    for name in (ABOUT_FILE, TENSORS_FILE, STUDY_FILE):  # a study would be hidden by a model
         if (into / name).exists():
             raise UserError(f"--save: {into / name} is already there; choose another folder")
     save_model(model, into)

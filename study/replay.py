@@ -68,7 +68,13 @@ def _run(args: argparse.Namespace) -> int:
     results = load_study(args.results)
     row = find_trial(results, args.trial)
     config = trained_config(results, row)
-    epochs = recorded_epochs(row, results.epochs, results.steps)
+    try:
+        epochs = recorded_epochs(row, results.epochs, results.steps)
+    except ValueError as error:
+        raise UserError(
+            f"{results.path / 'steps.parquet'}: damaged ({args.trial}: {error}); restore it from a "
+            "copy"
+        ) from None
     console = Terminal(soft_wrap=True)
     with console.status(f"Checking the {config.dataset} files …"):
         images = load_images(results.study.config, args.data_dir, record=None)

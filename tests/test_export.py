@@ -312,6 +312,19 @@ def test_a_comparison_has_no_best_trial(tmp_path, few_digits):
         final_model(folder, trial_id)
 
 
+@pytest.mark.parametrize(("column", "value"), [("arm", "z"), ("arm", None), ("replicate", None)])
+def test_a_trial_of_no_arm_is_damage(tmp_path, column, value):
+    folder = tmp_path / "n"
+    run_study(folder, comparison_config(3))
+    trial_id = complete(folder)[0]
+    trials = pd.read_parquet(folder / "trials.parquet")
+    kinds = trials.dtypes
+    trials.loc[trials["trial_id"] == trial_id, column] = value
+    trials.astype(kinds).to_parquet(folder / "trials.parquet", index=False)
+    with pytest.raises(UserError, match=rf"trials.parquet: damaged \({trial_id}: "):
+        final_model(folder, trial_id)
+
+
 def test_an_object_store_that_lost_the_model(folder, bucket):
     study_file = StudyFile.read(folder)
     replace(study_file, storage=f"{bucket}/n").write(folder)

@@ -112,7 +112,7 @@ def test_a_full_disk_stops_the_study_and_room_lets_it_go_on(tmp_path, small_disk
     assert process.returncode == 2, out
     assert "Traceback" not in out
     assert "No space left on device" in out.splitlines()[-1]
-    assert "free some space, then continue with --resume results/n" in out.splitlines()[-1]
+    assert "then continue with: python -m study.run --resume results/n" in out.splitlines()[-1]
     out = run(tmp_path, "--resume", "results/n", status=2)
     assert "free some space there" in out
     filler.unlink()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -116,6 +118,32 @@ def test_the_drawing_shows_the_digit():
     lines = drawing(pixels).splitlines()
     assert len(lines) == 14
     assert set(lines) == {" " * 14 + "@" + " " * 13}
+
+
+@pytest.mark.parametrize("name", ["16.png", "16.pgm", "16.tif"])
+def test_16_bits_show_the_same_as_8(png, tmp_path, name):
+    grey = np.asarray(seven().convert("L")) // 2 + 60
+    narrow, _ = read(Image.fromarray(grey), png)
+    wide = (grey.astype(np.uint16) * 257).astype(">u2")
+    match name:
+        case "16.png":
+            Image.fromarray(wide.astype(np.uint16)).save(tmp_path / name)
+        case "16.pgm":
+            header = f"P5\n{grey.shape[1]} {grey.shape[0]}\n65535\n"
+            (tmp_path / name).write_bytes(header.encode() + wide.tobytes())
+        case "16.tif":
+            Image.fromarray(wide.astype(np.int32)).save(tmp_path / name)
+    np.testing.assert_array_equal(read_picture(tmp_path / name).pixels, narrow)
+
+
+@pytest.mark.filterwarnings("error")
+def test_damaged_exif_data_is_no_matter(png, tmp_path):
+    whole, _ = read(seven(), png)
+    content = png.read_bytes()
+    chunk = b"eXIf" + b"II*\0\xff\xff\xff\xff"
+    added = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    (tmp_path / "e.png").write_bytes(content[:33] + added + content[33:])  # after the header
+    np.testing.assert_array_equal(read_picture(tmp_path / "e.png").pixels, whole)
 
 
 def bad(tmp_path, kind):

@@ -10,7 +10,9 @@ from PIL import Image
 
 import study
 from study import predict
+from study.results.final_model import final_model
 from study.results.tables import load_study
+from study.training.export import save_model
 from tests.helpers.trained import best_of, small_search, trained_study
 from tests.test_pictures import seven
 
@@ -132,3 +134,19 @@ def test_a_model_of_clothes_reads_no_digits(run, image, tmp_path, few_digits):
     assert "trained on fashion-mnist" in run(folder, image, status=2)
     run(folder, "--save", tmp_path / "model")
     assert study.load_model(tmp_path / "model").std == 0.3530
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_model_that_computes_no_number_is_refused(folder, image, tmp_path, capsys, options):
+    model = final_model(folder)
+    with torch.no_grad():
+        next(model.network.parameters()).fill_(float("nan"))
+    save_model(model, tmp_path / "m")
+    assert predict.main([str(tmp_path / "m"), str(image), *options]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"its output for {image} is not a number" in line
+
+
+def test_a_model_is_not_saved_over_a_study(run, folder):
+    assert "study.json is already there" in run(folder, "--save", folder, status=2)
+    assert not (folder / "model.json").exists()

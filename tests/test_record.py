@@ -102,12 +102,11 @@ def test_a_file_system_that_refuses_is_reported_in_one_line(folder, number, name
     cause = OSError(number, os.strerror(number), name and str(folder / name))
     error = RuntimeError("what Ray wraps it in")
     error.__cause__ = cause
-    told = str(way_out(error, folder))
+    told = str(way_out(error, folder, "python -m …"))
     assert told.startswith(f"{folder / name if name else folder}: {os.strerror(number)}; ")
     room = number in (errno.ENOSPC, errno.EDQUOT)
-    assert (
-        f"saved: {'free some space' if room else 'fix that'}, then continue with --resume" in told
-    )
+    cure = "free some space" if room else "fix that"
+    assert f"saved: {cure}, then continue with: python -m …" in told
     assert "\n" not in told
 
 
@@ -123,7 +122,7 @@ def test_a_table_that_cannot_be_read_is_not_taken_for_lost(folder, monkeypatch, 
     with pytest.raises(StorageError, match=r"trials\.parquet: cannot be read"):
         Session(folder, CONFIG, resume=True)
     (folder / "study.json").touch()
-    told = str(way_out(OSError(number, os.strerror(number)), folder))
+    told = str(way_out(OSError(number, os.strerror(number)), folder, "python -m …"))
     assert told.startswith(f"{folder}: {os.strerror(number)}; ")
 
 
@@ -131,7 +130,7 @@ def test_an_error_of_the_program_is_not_the_file_systems(folder):
     folder.mkdir(parents=True)
     (folder / "study.json").touch()
     for error in (ValueError("x"), BrokenPipeError(errno.EPIPE, "x"), ConnectionResetError()):
-        assert way_out(error, folder) is None
+        assert way_out(error, folder, "python -m …") is None
 
 
 @pytest.mark.usefixtures("without_ray")

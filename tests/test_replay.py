@@ -267,6 +267,16 @@ def test_the_papers_protocol_evaluates_the_test_images_again(capsys, tmp_path, d
     assert "Same bit for bit" in out
 
 
+def test_steps_of_no_epoch_are_not_taken_for_lost(capsys, folder):
+    def change(steps):
+        steps["epoch"] += 90
+
+    rewrite(folder, "steps", change)
+    assert "steps.parquet: damaged (trial_00000: a step of epoch 91" in say(
+        capsys, folder, status=2
+    )
+
+
 def test_lost_steps_leave_the_epochs_to_compare(capsys, folder):
     steps = pd.read_parquet(folder / "steps.parquet")
     steps[steps["trial_id"] != "trial_00000"].to_parquet(folder / "steps.parquet", index=False)

@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_line_and_the_study_goes_on(monkeypatch, capsys, wrap
     captured = capsys.readouterr()
     assert captured.err == (
         "error: results/a/histories: No space left on device; finished work is saved: "
-        "free some space, then continue with --resume results/a\n"
+        "free some space, then continue with: python -m study.run --resume results/a\n"
     )
     assert another_driver() == "runs"
     assert run.main(["--resume", "results/a"]) == 0

@@ -50,9 +50,12 @@ def sentence(runs: Compared) -> str:
     if arm not in found.accuracy:
         return "No final run is complete."
     own = found.accuracy[arm]
+    which = "that chose nothing"
+    if isinstance(runs.config, FinalConfig) and (why := runs.config.reopened):
+        which = f"that had been opened before, and were opened again ({why}),"
     text = (
-        f"The search chose {configuration(runs)}. On {runs.num_images:,} {runs.images} images that "
-        f"chose nothing it reaches {show(own.both, PERCENT)} (n = {own.seeds.n} seeds; 95% "
+        f"The search chose {configuration(runs)}. On {runs.num_images:,} {runs.images} images "
+        f"{which} it reaches {show(own.both, PERCENT)} (n = {own.seeds.n} seeds; 95% "
         "interval for new seeds and new images)"
     )
     if found.gain is None:
@@ -107,7 +110,12 @@ def make_section(evidence: Evidence) -> Section | None:
         text.append(sentence(runs))
         exhibits.append(picture(runs))
         tables.append(_final_table(runs))
-        if (least := runs.final.detectable) and not np.isnan(least):
+        found = runs.final
+        text += [
+            f"Left out: {count} of the seeds of {NAMES[arm]}, which have no final model."
+            for arm, count in found.missing.items()
+        ]
+        if (least := found.detectable) and not np.isnan(least):
             text.append(
                 f"So many pairs detect a gain of {least:.2f} points for new seeds in 80% of cases "
                 "(two-sided, 5%)."
@@ -148,14 +156,16 @@ def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
         {
             "configuration": frame["arm"],
             "fresh seeds": frame["n"].astype(str),
+            "diverged": frame["diverged"].astype(str),
             "accuracy": known(frame["accuracy"], PERCENT.format),
             "score in the search": known(frame["score"], PERCENT.format),
         }
     )
     caption = (
         f"The finalists on the {finalists.num_images:,} {finalists.images} images: mean accuracy "
-        "over fresh seeds, the best first. Sequential halving gave more seeds to those that did "
-        "well, so the means of those with few are rougher. The score of the search is one seed, "
-        f"picked for being high; {UNKNOWN} if the configuration was not among its trials."
+        "over fresh seeds, the best first; a diverged run counts as 0%. Sequential halving gave "
+        "more seeds to those that did well, so the means of those with few are rougher. The score "
+        f"of the search is one seed, picked for being high; {UNKNOWN} if it was not picked, or "
+        "the search is not on this page."
     )
     return Table("finalists", caption, frame, shown)

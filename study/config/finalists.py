@@ -36,8 +36,13 @@ class ConfirmingConfig(ArmsConfig):
         require_replicates(self.replicates)
 
     def resume_arguments(self, path: str) -> tuple[str, ...]:
-        """The search's folder or URI."""
-        return (os.path.join(os.path.dirname(path), self.search),)  # noqa: PTH118, PTH120 -- or URI
+        """The search's folder or URI, and the name of the confirmation if it has another."""
+        place, own = os.path.split(path)  # `path` may be a URI
+        if own in ("", ".", ".."):
+            place, own = os.path.split(os.path.realpath(path))
+        name = own.removesuffix(f"-{self.kind}")
+        given = () if name == self.search else (f"--name={name}",)
+        return (os.path.join(place or os.curdir, self.search), *given)  # noqa: PTH118 -- or URI
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,17 @@ class FinalistsConfig(ConfirmingConfig):
 
 @dataclass(frozen=True)
 class FinalConfig(ConfirmingConfig):
-    """The chosen configuration and the paper's, on all training images and the test images."""
+    """The chosen configuration and the paper's, on all training images and the test images.
+
+    Attributes:
+        reopened: Why the test set is opened though it was opened before; empty if it was not.
+    """
 
     kind = "final"
     grows = "replicates"
     protocol = "paper"
+
+    reopened: str = ""
 
     @property
     def seeds_by_arm(self) -> dict[str, int]:
@@ -94,4 +105,5 @@ class FinalConfig(ConfirmingConfig):
     @property
     def opening_reason(self) -> str:
         """Names the study, so that another one opens the test set once more."""
-        return f"{self.name}: final runs of {self.title}"
+        why = f" ({self.reopened})" if self.reopened else ""
+        return f"{self.name}: final runs of {self.title}{why}"

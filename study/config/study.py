@@ -108,9 +108,9 @@ class StudyConfig(ABC):
         return "test" if self.protocol == "paper" else "validation"
 
     @property
-    def opened_for(self) -> str:
-        """The study in whose folder it is recorded that this one opens the test set."""
-        return self.name
+    def opened_for(self) -> str | None:
+        """The study beside it that records that this one opens the test set; None: itself."""
+        return None
 
     @property
     def opening_reason(self) -> str:

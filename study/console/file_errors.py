@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,26 +50,28 @@ def is_refusal(error: object) -> bool:
 
 
 @contextmanager
-def saying_how_to_go_on(folder: Path) -> Iterator[None]:
+def saying_how_to_go_on(folder: Path, again: str) -> Iterator[None]:
     """Turn a file system's refusal into a `UserError` that says what to do.
 
     Args:
         folder: The folder of the running study.
+        again: The command that continues it.
     """
     try:
         yield
     except Exception as error:
-        if (explained := way_out(error, folder)) is None:
+        if (explained := way_out(error, folder, again)) is None:
             raise
         raise explained from None
 
 
-def way_out(error: BaseException | None, folder: Path) -> UserError | None:
+def way_out(error: BaseException | None, folder: Path, again: str) -> UserError | None:
     """A `UserError` that says what the user can do about `error`; None if they can do nothing.
 
     Args:
         error: An error raised while a study ran. Ray may have wrapped it.
         folder: The study's folder.
+        again: The command that continues it.
     """
     while error is not None:
         if isinstance(error, UserError):
@@ -78,14 +79,14 @@ def way_out(error: BaseException | None, folder: Path) -> UserError | None:
         if isinstance(error, OSError) and not os.access(folder / "study.json", os.F_OK):
             return UserError(
                 f"{folder}: was moved or removed while the study ran; put it back, then continue "
-                f"with --resume {shlex.quote(str(folder))}"
+                f"with: {again}"
             )
         if isinstance(error, OSError) and is_refusal(error):
             place = folder if error.filename is None else escape(str(error.filename), keep="")
             cure = "free some space" if error.errno in FULL else "fix that"
             return StorageError(
                 f"{place}: {one_line(error.strerror or error)}; finished work is saved: {cure}, "
-                f"then continue with --resume {shlex.quote(str(folder))}"
+                f"then continue with: {again}"
             )
         error = error.__cause__ or error.__context__
     return None

@@ -120,7 +120,7 @@ def openings(record: Path) -> list[str]:
             lines = file.read().decode(errors="replace").splitlines()
     except (FileNotFoundError, UserError):  # not a plain file: `open_test_set` refuses it
         return []
-    return [_reason(line) for line in lines]
+    return [_reason(line) for line in lines if line.strip()]
 
 
 def _reason(line: str) -> str:

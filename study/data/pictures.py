@@ -78,6 +78,7 @@ def _read_grey(path: Path) -> np.ndarray:
         raise UserError(f"{path}: not a file; give pictures of digits")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of damaged EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as opened:
                 return _grey(ImageOps.exif_transpose(opened))
@@ -101,8 +102,8 @@ def _grey(picture: Image.Image) -> np.ndarray:
         picture = picture.convert("RGBA")
         paper = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(paper, picture)
-    if picture.mode.startswith("I;16"):
-        return np.asarray(picture, np.float32) / 257
+    if picture.mode == "I" or picture.mode.startswith("I;16"):  # 16 bits in either
+        return (np.asarray(picture, np.float32) / 257).clip(0, 255)
     return np.asarray(picture.convert("L"), np.float32)
 
 

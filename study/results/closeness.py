@@ -134,10 +134,15 @@ def recorded_epochs(
         row: Its row in ``trials.parquet``.
         epochs: ``epochs.parquet``.
         steps: ``steps.parquet``.
+
+    Raises:
+        ValueError: A step belongs to no epoch.
     """
     own = epochs[epochs["trial_id"] == row["trial_id"]].sort_values("epoch")
     own_steps = steps[steps["trial_id"] == row["trial_id"]].sort_values("step")
     losses = {epoch: part["loss"].to_numpy() for epoch, part in own_steps.groupby("epoch")}
+    if strange := losses.keys() - set(range(1, len(own) + 1)):
+        raise ValueError(f"a step of epoch {min(strange)}, of {len(own)}")
     found: list[RecordedEpoch] = []
     for number, values in enumerate(own.to_dict("records"), 1):
         first = 1 + sum(len(epoch.losses) for epoch in found)

@@ -67,12 +67,15 @@ class Final:
             they are the same or one has no run.
         detectable: The gain in points that so many pairs find in 80% of cases.
         pairs: Number of seeds that both arms completed.
+        missing: How many planned runs of each arm have no final model, if any: they diverged,
+            failed or have not ended.
     """
 
     accuracy: dict[str, Measured]
     gain: Measured | None
     detectable: float
     pairs: int
+    missing: dict[str, int]
 
 
 def final(runs: StudyResults, predictions: pd.DataFrame) -> Final:
@@ -84,14 +87,17 @@ def final(runs: StudyResults, predictions: pd.DataFrame) -> Final:
     """
     right = right_by_seed(runs, predictions)
     accuracy = {arm: _measured(frame.to_numpy()) for arm, frame in right.items()}
+    planned = cast("ArmsConfig", runs.study.config).seeds_by_arm
+    missing = {arm: n - len(right.get(arm, ())) for arm, n in planned.items()}
+    missing = {arm: n for arm, n in missing.items() if n}
     if not {CHOSEN, PAPER} <= right.keys():
-        return Final(accuracy, None, np.nan, 0)
+        return Final(accuracy, None, np.nan, 0, missing)
     chosen, paper = right[CHOSEN].align(right[PAPER], join="inner", axis=0)
     difference = 100 * (chosen.to_numpy() - paper.to_numpy())
     if not len(difference):
-        return Final(accuracy, None, np.nan, 0)
+        return Final(accuracy, None, np.nan, 0, missing)
     least = detectable(difference.mean(axis=1)) if len(difference) > 1 else np.nan
-    return Final(accuracy, _measured(difference), least, len(difference))
+    return Final(accuracy, _measured(difference), least, len(difference), missing)
 
 
 def right_by_seed(runs: StudyResults, predictions: pd.DataFrame) -> dict[str, pd.DataFrame]:

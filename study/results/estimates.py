@@ -52,12 +52,15 @@ def show(e: Estimate, template: str) -> str:
 def over_seeds(values: Values) -> Estimate:
     """Mean and t interval of independent replicates. A single replicate has no interval.
 
+    Without any the mean is not a number.
+
     Args:
         values: One per seed, or one paired difference per seed.
     """
     x = np.asarray(values, float)
     low, high = DescrStatsW(x).tconfint_mean(1 - LEVEL) if len(x) > 1 else (np.nan, np.nan)
-    return Estimate(float(x.mean()), low, high, len(x), OVER_SEEDS)
+    mean = float(x.mean()) if len(x) else np.nan
+    return Estimate(mean, low, high, len(x), OVER_SEEDS)
 
 
 def over_seeds_and_images(scores: np.ndarray) -> Estimate:

@@ -73,6 +73,17 @@ def ranking(trials: pd.DataFrame) -> pd.DataFrame:
     return order.drop(columns="last").reset_index()
 
 
+def is_damaged(config: FinalistsConfig) -> bool:
+    """Whether no round of the halving leaves arms with so many seeds."""
+    left = sorted(config.seeds.values(), reverse=True)
+    expected = [0] * len(left)
+    for size, more in rounds(len(config.arms), config.budget):
+        expected = [seeds + more * (i < size) for i, seeds in enumerate(expected)]
+        if expected == left:
+            return False
+    return True
+
+
 def next_seeds(config: FinalistsConfig, trials: pd.DataFrame) -> dict[str, int] | None:
     """The seeds of each arm after the next round; None once the choice is made.
 

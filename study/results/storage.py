@@ -64,6 +64,11 @@ class Storage:
         self._filesystem, self._root = _filesystem(self.location)
         self._pushed: dict[str, tuple[int, int]] = {}
 
+    def beside(self, name: str) -> Storage:
+        """The files of the study `name`, whose folder is beside this one's."""
+        folder = self.folder if self.folder.name not in ("", "..") else self.folder.resolve()
+        return Storage(folder.with_name(name), self.uri and f"{self.uri.rpartition('/')[0]}/{name}")
+
     def trial_folder(self, trial_id: str) -> str:
         """The folder of a trial's checkpoints and its ``error.txt``, for the user to read."""
         return f"{self.uri or self.folder}/{RAY_FOLDER}/{trial_id}"
@@ -238,11 +243,18 @@ class Storage:
                 self._put(name, file.read_bytes())
                 self._pushed[name] = version
 
+    def push_openings(self) -> None:
+        """Copy the record of the test set's openings to the object store, if there is one."""
+        file = self.folder / OPENINGS_FILE
+        if self.uri is not None and file.exists():
+            self._put(OPENINGS_FILE, file.read_bytes())
+
     def pull(self) -> None:
         """Copy the records from the object store to the folder, unless the folder's are newer.
 
         A journal only grows, so the longer of two is the newer one. Histories that are missing
-        here are copied in any case. The others are copied if the store's are newer.
+        here are copied in any case. The others are copied if the store's are newer. Openings of
+        the test set are never lost: those of both places are kept.
 
         Raises:
             UserError: The folder holds another study, or this one with a different past.
@@ -263,10 +275,12 @@ class Storage:
             for info in self._list(f"{self._root}/{HISTORIES}")
             if HISTORY_NAME.fullmatch(info.base_name) and self._is_wanted(info, newer_here)
         ]
-        records = () if newer_here else RECORDS
+        records = (OPENINGS_FILE,) if newer_here else RECORDS
         for name in (*histories, *records):  # the journal last, because it says what is there
             if (content := self._read(name)) is None:
                 continue
+            if name == OPENINGS_FILE:
+                content = self._merged_openings(content)
             try:
                 with replacing(self.folder / name) as file:
                     file.write(content)
@@ -275,6 +289,13 @@ class Storage:
                     f"{self.folder / name}: cannot be written ({error.strerror}); free some space, "
                     "or choose another --results-dir"
                 ) from None
+
+    def _merged_openings(self, theirs: bytes) -> bytes:
+        """The lines of the store's record of openings, and those that only the folder's has."""
+        file = self.folder / OPENINGS_FILE
+        ours = file.read_bytes().splitlines() if file.exists() else []
+        lines = dict.fromkeys([*theirs.splitlines(), *ours])
+        return b"".join(line + b"\n" for line in lines)
 
     def _is_wanted(self, info: FileInfo, newer_here: bool) -> bool:
         """Whether to copy a history: it is missing here, or the store's is newer."""

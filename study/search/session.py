@@ -127,18 +127,19 @@ class Session:
                 joining.connect(options.address)
             if options.address is None:
                 stack.callback(ray.shutdown)
-            stack.enter_context(saying_how_to_go_on(folder))
+            stack.enter_context(saying_how_to_go_on(folder, self._again()))
             slots = self._plan_slots()
             if not resume:
                 stack.enter_context(locked(folder, resume=False))
             # Before anything is printed, because a reader may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
             study = self._open_study(slots, recovered, resume=resume)
+            opened_for = self.config.opened_for
+            recorded = self.storage.beside(opened_for) if opened_for else self.storage
             train, evaluated = images.load_images(
-                self.config,
-                options.data_dir,
-                record=folder.with_name(self.config.opened_for) / images.OPENINGS_FILE,
+                self.config, options.data_dir, record=recorded.folder / images.OPENINGS_FILE
             )
+            recorded.push_openings()  # before anything is measured
             trainable = tune.with_resources(
                 tune.with_parameters(
                     TrialTrainable,
@@ -226,11 +227,17 @@ class Session:
         if options.retry_failed:
             console.print(f"Failed trials to run again: {retry_failed(study)}.")
         console.print(f"{storage.folder}: {slots.describe()}")
-        again = resume_command(self.config, storage.uri or storage.folder, options.address)
-        console.print(f"If the study is interrupted, continue with: {again}", soft_wrap=True)
+        console.print(
+            f"If the study is interrupted, continue with: {self._again()}", soft_wrap=True
+        )
         if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
             console.print(f"{problem}. Until then trials train at about half speed.")
         return study
+
+    def _again(self) -> str:
+        """The command that continues the study."""
+        place = self.storage.uri or self.storage.folder
+        return resume_command(self.config, place, self.options.address)
 
     def _progress(self, study: optuna.Study, planned: int) -> StudyProgress:
         ranked = self.config.is_ranked

@@ -135,7 +135,7 @@ def load_model(path: str | Path) -> Classifier:
 
 
 def _title(provenance: dict[str, Any], scores: dict[str, Any]) -> str:
-    return (
+    return one_line(
         f"{provenance['trial_id']} of {provenance['study']}: {scores['accuracy']:.2%} of "
         f"{scores['images']:,} {scores['evaluated']} images"
         + (", which also chose it: expect a little less" if scores["chose_it"] else "")
