@@ -9,33 +9,35 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from study.config.arms import MAX_REPLICATES, ArmsConfig
+from study.config.arms import MAX_REPLICATES
 from study.config.finalists import BUDGET, CHOSEN, FINALISTS, PAPER, FinalConfig, FinalistsConfig
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.config.study import StudyConfig, require_name
 from study.config.trial import NUM_TRAINING_IMAGES, TrialConfig
-from study.console.errors import StorageError, UserError, cannot_be_read
+from study.console.errors import UserError, cannot_be_read
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration, shown
 from study.data.images import OPENINGS_FILE, openings
 from study.results.confirmation import Choice, choice
+from study.results.ended import (
+    begun,
+    ended_trials,
+    failed_for_now,
+    has_begun,
+    require_a_result,
+    tables_of,
+)
 from study.results.halving import is_damaged, next_seeds, rounds, sizes
-from study.results.history import ENDS
-from study.results.lock import check_new_folder, locked
-from study.results.predictions import load_predictions
+from study.results.lock import check_new_folder
 from study.results.storage import Storage
 from study.results.study_file import STUDY_FILE, StudyFile
 from study.results.tables import StudyResults, load_study
 from study.results.trials import arm_settings, rank_trials
 from study.training_commands import run_options
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MODELS = "models"  # in the folder of the final runs
 
@@ -54,6 +56,31 @@ def candidates(results: StudyResults) -> dict[str, dict[str, Any]]:
     if not arms:
         raise UserError(f"{results.path}: all complete trials of {config.name} are the paper's")
     return {**arms, PAPER: paper}
+
+
+def expected_seconds(
+    results: StudyResults,
+    budget: int = BUDGET,
+    replicates: int = FinalistsConfig.replicates,
+    slots: int | None = None,
+) -> float | None:
+    """About how long a confirmation takes, at the speed of the search's complete trials.
+
+    Args:
+        results: The search.
+        budget: Runs of the finalists.
+        replicates: Final runs of each of two configurations.
+        slots: Trials at once; None: as many as in the search's last session.
+
+    Returns:
+        Seconds; None if the search's times are lost.
+    """
+    trials = results.trials
+    of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
+    larger = NUM_TRAINING_IMAGES / NUM_TRAIN_EXAMPLES  # the final runs train on all images
+    at_once = max(slots or results.study.sessions[-1].concurrent_trials, 1)
+    seconds = of_each * (budget + larger * 2 * replicates) / at_once
+    return seconds if math.isfinite(seconds) else None
 
 
 class Confirmation:
@@ -152,17 +179,11 @@ class Confirmation:
 
     def plan(self) -> str:
         """What will run, and about how long it takes if it begins now."""
-        trials = self.results.trials
         arms = len(candidates(self.results))
-        of_each = trials.loc[trials["status"] == "complete", "seconds"].mean()
-        slots = self.args.max_concurrent or self.results.study.sessions[-1].concurrent_trials
-        larger = NUM_TRAINING_IMAGES / NUM_TRAIN_EXAMPLES  # the final runs train on all images
-        seconds = of_each * (self.budget + larger * 2 * self.replicates) / max(slots, 1)
-        took = (
-            f" At the search's speed that takes about {format_duration(seconds)}."
-            if math.isfinite(seconds)  # not if the times are lost
-            else ""
+        seconds = expected_seconds(
+            self.results, self.budget, self.replicates, self.args.max_concurrent
         )
+        took = "" if seconds is None else f" That takes about {format_duration(seconds)} here."
         return (
             f"Confirming {self.name}: {arms} configurations, at most {self.budget} runs; then "
             f"{self.replicates} seeds each of the chosen and the paper's, on the test images.{took}"
@@ -331,71 +352,3 @@ class Confirmation:
         """The settings that both studies share with the search."""
         config = self.results.study.config
         return {name: getattr(config, name) for name in ("epochs", "dataset", "precision", "seed")}
-
-
-def has_begun(storage: Storage) -> bool:
-    """Whether there is such a study, here or in its object store."""
-    return (storage.folder / STUDY_FILE).exists() or bool(storage.uri and storage.has_study())
-
-
-@contextmanager
-def begun(storage: Storage) -> Iterator[StudyConfig | None]:
-    """The configuration of a study, which is locked meanwhile; None if there is none yet."""
-    if not has_begun(storage):
-        yield None
-        return
-    with locked(storage.folder, resume=True):
-        if storage.uri and storage.has_study():
-            storage.pull()
-        yield StudyFile.read(storage.folder).config
-
-
-def tables_of(storage: Storage) -> pd.DataFrame:
-    """Table ``trials`` of a study of arms, whose tables are whole.
-
-    Raises:
-        UserError: A table is missing or damaged.
-    """
-    results = load_study(storage.folder)
-    load_predictions(storage.folder)
-    arms, trials = cast("ArmsConfig", results.study.config).arms, results.trials
-    if len(unknown := trials[~trials["arm"].isin(arms) | trials["replicate"].isna()]):
-        raise UserError(
-            f"{storage.folder / 'trials.parquet'}: damaged ({unknown['trial_id'].iloc[0]!a} is of "
-            "no arm); restore it from a copy"
-        )
-    return trials
-
-
-def ended_trials(storage: Storage, config: StudyConfig) -> pd.DataFrame | None:
-    """Table ``trials`` of a study; None if not all trials have ended, or a session must write it.
-
-    A session writes tables that are missing or damaged again, or says why it cannot.
-    """
-    try:
-        trials = tables_of(storage)
-    except StorageError:
-        raise
-    except UserError:
-        return None
-    all_ended = len(trials) >= config.num_trials and trials["status"].isin(ENDS).all()
-    return trials if all_ended else None
-
-
-def require_a_result(storage: Storage, config: StudyConfig, trials: pd.DataFrame) -> None:
-    """Raise `UserError` if no run of an ended study is complete: nothing can follow from it."""
-    if not (trials["status"] == "complete").any() and not failed_for_now(storage, config):
-        raise UserError(
-            f"{storage.folder}: no run is complete ({trials['status'].iloc[-1]}); see "
-            f"{command_line('study.status', storage.folder)}; once the cause is fixed, remove "
-            "this folder and begin again"
-        )
-
-
-def failed_for_now(storage: Storage, config: StudyConfig) -> bool:
-    """Whether all trials have ended and a run that failed was not yet run again."""
-    trials = ended_trials(storage, config)
-    if trials is None:
-        return False
-    runs = trials.groupby(["arm", "replicate"])["status"]
-    return bool(((runs.count() == 1) & runs.apply(lambda s: s.eq("failed").all())).any())

@@ -23,7 +23,7 @@ from study.config.space import (
     space_to_json,
 )
 from study.console.errors import UserError
-from study.console.text import command_line, format_value
+from study.console.text import command_line, format_duration, format_value
 from study.opening import opened
 from study.training_commands import (
     add_place_options,
@@ -40,6 +40,7 @@ from study.training_commands import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    from study.results.storage import Storage
     from study.search.session import Outcome, Session
 
 EPILOG = """examples:
@@ -105,6 +106,11 @@ def make_parser() -> Parser:
     for each in HYPERPARAMETERS.values():
         kind = {int: (int, "N"), float: (number, "X"), str: (str, "O")}[each.type]
         add(each.flag, type=kind[0], nargs="+", metavar=kind[1], help=help_of(each))
+    add(
+        "--finalize",
+        action="store_true",
+        help="confirm the search at its end: see python -m study.finalize --help",
+    )
     add_place_options(parser)
     add_running_options(parser)
     return parser
@@ -184,6 +190,11 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
     check_running_options(args)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):
+        if args.finalize:
+            raise UserError(
+                f"--finalize: not through {args.address}; use it on a machine of the cluster, with "
+                "--address auto"
+            )
         from study.cluster.head import run_on_head
 
         return run_on_head(args, argv, SearchConfig, new)
@@ -192,11 +203,30 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
             config = resumed_config(args, config)
         session, outcome = run_session(args, storage, config)
         show_outcome(session, outcome, config)
+    if args.finalize and not outcome.stopped and not outcome.exit_status:
+        return confirm(args, storage, outcome)
     return outcome.exit_status
+
+
+def confirm(args: argparse.Namespace, storage: Storage, outcome: Outcome) -> int:
+    """Confirm the search that has just ended; returns the exit status."""
+    from study import finalize
+
+    left = args.time_budget and max(args.time_budget - outcome.seconds, 1.0)
+    options = {
+        "--data-dir": args.data_dir,
+        "--address": args.address,
+        "--gpus-per-trial": args.gpus_per_trial,
+        "--max-concurrent": args.max_concurrent,
+        "--time-budget": left and f"{left:.0f}s",
+    }
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    return finalize.main([storage.uri or str(storage.folder), *given])
 
 
 def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
     """Print the answer, what health checks found, the files written and the next commands."""
+    from study.confirming import expected_seconds
     from study.results.health.checks import show_health
     from study.results.shrinkage import likely_best, seed_noise, shrink
     from study.results.tables import load_study
@@ -210,12 +240,15 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
         session.console.print("Best complete trials, by validation accuracy:")
         session.console.print(best_table(shrunk.head(SHOWN), trials, list(config.space)))
     session.console.print(likely_best(shrunk))
-    confirm = command_line("study.finalize", session.storage.folder)
+    command = command_line("study.finalize", session.storage.folder)
     if len(shrunk) > 1:
         session.console.print(noise.words)
+        if not outcome.stopped and (seconds := expected_seconds(results)) is not None:
+            took = format_duration(seconds)
+            session.console.print(f"Confirming it with fresh seeds takes about {took} here.")
     if not outcome.stopped:
-        show_health(session.console, results, besides=confirm)
-    commands = [confirm] if len(shrunk) > 1 else []
+        show_health(session.console, results, besides=command)
+    commands = [command] if len(shrunk) > 1 else []
     show_next(session, outcome, f"--num-samples {2 * config.num_samples}", commands)
 
 

@@ -93,6 +93,24 @@ def test_a_search_is_confirmed(capsys):
     assert finalize.main(["results/a-final"]) == 0  # the search is found from either
 
 
+def test_one_command_searches_and_confirms(capsys):
+    search(CLEAN, "--finalize", "--max-concurrent", "2")
+    out = capsys.readouterr().out
+    assert "Confirming it with fresh seeds takes about" in out
+    assert out.index("30 of 30 trials ended") < out.index("Round 1 of") < out.index("Chosen: ")
+    assert load_study(FOLDERS[-1]).trials["replicate"].nunique() == 10
+    words = ("--name", "b", "--finalize", "--address", "ray://127.0.0.1:1")
+    assert run.main([*words]) == 2
+    assert "--finalize: not through ray://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_search_that_was_stopped_is_not_confirmed(monkeypatch):
+    monkeypatch.setattr("study.search.stop_request.StopRequest.stop_all", lambda self: True)
+    monkeypatch.setattr("study.search.stop_request.StopRequest.reason", lambda self: "stopped")
+    assert run.main(["--name", "a", "--num-samples", "3", "--finalize"]) == 0
+    assert not Path(FOLDERS[1]).exists()
+
+
 def test_the_page_leads_with_the_confirmed_answer(capsys):
     search("2", "--scheduler", "none")  # a seed whose choice is not the paper's configuration
     assert finalize.main([*FINALIZE]) == 0

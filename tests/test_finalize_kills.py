@@ -76,6 +76,7 @@ def test_a_confirmation_killed_at_any_moment(tmp_path, mnist):
         process.kill()
         process.communicate()
     out = finish(confirm(start, other))
+    assert confirm(run, other).splitlines()[-8:] == out.splitlines()[-8:]  # nothing is run again
     assert "gain, paired by seed" in out
     found, opened_too = contents(other)
     for one, two in zip(expected, found, strict=True):
