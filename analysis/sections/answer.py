@@ -75,7 +75,7 @@ def explanation(study: StudyResults) -> str:
         "most accurate of many trials is partly the luckiest, so less is expected from it: what "
         "an empirical Bayes estimate from all complete trials leaves. "
         f"{seed_noise(study.trials).words} The probabilities and standard deviations speak of new "
-        "seeds on the same images, not of new images. The test set was not opened."
+        "seeds on the same images, not of new images. A search opens no test set."
     )
 
 
