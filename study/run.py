@@ -226,7 +226,7 @@ def confirm(args: argparse.Namespace, storage: Storage, outcome: Outcome) -> int
 
 def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> None:
     """Print the answer, what health checks found, the files written and the next commands."""
-    from study.confirming import expected_seconds
+    from study.results.finalists import expected_seconds
     from study.results.health.checks import show_health
     from study.results.shrinkage import likely_best, seed_noise, shrink
     from study.results.tables import load_study

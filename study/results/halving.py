@@ -23,7 +23,7 @@ def sizes(num_arms: int) -> list[int]:
 
 
 def rounds(num_arms: int, budget: int) -> list[tuple[int, int]]:
-    """Each round's arms, and the seeds that each of them gets anew.
+    """Each round's arms, and the new seeds of each of them.
 
     The rounds share the runs about equally, so that fewer arms get more seeds.
 
