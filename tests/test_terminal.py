@@ -203,7 +203,9 @@ def test_odd_folders_a_former_cluster_and_no_home(tmp_path, mnist):
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    commands = [line for line in done.stdout.splitlines() if line.startswith("  python -m ")]
+    # Above it are the health checks' commands, which train for longer.
+    after = done.stdout[done.stdout.index("\nNext:\n") :].splitlines()
+    commands = [line for line in after if line.startswith("  python -m ")]
     assert len(commands) == 2
     for each in commands:
         pasted = subprocess.run(
