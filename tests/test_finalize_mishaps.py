@@ -200,7 +200,7 @@ def test_a_reason_given_too_late_is_not_ignored(capsys):
 
 def test_a_budget_that_a_later_round_could_not_spend_is_refused_at_once(capsys):
     search()
-    assert "--budget: 9000 gives an arm up to " in refused(capsys, "results/a", "--budget", "9000")
+    assert "--budget: 9000 gives an arm " in refused(capsys, "results/a", "--budget", "9000")
     assert not Path("results/a-finalists").exists()
 
 
