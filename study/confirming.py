@@ -52,8 +52,7 @@ class Confirmation:
         self.args = args
         self.search = search
         self.results = results
-        folder = search.folder
-        self.folder = folder if folder.name not in ("", "..") else folder.resolve()
+        self.folder = search.named_folder
         require_name(f"{self.folder}: the folder's name", self.folder.name)
         self.name = self.folder.name if args.name is None else args.name
         require_name("--name", f"{self.name}-{FinalistsConfig.kind}")  # the longer of the two
@@ -78,7 +77,6 @@ class Confirmation:
             check_new_folder(storage.folder)
         if len(missing) == 2:
             self.check_opening("")  # before hours are spent
-        if len(missing) == 2:
             self.console.print(self.plan(), soft_wrap=True)
         stopped = self.advance(self.finalists, self.next_finalists)
         if stopped is not None:

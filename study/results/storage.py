@@ -64,10 +64,16 @@ class Storage:
         self._filesystem, self._root = _filesystem(self.location)
         self._pushed: dict[str, tuple[int, int]] = {}
 
+    @property
+    def named_folder(self) -> Path:
+        """The folder by its own name, which a path such as ``.`` lacks."""
+        return self.folder if self.folder.name not in ("", "..") else self.folder.resolve()
+
     def beside(self, name: str) -> Storage:
         """The files of the study `name`, whose folder is beside this one's."""
-        folder = self.folder if self.folder.name not in ("", "..") else self.folder.resolve()
-        return Storage(folder.with_name(name), self.uri and f"{self.uri.rpartition('/')[0]}/{name}")
+        return Storage(
+            self.named_folder.with_name(name), self.uri and f"{self.uri.rpartition('/')[0]}/{name}"
+        )
 
     def trial_folder(self, trial_id: str) -> str:
         """The folder of a trial's checkpoints and its ``error.txt``, for the user to read."""
