@@ -172,7 +172,10 @@ def loss_curves(compared: ComparedTables) -> pd.DataFrame:
         last = len(losses)
         grid = np.unique(np.geomspace(1, last, CURVE_POINTS).round().astype(int))
         at = losses.iloc[grid - 1]
-        ends = np.concatenate([[0], own["step"]]), np.concatenate([[0.0], own["seconds"].cumsum()])
+        ends = (
+            np.concatenate([[0], own["step"]]),
+            np.concatenate([[0.0], own["epoch_seconds"].cumsum()]),
+        )
         frames.append(
             pd.DataFrame(
                 {
@@ -258,7 +261,7 @@ def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
         ``seconds`` until then. NaN if it never did.
     """
     epochs = compared.epochs()
-    epochs["seconds"] = epochs.groupby("trial_id")["seconds"].cumsum()
+    epochs["seconds"] = epochs.groupby("trial_id")["epoch_seconds"].cumsum()
     reached = epochs[epochs["eval_accuracy"] >= target].drop_duplicates("trial_id")
     rows = compared.trials[["trial_id", "arm", "replicate", "batch_size"]].merge(
         reached[["trial_id", "epoch", "step", "examples_seen", "seconds"]],
@@ -271,7 +274,7 @@ def to_target(compared: ComparedTables, target: float) -> pd.DataFrame:
 def throughput(compared: ComparedTables) -> pd.DataFrame:
     """Training images per second of each trial. The time of the evaluation is not counted."""
     epochs = compared.epochs(("arm", "replicate", "batch_size", "train_examples"))
-    epochs["train_seconds"] = epochs["seconds"] - epochs["eval_seconds"]
+    epochs["train_seconds"] = epochs["epoch_seconds"] - epochs["eval_seconds"]
     groups = epochs.groupby(["arm", "replicate", "batch_size"], sort=False)
     rate = groups["train_examples"].sum() / groups["train_seconds"].sum()
     return rate.astype(float).rename("images_per_second").reset_index()

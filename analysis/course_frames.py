@@ -1,4 +1,4 @@
-"""The course of a search: how many trials reached each rung, why one was stopped, the best so far.
+"""The course of a search: rungs, why a trial was stopped, the best so far, when each trial ran.
 
 ASHA judges a trial when it has run as many epochs as a rung has: it goes on if its accuracy is
 not below the best third of what other trials reported there before it. The tables do not hold
@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from study.config.search import ASHA_GRACE_EPOCHS, ASHA_REDUCTION
-from study.results.tables import StudyResults
+from study.results.tables import StudyResults, in_seconds
+
+PAUSE_S = 60.0  # a trial that reports nothing for longer than this was not running
 
 
 def rungs(study: StudyResults) -> list[int]:
@@ -111,3 +113,47 @@ def best_so_far(trials: pd.DataFrame) -> pd.DataFrame:
     rows["seconds"] = seconds[rows.index].cumsum()
     rows["best"] = rows["error"].where(rows["status"] == "complete").cummin().ffill()
     return rows.reset_index(drop=True)
+
+
+def timeline(study: StudyResults) -> pd.DataFrame:
+    """When each trial ran, and beside which others.
+
+    A trial that was interrupted has a row for each time it ran. Time in which no trial ran, such
+    as that between two sessions, is cut out. Which slot a trial had is not recorded: each node's
+    trials are put in as few rows as they need.
+
+    Returns:
+        One row per stretch: ``trial_id``, ``status``, ``batch_size``, ``node``, ``slot`` (from 0,
+        those of a node together), ``start`` and ``end`` (hours since the first epoch began).
+        Formats 2 to 5 do not say when an epoch ended, so their studies have no row.
+    """
+    epochs = study.epochs.dropna(subset=["epoch_ended", "epoch_seconds"]).sort_values("epoch")
+    end = in_seconds(epochs["epoch_ended"])
+    epochs = epochs.assign(end=end, start=end - epochs["epoch_seconds"])
+    pause = epochs["start"] - epochs.groupby("trial_id")["end"].shift()
+    epochs["stretch"] = (pause > PAUSE_S).groupby(epochs["trial_id"]).cumsum()
+    by_stretch = epochs.groupby(["trial_id", "stretch"], as_index=False)
+    rows = by_stretch.agg(start=("start", "min"), end=("end", "max"))
+    of_trial = study.trials[["trial_id", "status", "batch_size", "node"]]
+    rows = rows.merge(of_trial, on="trial_id").sort_values("start", ignore_index=True)
+    idle = (rows["start"] - rows["end"].cummax().shift()).clip(lower=0)
+    before = idle.where(idle > PAUSE_S, 0).cumsum()
+    first = rows["start"].min()
+    for name in ("start", "end"):
+        rows[name] = (rows[name] - before - first) / 3600
+    rows["slot"] = _slots(rows)
+    return rows[["trial_id", "status", "batch_size", "node", "slot", "start", "end"]]
+
+
+def _slots(rows: pd.DataFrame) -> pd.Series:
+    """The slot of each stretch, in the order of `rows`: the first of its node that is free."""
+    slots, used = pd.Series(0, rows.index), 0
+    for _, own in rows.groupby("node", dropna=False):
+        free_from: list[float] = []
+        for index, start, end in own[["start", "end"]].itertuples():
+            free = [slot for slot, since in enumerate(free_from) if since <= start]
+            slot = free[0] if free else len(free_from)
+            free_from[slot : slot + 1] = [end]
+            slots[index] = used + slot
+        used += len(free_from)
+    return slots

@@ -178,8 +178,8 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)|^[#+-]", r"\\\g<0>", plain)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def make_parser() -> Parser:
+    """The command line."""
     parser = Parser(
         prog="python -m analysis.report",
         description="Write a page about searches and comparisons: figures, tables, and a verdict "
@@ -200,7 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=default_data_dir(),
         help="folder of the images, for example pictures (default: %(default)s)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = make_parser().parse_args(argv)
     return guarded(lambda: _run(args))
 
 

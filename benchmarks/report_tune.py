@@ -28,7 +28,9 @@ def train_report(config: dict[str, Any]) -> None:
         accuracy = loop.evaluate()
         loop.scheduler.step()
         seconds = time.perf_counter() - start
-        tune.report({"eval_accuracy": accuracy, "seconds": seconds, "ended": time.time()})
+        tune.report(
+            {"eval_accuracy": accuracy, "epoch_seconds": seconds, "epoch_ended": time.time()}
+        )
 
 
 def main() -> None:

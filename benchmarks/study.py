@@ -82,19 +82,19 @@ def measure(command: list[str], ray_folder: Path, trials: int, slots: int) -> Me
     ]
     epochs = [epoch for trial in by_trial for epoch in trial]
     between = [
-        later["ended"] - later["seconds"] - earlier["ended"]
+        later["epoch_ended"] - later["epoch_seconds"] - earlier["epoch_ended"]
         for trial in by_trial
         for earlier, later in pairwise(trial)
     ]
     # Ray's own time stamps are in whole seconds. So both loops report when an epoch ended and
     # how long it took.
-    first = min(epoch["ended"] - epoch["seconds"] for epoch in epochs)
-    last = max(epoch["ended"] for epoch in epochs)
+    first = min(epoch["epoch_ended"] - epoch["epoch_seconds"] for epoch in epochs)
+    last = max(epoch["epoch_ended"] for epoch in epochs)
     return Measured(
         wall,
         first - began,
         last - first,
-        sum(epoch["seconds"] for epoch in epochs),
+        sum(epoch["epoch_seconds"] for epoch in epochs),
         statistics.median(between) if between else 0.0,
         trials,
         slots,

@@ -59,19 +59,19 @@ class SyntheticTrainable(tune.Trainable):
                 "epoch": epoch,
                 "step": epoch * steps,
                 "examples_seen": epoch * NUM_TRAIN_EXAMPLES,
-                "lr": self.trial["lr"] * self.trial["gamma"] ** (epoch - 1),
+                "epoch_lr": self.trial["lr"] * self.trial["gamma"] ** (epoch - 1),
                 "train_loss": float(self.losses[-1].mean()),
                 "eval_loss": 3.0 * (1.0 - accuracy),
                 "eval_accuracy": accuracy,
-                "seconds": 1.0,
+                "epoch_seconds": 1.0,
                 "eval_seconds": 0.1,
+                "epoch_ended": round(time.time(), 3),
                 "grad_sq_small": None,
                 "grad_sq_big": None,
             }
         )
         return {
             **self.epochs[-1],
-            "ended": time.time(),
             "training_iteration": epoch,
             "diverged": False,
             "done": epoch >= self.trial["epochs"],

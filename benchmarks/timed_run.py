@@ -22,7 +22,9 @@ class TimedCallback(session.ProgressCallback):
         file = self.storage.folder / RAY_FOLDER / trial.trial_id / "result.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a") as log:
-            log.write(json.dumps({name: result[name] for name in ("seconds", "ended")}) + "\n")
+            log.write(
+                json.dumps({name: result[name] for name in ("epoch_seconds", "epoch_ended")}) + "\n"
+            )
 
 
 if __name__ == "__main__":

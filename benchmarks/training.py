@@ -85,7 +85,7 @@ class Runner:
         """Run one block: an epoch of the block's examples, and an evaluation."""
         if self.loop is None:
             record = self.trainer.run_epoch()
-            return Timing(record.seconds - record.eval_seconds, record.eval_seconds)
+            return Timing(record.epoch_seconds - record.eval_seconds, record.eval_seconds)
         start = time.perf_counter()
         self.loop.train()
         trained = time.perf_counter()

@@ -101,12 +101,13 @@ def write_study(folder: Path, trials: list[tuple] = TRIALS) -> StudyResults:
                 "epoch": i,
                 "step": i * len(sizes),
                 "examples_seen": i * 1000,
-                "lr": lr * 0.7 ** (i - 1),
+                "epoch_lr": lr * 0.7 ** (i - 1),
                 "train_loss": float(np.average(losses[i - 1], weights=sizes)),
                 "eval_loss": 2 * (1 - accuracy),
                 "eval_accuracy": accuracy,
-                "seconds": 2.0,
+                "epoch_seconds": 2.0,
                 "eval_seconds": 0.5,
+                "epoch_ended": 1e9 + 100.0 * number + 2.0 * i,
             }
             for i, accuracy in enumerate(accuracies, 1)
         ]

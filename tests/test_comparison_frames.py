@@ -98,7 +98,7 @@ def test_to_target_is_the_first_epoch_at_or_above(compared):
         own = epochs[(epochs["arm"] == key[0]) & (epochs["replicate"] == key[1])]
         above = own[own["eval_accuracy"] >= 0.85]
         assert row["epoch"] == above["epoch"].min()
-        assert row["seconds"] == pytest.approx(own["seconds"].iloc[: int(row["epoch"])].sum())
+        assert row["seconds"] == pytest.approx(own["epoch_seconds"].iloc[: int(row["epoch"])].sum())
         assert row["examples"] == row["epoch"] * NUM_TRAIN
     assert frames.to_target(compared, 0.999)["epoch"].isna().all()
 

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from analysis import course_frames as frames
-from analysis.plots.course import plot_best_so_far, plot_survival
+from analysis.plots.course import plot_best_so_far, plot_survival, plot_timeline
 from study.config.search import SearchConfig
 from study.config.space import DEFAULT_SPACE, space_to_json
 from study.search.early_stopping import make_scheduler
@@ -116,3 +116,54 @@ def test_the_line_is_the_best_so_far(made_up):
         line = ax.get_lines()[0]
         assert list(line.get_xdata()) == frame[x].tolist()
         np.testing.assert_array_equal(line.get_ydata(), frame["best"])
+
+
+def ran(study, times):
+    """`study` with the epochs of its trials at `times`: (trial, epoch) -> (begin, end)."""
+    epochs = study.epochs.set_index(["trial_id", "epoch"]).loc[[*times]].reset_index()
+    begin, end = np.array([*times.values()], float).T
+    epochs["epoch_seconds"] = end - begin
+    epochs["epoch_ended"] = pd.to_datetime(end, unit="s", utc=True).as_unit("ms")
+    return replace(study, epochs=epochs)
+
+
+def test_timeline(made_up):
+    a, b, c = made_up.trials.loc[made_up.trials["epochs_run"] == 3, "trial_id"].iloc[:3]
+    times = {
+        (a, 1): (1000, 1100),
+        (a, 2): (1100, 1200),
+        (b, 1): (1005, 1050),
+        (c, 1): (1055, 1195),  # in the slot that b has left
+        (a, 3): (9200, 9300),  # in the next session: nothing ran from 1200 to 9200
+    }
+    got = frames.timeline(ran(made_up, times))
+    hours = got[["start", "end"]].to_numpy() * 3600
+    expected = {a: [0, 200], b: [5, 50], c: [55, 195]}
+    assert got["trial_id"].tolist() == [a, b, c, a]
+    for trial_id, own in zip(got["trial_id"][:3], hours, strict=False):
+        np.testing.assert_allclose(own, expected[trial_id])
+    np.testing.assert_allclose(hours[3], [200, 300])
+    assert got["slot"].tolist() == [0, 1, 1, 0]
+
+
+def test_a_timeline_has_a_row_for_each_slot_of_each_node(made_up):
+    a, b, c = made_up.trials.loc[made_up.trials["epochs_run"] == 3, "trial_id"].iloc[:3]
+    study = ran(made_up, {(a, 1): (0, 10), (b, 1): (0, 10), (c, 1): (20, 30)})
+    node = study.trials["trial_id"].map({a: "n1", b: "n2", c: "n2"}).astype("string")
+    frame = frames.timeline(replace(study, trials=study.trials.assign(node=node)))
+    assert frame["slot"].tolist() == [0, 1, 1]
+    ax = plot_timeline(frame, ax=Figure().subplots())
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["n1, slot 1", "n2, slot 2"]
+
+
+def test_a_bar_is_as_long_as_its_trial_ran(made_up):
+    frame = frames.timeline(made_up)
+    assert len(frame) == (made_up.trials["epochs_run"] > 0).sum()
+    ax = plot_timeline(frame, ax=Figure().subplots())
+    lengths = sorted(bar.get_width() for bars in ax.containers for bar in bars)
+    np.testing.assert_allclose(lengths, sorted(60 * (frame["end"] - frame["start"])))
+
+
+def test_a_study_that_does_not_say_when_has_no_timeline(made_up):
+    unknown = made_up.epochs.assign(epoch_ended=made_up.epochs["epoch_ended"] + pd.NaT)
+    assert frames.timeline(replace(made_up, epochs=unknown)).empty

@@ -257,7 +257,7 @@ def test_a_page_is_made_of_what_was_not_lost(tmp_path, kind, table, column, valu
 
 def test_without_seconds_the_headline_is_drawn(tmp_path):
     compared = write_comparison(tmp_path / "c", {"32": {"batch_size": 32}, "512": {}}, replicates=1)
-    compared.results.epochs["seconds"] = np.nan
+    compared.results.epochs["epoch_seconds"] = np.nan
     headline = loss_by_batch(compared)
     assert headline
     write(headline, tmp_path)

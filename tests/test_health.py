@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from dataclasses import replace
+from datetime import UTC, datetime
 from importlib import import_module
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from study.results.health import (
     baseline,
     boundary,
     data,
+    idle,
     infeasible,
     noise,
     seeds,
@@ -32,7 +34,7 @@ from study.results.health import (
 from study.results.health.card import FAIL, NOT_APPLICABLE, PASS, STATUSES, WARN, search_command
 from study.results.health.checks import CHECKS, health_of, show_health
 from study.results.study_file import StudyFile
-from study.results.tables import StudyResults, as_table, load_study
+from study.results.tables import EPOCH_COLUMNS, StudyResults, as_table, load_study
 from study.run import make_parser, new_config
 from tests.helpers.compared import study_content
 from tests.helpers.studies import ROOT
@@ -325,6 +327,34 @@ def test_sessions_and_processors_are_the_same_or_not():
     assert "processor 'a processor' and 'another'" in judged(versions.check, moved).sentence
 
 
+@pytest.mark.parametrize(
+    ("ends", "status", "words"),
+    [
+        ([10, 20, 10, 20], PASS, "2 at once) trained 100%"),
+        ([10, 20, 10, 40], WARN, "trained 50%"),  # one slot waits, and the other pauses
+        ([10, 20, 10, 20, 1010, 1020, 1010, 1020], PASS, "100%"),  # in a second session
+        ([10, 10, 10], NOT_APPLICABLE, "changed"),
+        ([np.nan] * 4, NOT_APPLICABLE, "do not say"),
+        ([], NOT_APPLICABLE, "do not say"),
+    ],
+)
+def test_slots_train_or_wait(ends, status, words):
+    results = search_of(config_of(), [{}] * 2)
+    (session,) = results.study.sessions
+    after = datetime.fromtimestamp(session.started_at + 1000, UTC)
+    later = replace(session, started=after.isoformat())
+    sessions = tuple(replace(each, concurrent_trials=2) for each in (session, later))
+    rows = [
+        dict.fromkeys(EPOCH_COLUMNS, 1)
+        | {"epoch_seconds": 10.0, "epoch_ended": session.started_at + end}
+        for end in ends
+    ]
+    study = replace(results.study, sessions=sessions)
+    card = judged(idle.check, replace(results, study=study, epochs=as_table("epochs", rows)))
+    assert card.status == status
+    assert words in card.sentence
+
+
 # All of them.
 
 # What the checks say of results/paper/search. If that search is replaced, or a rule is changed on
@@ -340,6 +370,7 @@ OF_THE_PAPERS_SEARCH = {
     "test set": (PASS, "no opening"),
     "data": (PASS, "4 files of mnist"),
     "versions": (PASS, "2 sessions"),
+    "idle slots": (NOT_APPLICABLE, "do not say when"),
 }
 
 

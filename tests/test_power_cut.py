@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from study.results.tables import load_study
+from study.training.epoch import TIMES
 from tests.helpers import studies
 from tests.helpers.forgetful import mounted
 from tests.helpers.studies import (
@@ -138,7 +139,7 @@ class Sessions:
             assert a.equals(b), (a, b)
         for row in only(results.epochs, self.told).itertuples():
             key = (row.trial_id, row.epoch)
-            assert self.seconds.setdefault(key, row.seconds) == row.seconds, key
+            assert self.seconds.setdefault(key, row.epoch_seconds) == row.epoch_seconds, key
 
     def assert_as_if_nothing_happened(self):
         results = assert_each_trial_once(self.folder, TRIALS, {"complete"})
@@ -153,7 +154,7 @@ class Sessions:
 def tables(results):
     """The values that are the same in every course of a study."""
     trials = results.trials[["trial_id", "status", "epochs_run", "last_eval_accuracy"]]
-    return trials, results.epochs.drop(columns=["seconds", "eval_seconds"]), results.steps
+    return trials, results.epochs.drop(columns=list(TIMES)), results.steps
 
 
 def only(table, trial_ids):

@@ -326,7 +326,7 @@ def test_made_up_values_are_different(capsys, tmp_path):
     assert "Different: first in epoch 1 (loss of step 1: " in say(capsys, folder, status=1)
 
 
-RECORD = EpochRecord(1, 3, 96, 0.5, 1.0, 0.5, 0.98, 1.0, 0.1)
+RECORD = EpochRecord(1, 3, 96, 0.5, 1.0, 0.5, 0.98, 1.0, 0.1, 1e9)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ RECORD = EpochRecord(1, 3, 96, 0.5, 1.0, 0.5, 0.98, 1.0, 0.1)
         ({"eval_accuracy": 0.95}, "eval_accuracy: 0.98 recorded, 0.95 now"),
         ({"eval_accuracy": 1.0}, "eval_accuracy: 0.98 recorded, 1.0 now"),
         ({"examples_seen": 95}, "examples_seen: 96 recorded, 95 now"),
-        ({"lr": 0.6}, "lr: 0.5 recorded, 0.6 now"),
+        ({"epoch_lr": 0.6}, "epoch_lr: 0.5 recorded, 0.6 now"),
         ({"eval_loss": float("nan")}, "diverged now"),
     ],
 )

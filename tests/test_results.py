@@ -32,12 +32,13 @@ def history(accuracies, losses_per_epoch=3):
             "epoch": i,
             "step": i * losses_per_epoch,
             "examples_seen": i * 50,
-            "lr": 0.7**i,
+            "epoch_lr": 0.7**i,
             "train_loss": 1 / i,
             "eval_loss": 1 - accuracy if np.isfinite(accuracy) else np.nan,
             "eval_accuracy": accuracy,
-            "seconds": 2.0,
+            "epoch_seconds": 2.0,
             "eval_seconds": 0.5,
+            "epoch_ended": 1e9 + 2.5 * i,
         }
         for i, accuracy in enumerate(accuracies, 1)
     ]

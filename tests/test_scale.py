@@ -81,7 +81,7 @@ def test_a_synthetic_trial_reports_and_saves_what_a_real_one_does(tmp_path):
     results = [trainable.step() for _ in range(3)]
     assert [result["done"] for result in results] == [False, False, True]
     names = {field.name for field in fields(EpochRecord)}
-    assert set(results[0]) == names | {"ended", "training_iteration", "diverged", "done"}
+    assert set(results[0]) == names | {"training_iteration", "diverged", "done"}
     folder = tmp_path / RAY_FOLDER / "trial_00000" / "checkpoint_000002"
     folder.mkdir(parents=True)
     trainable.save_checkpoint(str(folder))

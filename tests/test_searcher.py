@@ -80,12 +80,13 @@ def save_checkpoint(tmp_path, trial, epochs, eval_loss=0.1, accuracy=0.9):
             "epoch": e,
             "step": e,
             "examples_seen": e,
-            "lr": 1.0,
+            "epoch_lr": 1.0,
             "train_loss": 0.1,
             "eval_loss": eval_loss,
             "eval_accuracy": accuracy,
-            "seconds": 1.0,
+            "epoch_seconds": 1.0,
             "eval_seconds": 0.1,
+            "epoch_ended": 10.0 * e,
         }
         for e in range(1, epochs + 1)
     ]

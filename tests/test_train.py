@@ -16,7 +16,7 @@ from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData
 from study.training.device import DeviceImages, GraphedStep, omp_threads, resolve_precision
-from study.training.epoch import EARLIER_NAMES
+from study.training.epoch import EARLIER_NAMES, TIMES
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer
 from tests.helpers.networks import learning_state
@@ -41,7 +41,7 @@ def run(config, digits, epochs=None):
 def record(trainer):
     """Everything that a trial leaves behind, except wall times."""
     losses = [e.tobytes() for e in (x.numpy() for x in trainer.step_losses)]
-    epochs = [replace(e, seconds=0, eval_seconds=0) for e in trainer.epochs]
+    epochs = [replace(e, **dict.fromkeys(TIMES, 0)) for e in trainer.epochs]
     return learning_state(trainer.model), losses, epochs
 
 
@@ -70,9 +70,12 @@ def test_resuming_after_any_epoch_equals_an_uninterrupted_run(config, digits):
 def test_a_checkpoint_of_an_earlier_version_goes_on(digits):
     config = CONFIGS[0]
     state = run(config, digits, 1).state_dict()
-    todays = {new: old for old, new in EARLIER_NAMES.items()}
-    state["epochs"] = [{todays.get(k, k): v for k, v in epoch.items()} for epoch in state["epochs"]]
-    assert "val_loss" in state["epochs"][0]
+    earlier = {new: old for old, new in EARLIER_NAMES["epochs"].items()}
+    state["epochs"] = [
+        {earlier.get(name, name): value for name, value in epoch.items() if name != "epoch_ended"}
+        for epoch in state["epochs"]
+    ]
+    assert {"val_loss", "lr", "seconds"} < state["epochs"][0].keys()
     resumed = Trainer(config, *digits, device=CPU)
     resumed.load_state_dict(state)
     while not resumed.finished:
@@ -99,11 +102,11 @@ def test_epoch_record_counts_and_means(digits):
     assert trainer.batch_sizes() == [20, 20, 20, 20, 16]
     assert [e.step for e in trainer.epochs] == [5, 10]
     assert [e.examples_seen for e in trainer.epochs] == [96, 192]
-    assert [e.lr for e in trainer.epochs] == [1.0, 0.5]
+    assert [e.epoch_lr for e in trainer.epochs] == [1.0, 0.5]
     for epoch, losses in zip(trainer.epochs, trainer.step_losses, strict=True):
         expected = np.average(losses.double().numpy(), weights=[20, 20, 20, 20, 16])
         assert epoch.train_loss == pytest.approx(expected, rel=1e-12)
-        assert 0 < epoch.eval_seconds < epoch.seconds
+        assert 0 < epoch.eval_seconds < epoch.epoch_seconds
 
 
 def test_every_example_once_an_epoch_in_a_fresh_order(digits, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from analysis.plots.mattered import draw_trials, error_axis, trial_legend
 from analysis.plots.style import GREY, LEAST_ERROR, arm_styles, whole_numbers
@@ -51,3 +52,35 @@ def plot_best_so_far(frame: pd.DataFrame, figure: Figure) -> None:
     whole_numbers(axes[0])
     error_axis(axes[0], frame["error"])
     trial_legend(figure, frame)
+
+
+def plot_timeline(frame: pd.DataFrame, *, ax: Axes) -> Axes:
+    """When each trial ran: a bar per stretch, a row per slot, coloured by batch size.
+
+    Bars of trials that are not complete are hollow.
+
+    Args:
+        frame: From `analysis.course_frames.timeline`.
+        ax: Where to draw.
+    """
+    unit, per_hour = ("hours", 1) if frame["end"].max() >= 2 else ("minutes", 60)
+    start, length = frame["start"] * per_hour, (frame["end"] - frame["start"]) * per_hour
+    styles = arm_styles(frame["batch_size"])
+    for size, style in styles.items():
+        for is_complete in (True, False):
+            own = (frame["batch_size"] == size) & (frame["status"].eq("complete") == is_complete)
+            look = {"color": style["color"] if is_complete else "none", "edgecolor": style["color"]}
+            ax.barh(frame.loc[own, "slot"], length[own], 0.7, start[own], lw=1.2, **look)
+    handles = [Patch(color=style["color"], label=f"batch {size}") for size, style in styles.items()]
+    hollow = Patch(facecolor="none", edgecolor="0.45", label="not complete")
+    if not frame["status"].eq("complete").all():
+        handles.append(hollow)
+    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), frameon=False, ncols=4)
+    slots = frame.drop_duplicates("slot").sort_values("slot")
+    several = slots["node"].nunique() > 1
+    nodes = slots["node"] + ", " if several else ""
+    ax.set_yticks(slots["slot"], nodes + "slot " + (slots["slot"] + 1).astype(str))
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel(f"{unit} of the search")
+    return ax

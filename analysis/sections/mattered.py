@@ -7,12 +7,12 @@ from collections.abc import Iterable
 import pandas as pd
 
 from analysis import search_frames
-from analysis.course_frames import best_so_far, rungs, stopped, survival
+from analysis.course_frames import best_so_far, rungs, stopped, survival, timeline
 from analysis.importance import FEWEST_TRIALS, importance, leader
 from analysis.mattered_frames import by_gamma_and_width, isolation, varied
 from analysis.parts import Exhibit, Section, Table, renamed, single
 from analysis.plots import mattered as plots
-from analysis.plots.course import plot_best_so_far, plot_survival
+from analysis.plots.course import plot_best_so_far, plot_survival, plot_timeline
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.results.tables import StudyResults
 
@@ -32,6 +32,7 @@ def make_section(study: StudyResults, prefix: str) -> Section:
     ]
     if rungs(study):
         made.append(_survival(study))
+    made.append(_timeline(study))
     made = [exhibit for exhibit in made if len(exhibit.frame)]
     tables = [table for table in [_stopped_trials(study, prefix)] if len(table.frame)]
     return Section(f"{prefix}mattered", title, [_in_words(ranked)], renamed(made, prefix), tables)
@@ -139,9 +140,9 @@ def _best_so_far(study: StudyResults) -> Exhibit:
         "best_so_far",
         "Best so far",
         f"The last validation error of the {len(frame)} trials in the order in which they were "
-        "proposed. Line: the best complete trial so far. Trials that ran at the same time are "
-        "counted one after another: the tables hold how long each took, not when it began. The "
-        "line can only fall, by luck too. So a last step down is no proof of progress.",
+        "proposed. Line: the best complete trial so far. The seconds of trials that ran at the "
+        "same time are added up. The line can only fall, by luck too. So a last step down is no "
+        "proof of progress.",
         frame,
         lambda figure: plot_best_so_far(frame, figure),
         (10, 4.5),
@@ -160,6 +161,22 @@ def _survival(study: StudyResults) -> Exhibit:
         "Whether a pruned trial would have become good is not known.",
         frame,
         single(plot_survival, frame),
+    )
+
+
+def _timeline(study: StudyResults) -> Exhibit:
+    frame = timeline(study)
+    rows = frame["slot"].nunique()
+    return Exhibit(
+        "timeline",
+        "When each trial ran",
+        "A bar per trial, as long as it ran; if it was interrupted, one for each part. Hollow bars "
+        "are trials that did not run to the end. Gaps are time in which a slot trained nothing. "
+        "Time in which no slot did, such as that between two sessions, is cut out. Which slot a "
+        "trial had is not recorded: each trial is drawn in the first row that was free.",
+        frame,
+        single(plot_timeline, frame),
+        (9, 1.6 + 0.35 * rows),
     )
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from study.console.text import escape, one_line
 from study.results.study_file import SessionRecord
-from study.training.epoch import EpochRecord
+from study.training.epoch import TIMES, EpochRecord
 
 CHANGED = " with changes"  # which no two checkouts need have in common
 PACKAGES = ("torch", "numpy", "mnist-study")  # that decide what a trial computes
@@ -29,7 +29,7 @@ FIRST_STEP = {"bf16": 2**-8, "fp32": 2**-11}
 # train_loss, 4 that of eval_loss, and 2 that of the share of errors.
 LIMITS = {
     **dict.fromkeys(("epoch", "step", "examples_seen"), (1, 0)),
-    "lr": (1 + 1e-12, 0),
+    "epoch_lr": (1 + 1e-12, 0),
     "train_loss": (1.4, 0),
     "eval_loss": (2, 0),
     "eval_accuracy": (2, 0.002),  # of errors; a factor on a handful of errors says nothing
@@ -75,7 +75,7 @@ class RecordedEpoch:
         for name, value in asdict(record).items():
             recorded = self.values[name]
             is_lost = pd.isna(recorded) and not self.diverged
-            if "seconds" in name or value is None or is_lost:
+            if name in TIMES or value is None or is_lost:
                 continue
             if not _same(recorded, value):
                 return f"{name}: {_both(recorded, value)}"

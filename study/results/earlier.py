@@ -14,7 +14,7 @@ from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.errors import StorageError, UserError
 from study.results.history import FACTS, History
 from study.results.predictions import LOG_P_COLUMNS, PREDICTION_COLUMNS
-from study.results.tables import TABLES, read_table
+from study.results.tables import TABLES, in_seconds, read_table
 
 # The columns of `trials.parquet` that describe a trial's configuration, whatever its status.
 CONFIGURED = ("model", "dataset", *HYPERPARAMETERS, "epochs", "seed")
@@ -60,6 +60,8 @@ class Tables:
         if (row := self.rows.get(trial_id)) is None:
             return None
         rows = self._of_trials("epochs").get(trial_id)
+        if rows is not None:
+            rows = rows.assign(epoch_ended=in_seconds(rows["epoch_ended"]))
         epochs = [
             {str(name): value for name, value in record.items() if name != "trial_id"}
             for record in ([] if rows is None else rows.sort_values("epoch").to_dict("records"))

@@ -19,12 +19,13 @@ from study.config.datasets import NUM_CLASSES
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.console.text import is_writable
-from study.training.epoch import COUNTS, NOISE, VALUES, renamed
+from study.training.epoch import COUNTS, NOISE, TIMES, VALUES, renamed
 
 # The files of a checkpoint: the trainer's state, and the trial's measurements.
 STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
 NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
+LATEST_S = 1e11  # no time is later, in seconds since 1970
 # The columns of `trials` that are known only once a trial runs.
 FACTS = {
     "num_params": int,
@@ -196,7 +197,9 @@ class History:
             "last_train_loss": last["train_loss"],
             "last_eval_loss": last["eval_loss"],
             "last_eval_accuracy": last["eval_accuracy"],
-            "seconds": sum(e["seconds"] for e in self.epochs),
+            "seconds": sum(e["epoch_seconds"] for e in self.epochs),
+            "started": self.epochs[0]["epoch_ended"] - self.epochs[0]["epoch_seconds"],
+            "ended": last["epoch_ended"],
         }
 
 
@@ -206,7 +209,8 @@ def _is_epoch(record: dict[str, Any]) -> bool:
         and all(_is_count(record[name]) for name in COUNTS)
         and all(_is_number(record[name]) for name in VALUES)
         and all(record.get(name) is None or _is_number(record[name]) for name in NOISE)
-        and 0 <= record["lr"] < math.inf
+        and 0 <= record["epoch_lr"] < math.inf
+        and (math.isnan(record["epoch_ended"]) or 0 <= record["epoch_ended"] < LATEST_S)
         and not (record["eval_accuracy"] < 0 or record["eval_accuracy"] > 1)
     )
 
@@ -235,13 +239,13 @@ def history_from_values(
     """
     examples = min(config.train_examples or num_train, num_train)
     steps = math.ceil(examples / config.batch_size)
-    unknown = ("train_loss", "eval_loss", "seconds", "eval_seconds")
+    unknown = ("train_loss", "eval_loss", *TIMES)
     epochs = [
         {
             "epoch": epoch,
             "step": epoch * steps,
             "examples_seen": epoch * examples,
-            "lr": config.lr * config.gamma ** (epoch - 1),
+            "epoch_lr": config.lr * config.gamma ** (epoch - 1),
             **dict.fromkeys(unknown, math.nan),
             "eval_accuracy": values.get(epoch, math.nan),
         }

@@ -26,7 +26,7 @@ from study.data.images import SPLIT_SEED
 from study.files import open_plain, require_uri, write_json
 from study.results.versions import git_state, installed_versions
 
-FORMAT_VERSIONS = (2, 3, 4, 5)  # that are read; the last one is written
+FORMAT_VERSIONS = (2, 3, 4, 5, 6)  # that are read; the last one is written
 KINDS: dict[str, type[StudyConfig]] = {
     c.kind: c for c in (SearchConfig, ComparisonConfig, FinalistsConfig, FinalConfig)
 }

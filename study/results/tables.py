@@ -43,12 +43,15 @@ STILL_WRITING_S = 10.0  # a table changed more recently than this may be read ag
 WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 TRIALS_A_PART = 200  # the step table is written in parts of this many trials
 
+TIME = "datetime64[ms, UTC]"
+
 TRIAL_COLUMNS = {
     "trial_id": "string",
     "arm": "string",
     "replicate": "Int64",
     "status": "string",
     "error": "string",
+    "rank": "Int64",
     "model": "string",
     "dataset": "string",
     "evaluated": "string",
@@ -69,6 +72,8 @@ TRIAL_COLUMNS = {
     "last_eval_loss": "float64",
     "last_eval_accuracy": "float64",
     "seconds": "float64",
+    "started": TIME,
+    "ended": TIME,
     "node": "string",
     "device": "string",
 }
@@ -76,6 +81,7 @@ EPOCH_COLUMNS = {
     "trial_id": "string",
     **dict.fromkeys(COUNTS, "int64"),
     **dict.fromkeys((*VALUES, *NOISE), "float64"),
+    "epoch_ended": TIME,
 }
 STEP_COLUMNS = {
     "trial_id": "string",
@@ -122,9 +128,20 @@ def search_config(results: StudyResults) -> SearchConfig:
 
 
 def as_table(table: str, rows: Any) -> pd.DataFrame:
-    """`rows` with exactly the columns and types of `table`. Missing values are empty."""
+    """`rows` with exactly the columns and types of `table`. Missing values are empty.
+
+    Times are in seconds since 1970.
+    """
     columns = TABLES[table]
-    return pd.DataFrame(rows).reindex(columns=list(columns)).astype(columns)
+    frame = pd.DataFrame(rows).reindex(columns=list(columns))
+    for name in (name for name, kind in columns.items() if kind == TIME):
+        frame[name] = pd.to_datetime(frame[name].astype(float), unit="s", utc=True).dt.round("ms")
+    return frame.astype(columns)
+
+
+def in_seconds(times: pd.Series) -> pd.Series:
+    """Times as seconds since 1970, which is how histories hold them."""
+    return (times - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
 
 
 def write_tables(
@@ -141,7 +158,7 @@ def write_tables(
     """
     rows = [{**row, **histories.get(row["trial_id"], NOTHING).summary()} for row in trials]
     frames = {
-        "trials": as_table("trials", rows),
+        "trials": _ranked(as_table("trials", rows)),
         "epochs": as_table(
             "epochs", [{"trial_id": i, **e} for i, h in histories.items() for e in h.epochs]
         ),
@@ -151,6 +168,18 @@ def write_tables(
             frame.to_parquet(file, index=False, **WRITTEN)
     with replacing(path / "steps.parquet") as file:
         _write_steps(file, list(histories.items()))
+
+
+def _ranked(trials: pd.DataFrame) -> pd.DataFrame:
+    """`trials` with the place of each complete trial of a search, 1 for the most accurate.
+
+    A trial that was stopped early has none: it was not measured at the same epoch.
+    """
+    is_ranked = trials["status"].eq("complete") & trials["arm"].isna()
+    by = ["last_eval_accuracy", "last_eval_loss"]
+    ordered = trials[is_ranked].dropna(subset=by).sort_values(by, ascending=[False, True])
+    ranks = pd.Series(range(1, len(ordered) + 1), ordered.index, "Int64")
+    return trials.assign(rank=ranks.reindex(trials.index))
 
 
 def load_study(path: str | Path) -> StudyResults:
@@ -251,9 +280,13 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
             f"{file}: not a readable table ({one_line(error, 200)}); restore it from a copy, or "
             "write it again with --resume"
         ) from None
-    frame = frame.rename(columns=EARLIER_NAMES)
+    frame = frame.rename(columns=EARLIER_NAMES.get(file.stem, {}))
     if "optimizer" in columns and "optimizer" in frame:
         _fill_later_columns(frame)
+    is_ranked = "rank" in frame
+    for column in (*("rank", "started", "ended"), "epoch_ended"):  # from format 6 on
+        if column in columns and column not in frame:
+            frame[column] = pd.Series(pd.NA, frame.index, columns[column])
     for column, kind in columns.items():
         if list(frame.columns).count(column) != 1:
             raise UserError(f"{file}: column {column!r} is missing; was it made by this tool?")
@@ -263,6 +296,8 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
                 "copy"
             )
     frame = frame[list(columns)].reset_index(drop=True)
+    if "rank" in columns and not is_ranked:
+        frame = _ranked(frame)
     return frame if len(frame) else frame.astype(columns)  # an empty category column has no type
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +57,6 @@ class TrialTrainable(tune.Trainable):
         record = self.trainer.run_epoch()
         return {
             **asdict(record),
-            "ended": time.time(),  # Ray's own timestamp is in whole seconds
             "training_iteration": record.epoch,  # Ray's own count restarts on resuming
             "diverged": record.diverged,
             "done": self.trainer.finished,

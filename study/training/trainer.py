@@ -178,13 +178,14 @@ class Trainer:
             epoch=epoch,
             step=epoch * self.steps_per_epoch,
             examples_seen=epoch * len(self.train_data),
-            lr=lr,
+            epoch_lr=lr,
             train_loss=math.fsum(map(operator.mul, losses, self.batch_sizes()))
             / len(self.train_data),
             eval_loss=eval_loss / len(self.eval_data),
             eval_accuracy=eval_right / len(self.eval_data),
-            seconds=time.perf_counter() - start,
+            epoch_seconds=time.perf_counter() - start,
             eval_seconds=_seconds_between(trained, evaluated),
+            epoch_ended=round(time.time(), 3),
             **self._gradient_noise(epoch),
         )
         self.epochs.append(record)

@@ -32,10 +32,11 @@ from study.results.recovery import Recovered, recover, repair
 from study.results.storage import Storage
 from study.results.study_file import SessionRecord, StudyFile
 from study.results.table_writer import TableWriter
-from study.results.tables import load_study
+from study.results.tables import in_seconds, load_study
 from study.results.versions import installed_versions
 from study.search.searcher import StudySearch, open_optuna_study, retry_failed
 from study.search.stop_request import StopRequest
+from study.training.epoch import TIMES
 
 IMAGES = 8  # evaluated images in a comparison
 STEPS = [20, 20, 10]  # examples in each step of an epoch
@@ -74,12 +75,13 @@ def history_of(config: TrialConfig, epochs: int, *, keep: bool) -> History:
             "epoch": e,
             "step": 3 * e,
             "examples_seen": 50 * e,
-            "lr": config.lr * 0.5**e,
+            "epoch_lr": config.lr * 0.5**e,
             "train_loss": float(losses[e - 1].mean()),
             "eval_loss": 1 / e,
             "eval_accuracy": float(accuracies[e - 1]),
-            "seconds": float(e),
+            "epoch_seconds": float(e),
             "eval_seconds": 0.5,
+            "epoch_ended": config.seed + 10.0 * e,
         }
         for e in range(1, epochs + 1)
     ]
@@ -294,9 +296,9 @@ def assert_sound(folder: Path, config, acknowledged: dict[str, History]) -> None
         if not row["epochs_run"]:
             assert row["status"] == "failed"
             continue
-        for name in ("epoch", "step", "train_loss", "eval_loss", "eval_accuracy", "seconds"):
-            values = [epoch[name] for epoch in expected.epochs]
-            np.testing.assert_array_equal(epochs[trial_id][name], values, name)
+        own = epochs[trial_id].assign(epoch_ended=in_seconds(epochs[trial_id]["epoch_ended"]))
+        for name in ("epoch", "step", "train_loss", "eval_loss", "eval_accuracy", *TIMES):
+            np.testing.assert_array_equal(own[name], [e[name] for e in expected.epochs], name)
         np.testing.assert_array_equal(
             steps[trial_id]["loss"], np.concatenate(expected.step_losses).astype(float)
         )
@@ -331,7 +333,7 @@ def assert_nothing_lost(before, after, acknowledged) -> None:
     ):
         old = getattr(before, name).set_index(keys)
         new = getattr(after, name).set_index(keys).reindex(old.index)
-        if name == "trials":  # an interrupted trial may have continued
-            old = old[old["status"] != "interrupted"]
-            new = new.loc[old.index]
+        if name == "trials":  # an interrupted trial may have continued, and ranks may change
+            old = old[old["status"] != "interrupted"].drop(columns="rank")
+            new = new.loc[old.index].drop(columns="rank")
         assert old.equals(new), f"{name}:\n{old.compare(new)}"

@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from study.results.journal import trial_name, trial_status
 from study.results.storage import Storage
 from study.results.tables import load_study
+from study.training.epoch import TIMES
 
 ROOT = Path(__file__).resolve().parents[2]
 # The losses depend only on the seed, wherever and however often a trial is continued.
@@ -130,7 +131,7 @@ def assert_steps_are_whole(results):
 def assert_same_measurements(results, expected):
     """Every loss and accuracy of every trial is the same, bit for bit."""
     pd.testing.assert_frame_equal(results.steps, expected.steps, check_exact=True)
-    times = ["seconds", "eval_seconds"]
+    times = list(TIMES)
     pd.testing.assert_frame_equal(
         results.epochs.drop(columns=times), expected.epochs.drop(columns=times), check_exact=True
     )
