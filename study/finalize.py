@@ -165,6 +165,7 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
 def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     """Print what the finalists' runs say."""
     from study.results.estimates import show as text
+    from study.results.overtuning import overtuning
 
     say = partial(confirmation.console.print, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -194,6 +195,8 @@ def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
             f"{text(chosen.again, '{:.2%}')} ({chosen.again.kind}; they chose it: a little high)."
             + lost
         )
+    if found := overtuning(confirmation.results.trials, chosen.trials):
+        say(found.sentence())
 
 
 def final_lines(chosen: Choice, runs: StudyResults) -> Iterator[str]:

@@ -15,6 +15,8 @@ from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
 from study.console.text import format_value
 from study.results.confirmation import choice
 from study.results.estimates import show
+from study.results.overtuning import overtuning
+from study.results.tables import StudyResults
 
 GAIN = "{:+.2f} points"
 NAMES = {CHOSEN: "the chosen configuration", PAPER: "the paper's configuration"}
@@ -121,7 +123,10 @@ def make_section(evidence: Evidence) -> Section | None:
                 "(two-sided, 5%)."
             )
     if finalists is not None:
-        tables.append(_finalists_table(finalists, evidence))
+        search = _search_of(finalists, evidence)
+        tables.append(_finalists_table(finalists, search))
+        if search and (found := overtuning(search.trials, finalists.results.trials)):
+            text.append(found.sentence())
     return Section("confirmation", "The confirmation of the search", text, exhibits, tables)
 
 
@@ -142,10 +147,14 @@ def _final_table(runs: Compared) -> Table:
     return Table("final", caption, frame, shown)
 
 
-def _finalists_table(finalists: Compared, evidence: Evidence) -> Table:
-    found = choice(finalists.results)
+def _search_of(finalists: Compared, evidence: Evidence) -> StudyResults | None:
+    """The search whose finalists these are, if it is on the page."""
     name = cast("FinalistsConfig", finalists.config).search
-    search = next((s for s in evidence.searches if folder_name(s) == name), None)
+    return next((s for s in evidence.searches if folder_name(s) == name), None)
+
+
+def _finalists_table(finalists: Compared, search: StudyResults | None) -> Table:
+    found = choice(finalists.results)
     scores = (
         pd.Series(dtype=float)
         if search is None

@@ -30,12 +30,14 @@ class Choice:
         again: Its validation accuracy with fresh seeds. The seeds that chose it are among them,
             so it is a little too high.
         table: One row per arm, best first; see `halving.ranking`.
+        trials: Table ``trials`` of the finalists' runs.
     """
 
     arm: str
     settings: dict[str, Any]
     again: Estimate
     table: pd.DataFrame
+    trials: pd.DataFrame
 
 
 def choice(finalists: StudyResults) -> Choice:
@@ -46,7 +48,7 @@ def choice(finalists: StudyResults) -> Choice:
     runs = trials[(trials["arm"] == arm) & (trials["status"] == "complete")]
     settings = cast("ArmsConfig", finalists.study.config).arms[arm]
     again = over_seeds(runs["last_eval_accuracy"].to_numpy())
-    return Choice(arm, settings, again, table)
+    return Choice(arm, settings, again, table, trials)
 
 
 @dataclass(frozen=True)
