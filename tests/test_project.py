@@ -23,6 +23,8 @@ from study.run import make_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+PAGES = {file: file.read_text() for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+TEXTS = "\n".join(PAGES.values())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -65,19 +67,20 @@ def test_the_readmes_commands_come_first_and_ci_runs_the_second():
     assert second in (ROOT / ".ci/run").read_text().splitlines()
 
 
-def test_the_options_that_the_readme_names_exist():
+def test_the_options_that_the_texts_name_exist():
     commands = (compare, finalize, predict, replay, status)
     parsers = (make_parser(), *(command.make_parser() for command in commands))
     actions = [action for parser in parsers for action in parser._actions]
     options = {option for action in actions for option in action.option_strings}
     for file in (*(ROOT / "benchmarks").glob("*.py"), ROOT / "analysis" / "report.py"):
         options |= set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', file.read_text()))
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    ours = "".join(text for page, text in PAGES.items() if page.name != "cluster.md")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours))  # that page names Ray's options, too
     assert named <= options
 
 
-def test_the_readmes_data_dictionary_is_complete():
-    dictionary = README.partition("## Data dictionary")[2].partition("\n## ")[0]
+def test_the_data_dictionary_is_complete():
+    dictionary = PAGES[ROOT / "docs/tables.md"]
     words = set(re.findall(r"\w+", dictionary))
     for table, columns in TABLES.items():
         assert f"**{table}.parquet**" in dictionary
@@ -86,15 +89,15 @@ def test_the_readmes_data_dictionary_is_complete():
     assert set(PREDICTION_COLUMNS) - set(LOG_P_COLUMNS) <= words
 
 
-def test_the_modules_that_the_readme_runs_exist():
-    modules = set(re.findall(r"python -m ((?:study|analysis|benchmarks)\.\w+)", README))
+def test_the_modules_that_the_texts_run_exist():
+    modules = set(re.findall(r"python -m ((?:study|analysis|benchmarks)\.\w+)", TEXTS))
     named = {"study.run", "study.finalize", "study.predict", "study.replay", "analysis.report"}
     assert {*named, "benchmarks.training"} <= modules
     assert not [name for name in modules if not (ROOT / f"{name.replace('.', '/')}.py").is_file()]
 
 
-def test_the_readme_names_every_built_in_comparison_in_order():
-    (listed,) = re.findall(r"study.compare --help` lists the comparisons \(([^)]*)\)", README)
+def test_the_texts_name_every_built_in_comparison_in_order():
+    (listed,) = re.findall(r"study.compare --help` lists the comparisons \(([^)]*)\)", TEXTS)
     assert re.findall(r"`([\w-]+)`", listed) == list(QUESTIONS)
 
 
@@ -130,7 +133,13 @@ def test_the_wheel_holds_what_the_commands_need_and_nothing_else(tmp_path):
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
-def test_the_files_that_the_readme_shows_exist():
-    links = re.findall(r"\]\(([^)#:]+)\)", README)
-    assert links
-    assert not [link for link in links if not (ROOT / link).is_file()]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_text_shows_exist(page):
+    links = re.findall(r"\]\(([^)#:]+)\)", PAGES[page])
+    assert not [link for link in links if not (page.parent / link).is_file()]
+
+
+def test_the_readme_leads_to_every_page_and_is_short():
+    linked = {(ROOT / link).resolve() for link in re.findall(r"\]\(([^)#:]+)\)", README)}
+    assert {*PAGES} - linked == {ROOT / "README.md"}
+    assert len(README.splitlines()) <= 150
