@@ -17,7 +17,7 @@ from study.config.finalists import BUDGET, CHOSEN, PAPER, ConfirmingConfig, Fina
 from study.config.search import SearchConfig
 from study.config.study import require_name
 from study.console.errors import UserError, require_positive
-from study.console.text import command_line, format_value
+from study.console.text import command_line
 from study.files import is_uri
 from study.opening import opened
 from study.results.study_file import StudyFile, resume_command
@@ -166,6 +166,7 @@ def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     """Print what the finalists' runs say."""
     from study.results.estimates import show as text
     from study.results.overtuning import overtuning
+    from study.results.trials import in_words
 
     say = partial(confirmation.console.print, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -185,8 +186,8 @@ def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     zero = "; a diverged run counts as 0%" if diverged else ""
     say(f"\nThe finalists, on the validation images (mean over fresh seeds{zero}):")
     confirmation.console.print(table)
-    settings = ", ".join(f"{name} {format_value(v)}" for name, v in chosen.settings.items())
-    say(f"Chosen: {chosen.arm} ({settings}).")
+    words = in_words(chosen.settings) or "its own configuration"
+    say(f"Chosen: {chosen.arm} ({words}).")
     if (score := scores.get(chosen.arm)) is not None:
         own = chosen.table.iloc[0]
         lost = f" {own['diverged']} diverged, and are left out here." if own["diverged"] else ""

@@ -8,10 +8,9 @@ import pandas as pd
 from analysis import search_frames
 from analysis.parts import Exhibit, single
 from analysis.plots import search as plots
-from study.config.hyperparameters import HYPERPARAMETERS
-from study.console.text import format_value
 from study.results.shrinkage import likely_best, seed_noise
 from study.results.tables import StudyResults
+from study.results.trials import in_words
 
 MOST_DRAWN = 20  # trials
 
@@ -26,12 +25,7 @@ def title(study: StudyResults) -> str:
 
 def configuration(study: StudyResults, trial: pd.Series) -> str:
     """E.g. ``batch 64, lr 0.5, gamma 0.7, width 2``: what the search varied."""
-    names = ["batch_size", *search_frames.searched(study)]
-    return ", ".join(
-        f"{HYPERPARAMETERS[name].label} {format_value(trial[name])}"
-        for name in names
-        if pd.notna(trial[name])
-    )
+    return in_words({name: trial[name] for name in ("batch_size", *search_frames.searched(study))})
 
 
 def sentence(study: StudyResults) -> str:

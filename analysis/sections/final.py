@@ -12,11 +12,11 @@ from analysis.intervals import PERCENT
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, single
 from analysis.plots import final as plots
 from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
-from study.console.text import format_value
 from study.results.confirmation import choice
 from study.results.estimates import show
 from study.results.overtuning import overtuning
 from study.results.tables import StudyResults
+from study.results.trials import in_words
 
 GAIN = "{:+.2f} points"
 NAMES = {CHOSEN: "the chosen configuration", PAPER: "the paper's configuration"}
@@ -41,8 +41,7 @@ def configuration(runs: Compared) -> str:
     """The chosen configuration in words, or that it is the paper's."""
     if CHOSEN not in runs.config.arms:
         return "the paper's configuration"
-    settings = runs.config.arms[CHOSEN]
-    return ", ".join(f"{name} {format_value(v)}" for name, v in settings.items() if name != "model")
+    return in_words(runs.config.arms[CHOSEN])
 
 
 def sentence(runs: Compared) -> str:

@@ -57,10 +57,12 @@ class Noise:
     Attributes:
         sd: Standard deviation between seeds, as a fraction.
         words: How it is known, in a sentence.
+        measured: Whether it is known from this search.
     """
 
     sd: float
     words: str
+    measured: bool = True
 
 
 def seed_noise(trials: pd.DataFrame) -> Noise:
@@ -81,6 +83,7 @@ def seed_noise(trials: pd.DataFrame) -> Noise:
             f"Seeds alone make accuracies differ with a standard deviation of "
             f"{100 * DEFAULT_SD:.2f} points. This is assumed, from this project's comparisons of "
             "the CNN on MNIST: the search has too few replicates to measure it.",
+            measured=False,
         )
     deviations = complete["last_eval_accuracy"] - groups.transform("mean")
     sd = max(float(np.sqrt((deviations**2).sum() / freedom)), SMALLEST_SD)

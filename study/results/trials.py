@@ -12,7 +12,7 @@ import pandas as pd
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
-from study.console.text import one_line, shown
+from study.console.text import format_value, one_line, shown
 from study.results.earlier import CONFIGURED
 from study.results.tables import StudyResults
 
@@ -55,6 +55,15 @@ def arm_settings(row: Mapping[Any, Any]) -> dict[str, Any]:
         "model": row["model"],
         **{name: HYPERPARAMETERS[name].type(value) for name, value in values.items()},
     }
+
+
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Hyperparameters as text: ``batch 64, lr 0.5, gamma 0.7``. Leaves out other keys."""
+    return ", ".join(
+        f"{HYPERPARAMETERS[name].label} {format_value(value)}"
+        for name, value in settings.items()
+        if name in HYPERPARAMETERS and not pd.isna(value)
+    )
 
 
 def trained_config(results: StudyResults, row: Mapping[str, Any]) -> TrialConfig:

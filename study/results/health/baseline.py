@@ -9,12 +9,13 @@ from study.results.health.card import (
     FAIL,
     NOT_APPLICABLE,
     PASS,
-    TELLABLE,
     WARN,
     Card,
+    by_seeds_alone,
     extend_command,
     finalize_command,
 )
+from study.results.shrinkage import seed_noise
 from study.results.tables import StudyResults, search_config
 from study.results.trials import complete_trials, have_papers_settings
 
@@ -42,7 +43,8 @@ def check(results: StudyResults) -> Card:
     if ours == theirs:
         why = f"No trial is better than the paper's configuration ({theirs:.2%})."
         return Card("baseline", FAIL, why, extend_command(results, 2 * config.num_samples))
-    if 100 * (ours - theirs) <= TELLABLE:
-        why = f"{found}; seeds alone explain {TELLABLE:.2f} points."
+    tellable = by_seeds_alone(seed_noise(results.trials))
+    if 100 * (ours - theirs) <= tellable:
+        why = f"{found}; seeds alone explain {tellable:.2f} points."
         return Card("baseline", WARN, why, finalize_command(results))
-    return Card("baseline", PASS, f"{found}: more than seeds explain ({TELLABLE:.2f} points).")
+    return Card("baseline", PASS, f"{found}: more than seeds explain ({tellable:.2f} points).")

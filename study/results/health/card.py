@@ -13,15 +13,11 @@ from typing import Any
 from study.config.hyperparameters import HYPERPARAMETERS, default_values
 from study.config.search import SearchConfig, values_of
 from study.console.text import command_line
-from study.results.shrinkage import DEFAULT_SD
+from study.results.shrinkage import Noise
 from study.results.tables import StudyResults, search_config
 
 PASS, WARN, FAIL, NOT_APPLICABLE = "PASS", "WARN", "FAIL", "N/A"
 STATUSES = (FAIL, WARN, PASS, NOT_APPLICABLE)  # as they are shown: the worst first
-
-# Two trials with one seed each differ by more than this in 5% of the cases if they are equally
-# good: the 97.5% quantile of a normal distribution, times the deviation of a difference.
-TELLABLE = 1.96 * math.sqrt(2) * 100 * DEFAULT_SD  # points
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,14 @@ class Card:
     status: str
     sentence: str
     next: str = ""
+
+
+def by_seeds_alone(noise: Noise) -> float:
+    """The difference in points that two equally good trials exceed in 5% of the cases.
+
+    It is the 97.5% quantile of a normal distribution, times the sd of a difference of two seeds.
+    """
+    return 1.96 * math.sqrt(2) * 100 * noise.sd
 
 
 def finalize_command(results: StudyResults) -> str:
