@@ -186,7 +186,7 @@ def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     zero = "; a diverged run counts as 0%" if diverged else ""
     say(f"\nThe finalists, on the validation images (mean over fresh seeds{zero}):")
     confirmation.console.print(table)
-    words = in_words(chosen.settings) or "its own configuration"
+    words = in_words(chosen.settings) or "the paper's configuration"
     say(f"Chosen: {chosen.arm} ({words}).")
     if (score := scores.get(chosen.arm)) is not None:
         own = chosen.table.iloc[0]
