@@ -12,9 +12,8 @@ ones. The weights are fitted by expectation maximization. The estimate averages 
 each weighted by its likelihood; the most likely mode alone would claim too much certainty.
 
 A normal prior would do worse. Over all trials the tail makes it wide, so that it hardly shrinks:
-its winner stays up to 0.13 points too high. Over a chosen few, such as the best nine of the
-committed search (99.11%, probability 0.20), it is narrow: it takes nearly all of their
-differences for noise. This prior gives 99.13% and 0.28 there, and nobody chooses trials.
+its winner stays up to 0.13 points too high. Over a chosen few, such as the best nine, it is
+narrow: it takes nearly all of their differences for noise. With this prior nobody chooses trials.
 
 In simulations (300 searches of 12 to 100 trials for each of ten shapes; seeds' sd 0.08 points) the
 winner's estimate was off by -0.005 to +0.02 points on average if the true accuracies were normal
