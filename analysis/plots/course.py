@@ -69,8 +69,10 @@ def plot_timeline(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     for size, style in styles.items():
         for is_complete in (True, False):
             own = (frame["batch_size"] == size) & (frame["status"].eq("complete") == is_complete)
-            look = {"color": style["color"] if is_complete else "none", "edgecolor": style["color"]}
-            ax.barh(frame.loc[own, "slot"], length[own], 0.7, start[own], lw=1.2, **look)
+            # The white edge parts a bar from the next one of its colour.
+            fill, edge = (style["color"], "white") if is_complete else ("none", style["color"])
+            rows, width, left = frame.loc[own, "slot"], length[own], start[own]
+            ax.barh(rows, width, 0.7, left, color=fill, edgecolor=edge, lw=1)
     handles = [Patch(color=style["color"], label=f"batch {size}") for size, style in styles.items()]
     hollow = Patch(facecolor="none", edgecolor="0.45", label="not complete")
     if not frame["status"].eq("complete").all():
