@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
+import weakref
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from study.config.datasets import DATASET_SPECS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData
+from study.search import trainable
+from study.search.trainable import TrialTrainable
 from study.training.device import DeviceImages, GraphedStep, omp_threads, resolve_precision
 from study.training.epoch import EARLIER_NAMES, TIMES
 from study.training.models import MaskDropout
@@ -81,6 +85,49 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(digits):
     while not resumed.finished:
         resumed.run_epoch()
     assert record(resumed) == record(run(config, digits))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model}-{c.optimizer}-{c.precision}")
+def test_a_trainer_is_freed_at_once(config, digits):
+    """Its memory on a GPU, and its graphs, must be gone before the next trial begins."""
+    trainer = run(config, digits, 1)
+    alive = weakref.ref(trainer)
+    with without_collector():
+        del trainer
+        assert alive() is None
+
+
+def test_an_actor_holds_one_trainer_however_many_trials_it_has_run(digits, monkeypatch):
+    (train, evaluated), alive, most = digits, weakref.WeakSet(), 0
+    data = {
+        "train_images": train.images,
+        "train_labels": train.labels,
+        "eval_images": evaluated.images,
+        "eval_labels": evaluated.labels,
+    }
+    init = Trainer.__init__
+    monkeypatch.setattr(
+        Trainer, "__init__", lambda self, *a, **kw: (alive.add(self), init(self, *a, **kw))[1]
+    )
+    monkeypatch.setattr(trainable, "keep_freed_memory", lambda: None)
+    actor = object.__new__(TrialTrainable)
+    with without_collector():
+        for seed in range(40):
+            config = TrialConfig(batch_size=32, epochs=1, seed=seed, width_mult=0.25)
+            actor.setup(asdict(config), keep=True, **data)
+            assert actor.step()["done"]
+            most = max(most, len(alive))
+    assert most == 1
+
+
+@contextmanager
+def without_collector():
+    """Memory is freed by counting references alone."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def test_a_trial_leaves_the_global_stream_alone(digits):
@@ -205,10 +252,9 @@ def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
-    step = GraphedStep(lambda size: calls.append(size), ["generator"], "stream")
-    for _ in range(5):
-        step(20)
-    step(16)
+    graphed = GraphedStep(["generator"], "stream")
+    for size in (20, 20, 20, 20, 20, 16):
+        graphed(calls.append, size)
     captured = ["generator", ("capture", "pool", "stream"), 20, "captured", "replay"]
     assert calls == [20, 20, 20, *captured, "replay", 16]
 

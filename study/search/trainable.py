@@ -40,6 +40,7 @@ class TrialTrainable(tune.Trainable):
         set_threads()
         keep_freed_memory()
         self.__dict__.pop("trainer", None)  # frees the memory of the previous trial
+        torch.cuda.empty_cache()  # for the other trials of the GPU; has no effect on a CPU
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),

@@ -106,38 +106,40 @@ class GraphedStep:
     change after the capture, so the step reads its examples and learning rate from fixed device
     memory, and writes its loss there.
 
+    It does not keep the step, which belongs to its owner: the two would hold each other, and the
+    memory of a trial that has ended would be freed only when Python looks for cycles.
+
     Args:
-        step: Queues one step for a batch of the given size, without waiting.
         generators: Random streams that the step draws from.
         stream: The stream that the step runs on.
     """
 
     PLAIN_RUNS = 3
 
-    def __init__(
-        self,
-        step: Callable[[int], None],
-        generators: list[torch.Generator],
-        stream: torch.cuda.Stream,
-    ) -> None:
-        self.step = step
+    def __init__(self, generators: list[torch.Generator], stream: torch.cuda.Stream) -> None:
         self.generators = generators
         self.stream = stream
         self.runs: Counter[int] = Counter()
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.pool = torch.cuda.graph_pool_handle()  # shared, because no two graphs run at once
 
-    def __call__(self, size: int) -> None:
-        """Queue a step for a batch of `size`."""
+    def __call__(self, step: Callable[[int], None], size: int) -> None:
+        """Queue a step for a batch of `size`.
+
+        Args:
+            step: Queues one step for a batch of the given size, without waiting; the same in
+                each call.
+            size: Examples in the batch.
+        """
         self.runs[size] += 1
         if self.runs[size] <= self.PLAIN_RUNS:
-            self.step(size)
+            step(size)
             return
         if size not in self.graphs:
             graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
                 graph.register_generator_state(generator)
             with torch.cuda.graph(graph, self.pool, self.stream):
-                self.step(size)
+                step(size)
             self.graphs[size] = graph
         self.graphs[size].replay()

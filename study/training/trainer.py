@@ -144,9 +144,7 @@ class Trainer:
         self.steps_done = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the epoch
         self.losses = torch.empty(self.steps_per_epoch, device=self.device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self.run_step = (
-            GraphedStep(self._step, [self.dropout_rng], self.stream) if self.stream else self._step
-        )
+        self.graphed = GraphedStep([self.dropout_rng], self.stream) if self.stream else None
         self.epochs: list[EpochRecord] = []
         self.step_losses: list[Tensor] = []  # one float32 tensor per epoch, on the CPU
 
@@ -221,7 +219,10 @@ class Trainer:
         torch.randperm(len(self.order), generator=self.order_rng, out=self.order)
         self.steps_done.zero_()
         for size in self.batch_sizes():
-            self.run_step(size)
+            if self.graphed:
+                self.graphed(self._step, size)
+            else:
+                self._step(size)
 
     def _step(self, size: int) -> None:
         """Make one update with the next `size` examples of `order`, without waiting for it."""
