@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import warnings
 import weakref
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -233,15 +234,22 @@ def test_nothing_waits_for_the_device_within_an_epoch(config, digits):
             assert waits.count == 1  # it can see one
 
 
-def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch):
+@pytest.mark.parametrize("registers", ["silently", "with a warning", "no longer"])
+def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch, recwarn, registers):
+    """As far as it goes without a GPU, for the versions of torch before, at and after 2.15."""
     calls = []
 
     class Graph:
-        def register_generator_state(self, generator):
-            calls.append(generator)
-
         def replay(self):
             calls.append("replay")
+
+    def register(self, generator):
+        calls.append(generator)
+        if registers == "with a warning":
+            warnings.warn("register_generator_state() is deprecated", stacklevel=2)
+
+    if registers != "no longer":
+        Graph.register_generator_state = register
 
     @contextmanager
     def capture(graph, pool, stream):
@@ -255,8 +263,10 @@ def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch):
     graphed = GraphedStep(["generator"], "stream")
     for size in (20, 20, 20, 20, 20, 16):
         graphed(calls.append, size)
-    captured = ["generator", ("capture", "pool", "stream"), 20, "captured", "replay"]
+    registered = [] if registers == "no longer" else ["generator"]
+    captured = [*registered, ("capture", "pool", "stream"), 20, "captured", "replay"]
     assert calls == [20, 20, 20, *captured, "replay", 16]
+    assert not recwarn.list
 
 
 def test_a_learning_rate_in_device_memory_stays_where_a_graph_reads_it(digits):

@@ -138,8 +138,20 @@ class GraphedStep:
         if size not in self.graphs:
             graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
-                graph.register_generator_state(generator)
+                _register(graph, generator)
             with torch.cuda.graph(graph, self.pool, self.stream):
                 step(size)
             self.graphs[size] = graph
         self.graphs[size].replay()
+
+
+def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
+    """Make each replay of `graph` draw new numbers from `generator`.
+
+    Torch 2.11 needs to be told. Later versions do it without, warn that the method is deprecated,
+    and will drop it.
+    """
+    register = getattr(graph, "register_generator_state", None)
+    if register is not None:
+        with warnings.catch_warnings(action="ignore"):
+            register(generator)
