@@ -83,11 +83,12 @@ class ConvStage(torch.autograd.Function):
         images, w1, b1, w2, b2, code = ctx.saved_tensors
         lib = conv_stage_library(len(w1), len(w2))
         assert lib is not None
+        grad = grad.contiguous()  # which may be a copy, and must live until C has read it
         grads = [torch.empty_like(parameter) for parameter in (w1, b1, w2, b2)]
         lib.backward(
             ctypes.c_int64(len(images)),
             *map(address, (images, w1, b1, w2, b2, code)),
             ctypes.c_float(ctx.scale),
-            *map(address, (grad.contiguous(), *grads)),
+            *map(address, (grad, *grads)),
         )
         return None, *grads, None, None, None
