@@ -125,6 +125,21 @@ def test_not_a_number_is_passed_on(place):
     assert reached.weight.grad.isnan().any()
 
 
+@pytest.mark.parametrize("pixel", [(0, 0), (0, 27), (27, 0), (27, 27)])
+def test_not_a_number_is_passed_on_from_each_place_of_a_window(pixel):
+    """A corner's pixel reaches one value of the second layer, each at another place."""
+    images = torch.randn(2, 1, 28, 28)
+    images[1, 0, pixel[0], pixel[1]] = torch.nan
+    model = build(1.0).eval()
+    ours, plain = (
+        features_and_gradients(model, images, torch.float32, compiled=compiled)
+        for compiled in (True, False)
+    )
+    assert int(ours[0].isnan().sum()) == 16  # channels
+    for a, b in zip(ours, plain, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
+
+
 def test_the_images_order_and_type_are_checked():
     model = build(1.0)
     with pytest.raises(AssertionError):
