@@ -1,7 +1,9 @@
 """Train one trial on one device, epoch by epoch, in pure torch.
 
-Everything that determines the rest of a trial is in `Trainer.state_dict`. So a trial that is
-resumed after any epoch ends with the same bits as one that was never interrupted (on one CPU).
+Everything that determines the rest of a trial is in `Trainer.state_dict`. So on a CPU a trial
+that is resumed after any epoch ends with the same bits as one that was never interrupted. This
+takes the same kind of processor, number of threads, torch and C compiler. On a GPU sums are added
+in no fixed order.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ class Trainer:
         config: The trial's configuration.
         train: Images to train on.
         validation: Images to evaluate on.
-        device: Where to train; by default `pick_device()`.
+        device: Where to train, a CPU or CUDA; by default `pick_device()`.
         compiled: Whether to use `study.training.kernels` if possible.
         measure_noise: Whether to measure the gradient's norm at two batch sizes after each
             epoch.
