@@ -62,6 +62,7 @@ def test_features_in_evaluation(width):
 def test_a_wide_network_is_left_to_torch():
     assert SmallCNN(4.0).can_compile()
     assert not SmallCNN(4.2).can_compile()
+    assert conv_stage.conv_stage_library(8, 66) is None
 
 
 def test_the_check_sees_another_mask():
