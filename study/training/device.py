@@ -12,12 +12,24 @@ import torch
 from torch import Tensor
 
 from study.config.datasets import DATASET_SPECS
+from study.console.text import one_line
 from study.data.images import ImageData
 
 
 def pick_device() -> torch.device:
     """CUDA if it is available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cuda_problem() -> str | None:
+    """Why torch cannot use a GPU here, in one line; None if it can."""
+    if torch.cuda.is_available():
+        return None
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA; no driver, or an old one
+        return one_line(error)
+    return "torch.cuda.is_available() is False"
 
 
 def device_name(device: torch.device) -> str:
