@@ -365,6 +365,16 @@ def test_auto_precision_follows_the_hardware(monkeypatch, capabilities, expected
     assert resolve_precision("fp32", CPU) == "fp32"
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fp32_is_not_tf32(digits, monkeypatch, precision):
+    """Also in a bf16 trial, whose gradient noise is measured in fp32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    Trainer(replace(CONFIGS[1], precision=precision), *digits, CPU)
+    assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
+
+
 def test_a_subset_is_stratified_drawn_by_the_seed_and_of_the_asked_size(digits):
     config = TrialConfig(batch_size=20, train_examples=50)
     first, again = (Trainer(config, *digits, device=CPU).train_data for _ in range(2))

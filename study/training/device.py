@@ -57,6 +57,14 @@ def omp_threads(value: str) -> int:
     return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
 
 
+def use_whole_float32() -> None:
+    """Make fp32 mean float32 in this process, on a GPU too. A CPU computes as before.
+
+    Torch's default lets cuDNN convolve float32 in TF32, whose fraction has 10 bits, not 23.
+    """
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """``fp32`` or ``bf16``; ``auto`` is bf16 if the hardware multiplies it natively."""
     if precision != "auto":

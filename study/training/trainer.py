@@ -22,7 +22,13 @@ from torch import Tensor
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData, stratified_split
-from study.training.device import DeviceImages, GraphedStep, pick_device, resolve_precision
+from study.training.device import (
+    DeviceImages,
+    GraphedStep,
+    pick_device,
+    resolve_precision,
+    use_whole_float32,
+)
 from study.training.epoch import EpochRecord, renamed
 from study.training.kernels import library
 from study.training.kernels.adadelta import FusedAdadelta
@@ -117,6 +123,7 @@ class Trainer:
         self.noise_seed = noise_seed if measure_noise else None
         self.device = device or pick_device()
         self.precision = resolve_precision(config.precision, self.device)
+        use_whole_float32()
         self.train_data = DeviceImages(train, config.dataset, self.device)
         self.eval_data = DeviceImages(validation, config.dataset, self.device)
 
