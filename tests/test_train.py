@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import copy
-import gc
 import io
 import warnings
 import weakref
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,13 +17,11 @@ from study.config.datasets import DATASET_SPECS
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData
-from study.search import trainable
-from study.search.trainable import TrialTrainable
 from study.training.device import DeviceImages, GraphedStep, omp_threads, resolve_precision
 from study.training.epoch import EARLIER_NAMES, TIMES
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer
-from tests.helpers.networks import learning_state
+from tests.helpers.networks import learning_state, without_collector
 
 CPU = torch.device("cpu")
 CONFIGS = [
@@ -96,39 +93,6 @@ def test_a_trainer_is_freed_at_once(config, digits):
     with without_collector():
         del trainer
         assert alive() is None
-
-
-def test_an_actor_holds_one_trainer_however_many_trials_it_has_run(digits, monkeypatch):
-    (train, evaluated), alive, most = digits, weakref.WeakSet(), 0
-    data = {
-        "train_images": train.images,
-        "train_labels": train.labels,
-        "eval_images": evaluated.images,
-        "eval_labels": evaluated.labels,
-    }
-    init = Trainer.__init__
-    monkeypatch.setattr(
-        Trainer, "__init__", lambda self, *a, **kw: (alive.add(self), init(self, *a, **kw))[1]
-    )
-    monkeypatch.setattr(trainable, "keep_freed_memory", lambda: None)
-    actor = object.__new__(TrialTrainable)
-    with without_collector():
-        for seed in range(40):
-            config = TrialConfig(batch_size=32, epochs=1, seed=seed, width_mult=0.25)
-            actor.setup(asdict(config), keep=True, **data)
-            assert actor.step()["done"]
-            most = max(most, len(alive))
-    assert most == 1
-
-
-@contextmanager
-def without_collector():
-    """Memory is freed by counting references alone."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def test_a_trial_leaves_the_global_stream_alone(digits):
