@@ -110,15 +110,15 @@ def test_a_gpu_here_that_torch_can_use_is_fine(storage, monkeypatch):
     assert node_checks.check(storage, cluster=False, gpus=True) == []
 
 
-@pytest.mark.parametrize("gpus", [False, True])
-@pytest.mark.parametrize("has_gpu", [False, True])
-def test_a_node_is_asked_for_what_trials_use_there(storage, monkeypatch, gpus, has_gpu):
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("compiler", [False, True])
+def test_a_node_is_asked_for_what_trials_use_there(storage, monkeypatch, gpu, compiler):
     without_gpu(monkeypatch, "no driver")
     monkeypatch.setattr(kernels, "problem", lambda: "No C compiler")
     with storage.marker() as marker:
-        answer = node_checks.probe(marker, str(storage.folder), gpus=gpus, has_gpu=has_gpu)
-    assert answer["gpu"] == ("no driver" if gpus and has_gpu else None)
-    assert answer["kernels"] == (None if gpus else "No C compiler")
+        answer = node_checks.probe(marker, str(storage.folder), gpu, compiler)
+    assert answer["gpu"] == ("no driver" if gpu else None)
+    assert answer["kernels"] == ("No C compiler" if compiler else None)
 
 
 @pytest.mark.parametrize("cluster", [False, True])
@@ -135,9 +135,9 @@ def test_a_compiler_that_does_not_work_is_a_warning(storage, fine, monkeypatch, 
 
 def test_probe_says_what_it_sees(storage):
     with storage.marker() as marker:
-        answer = node_checks.probe(marker, str(storage.folder), gpus=False, has_gpu=False)
+        answer = node_checks.probe(marker, str(storage.folder), False, False)
     assert answer["sees"]
     assert set(answer["versions"]) == set(PACKAGES)
     assert min(answer["free"].values()) > 0
-    again = node_checks.probe(marker, str(storage.folder), gpus=False, has_gpu=False)
+    again = node_checks.probe(marker, str(storage.folder), False, False)
     assert not again["sees"]  # the marker has been removed

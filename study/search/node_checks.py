@@ -72,7 +72,7 @@ def _ask_nodes(marker: str, folder: Path, *, gpus: bool) -> list[tuple[str, dict
                 num_cpus=0,
                 max_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(marker, str(folder), gpus=gpus, has_gpu=bool(node["Resources"].get("GPU")))
+            ).remote(marker, str(folder), gpus and "GPU" in node["Resources"], not gpus)
             for node in nodes
         ]
     finally:
@@ -90,14 +90,14 @@ def _ask_nodes(marker: str, folder: Path, *, gpus: bool) -> list[tuple[str, dict
     return sorted(answers, key=lambda answer: answer[0])
 
 
-def probe(marker: str, folder: str, *, gpus: bool, has_gpu: bool) -> dict[str, Any]:
+def probe(marker: str, folder: str, gpu: bool, compiler: bool) -> dict[str, Any]:
     """Report what a node offers. Runs on that node and must not need this package.
 
     Args:
         marker: Path or URI of a file in the study's storage.
         folder: The study's folder.
-        gpus: Whether trials take GPUs. If not, the compiler is tried.
-        has_gpu: Whether the node offers Ray a GPU. Torch sees it, though the probe takes none.
+        gpu: Whether torch must see a GPU. It does so although the probe takes none.
+        compiler: Whether to try the C compiler.
     """
     from pyarrow.fs import FileSystem, FileType
 
@@ -113,8 +113,8 @@ def probe(marker: str, folder: str, *, gpus: bool, has_gpu: bool) -> dict[str, A
         "versions": installed_versions(),
         "sees": filesystem.get_file_info(path).type == FileType.File,
         "free": free_space(Path(folder)),
-        "gpu": cuda_problem() if gpus and has_gpu else None,
-        "kernels": None if gpus else kernels.problem(),
+        "gpu": cuda_problem() if gpu else None,
+        "kernels": kernels.problem() if compiler else None,
     }
 
 
