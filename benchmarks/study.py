@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import equivalence, machine
+from benchmarks import checks, machine
 from study.config.trial import MODELS
 from study.data.sources import default_data_dir
 
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     arguments = parse(argv)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    equivalence.require(arguments.model, device, arguments.data_dir)
+    checks.require(arguments.model, device, arguments.data_dir)
     slots = torch.cuda.device_count() or os.cpu_count() or 1
     slots = min(slots, arguments.trials)
     measured: dict[str, list[Measured]] = {"report in Ray Tune": [], "ours": []}

@@ -23,7 +23,7 @@ from statistics import fmean
 
 import torch
 
-from benchmarks import equivalence, machine
+from benchmarks import checks, machine
 from benchmarks.workers import Worker
 from study.config.trial import MODELS, TrialConfig
 from study.data.images import ImageData, load_training_images, open_test_set
@@ -143,7 +143,7 @@ def row_of(setting: Setting, races: list[Race]) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     arguments = parse(argv)
-    equivalence.require(arguments.model, arguments.device, arguments.data_dir)
+    checks.require(arguments.model, arguments.device, arguments.data_dir)
     rows, results = [], {}
     for batch_size in arguments.batch_size:
         settings = [

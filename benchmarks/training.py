@@ -2,7 +2,7 @@
 
 The arms take turns, each in its own process. In each round an arm runs a block of training and
 an evaluation. The first round is dropped. Ratios are taken within a round, so that other work
-on the machine affects both sides. The quick checks of `benchmarks.equivalence` must pass first.
+on the machine affects both sides. The `benchmarks.checks` must pass first.
 
     python -m benchmarks.training                      # the CNN, whole epochs
     python -m benchmarks.training --model resnet18     # part of an epoch on a CPU
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import equivalence, machine
+from benchmarks import checks, machine
 from benchmarks.workers import Worker
 from study.config.hyperparameters import NUM_TRAIN_EXAMPLES
 from study.data.sources import default_data_dir
@@ -65,7 +65,7 @@ class Runner:
         torch.set_num_threads(block.threads)
         if block.arm in ("fp32", "bf16"):
             keep_freed_memory()
-            self.trainer = equivalence.make_trainer(
+            self.trainer = checks.make_trainer(
                 block.model,
                 block.batch_size,
                 block.arm,
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command."""
     arguments = parse(argv)
     torch.set_num_threads(arguments.threads)
-    equivalence.require(arguments.model, arguments.device, arguments.data_dir)
+    checks.require(arguments.model, arguments.device, arguments.data_dir)
     peaks = {p: machine.matmul_peak(arguments.device, p) for p in machine.DTYPES}
     flops = machine.training_flops(arguments.model)
     rows, results = [], []

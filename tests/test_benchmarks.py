@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks import equivalence, machine, study, time_to_accuracy, training
+from benchmarks import checks, equivalence, machine, study, time_to_accuracy, training
 from benchmarks.reference import ReportCNN, ReportLoop, append_to_file, loader_splits
 from study.data.sources import default_data_dir
+from study.training.device import GraphedStep
 from study.training.models import BatchNormReLU, MaskDropout, SmallCNN, count_parameters
 from study.training.trainer import Trainer
 
@@ -25,7 +27,7 @@ def words(line: str) -> list[str]:
 
 @pytest.mark.parametrize("model", ["cnn", "resnet18"])
 def test_the_engine_is_the_plain_network(model, mnist):
-    assert equivalence.problems(model, "cpu", DATA) == []
+    assert checks.problems(model, "cpu", DATA) == []
 
 
 def wrong_weight(monkeypatch):
@@ -57,7 +59,7 @@ def last_batch_left_out(monkeypatch):
     monkeypatch.setattr(Trainer, "run_epoch", lambda self: (self._train_epoch(), RECORD)[1])
 
 
-RECORD = type("Record", (), {"step": 5, "examples_seen": equivalence.CHECK_EXAMPLES})
+RECORD = type("Record", (), {"step": 5, "examples_seen": checks.CHECK_EXAMPLES})
 
 
 def other_rate(monkeypatch):
@@ -82,7 +84,56 @@ def other_rate(monkeypatch):
 def test_a_fault_in_the_engine_is_found(monkeypatch, mnist, model, fault, message):
     fault(monkeypatch)
     with pytest.raises(SystemExit, match=f"Fix this before trusting any timing: .*{message}"):
-        equivalence.require(model, "cpu", DATA)
+        checks.require(model, "cpu", DATA)
+
+
+class Stale:
+    """A graph that was captured wrongly: what it read then, it reads in each replay."""
+
+    def __init__(self, trainer, fault):
+        self.trainer, self.fault, self.runs = trainer, fault, Counter()
+
+    def __call__(self, step, size):
+        self.runs[size] += 1
+        if self.runs[size] <= GraphedStep.PLAIN_RUNS:
+            step(size)
+        elif self.fault == "the same dropout":
+            state = self.trainer.dropout_rng.get_state()
+            step(size)
+            self.trainer.dropout_rng.set_state(state)
+        elif self.fault == "the first batch":
+            done = self.trainer.steps_done.clone()
+            self.trainer.steps_done.zero_()
+            step(size)
+            self.trainer.steps_done.copy_(done + 1)
+        elif self.fault == "the partial batch is lost" and size == 52:
+            self.trainer.steps_done += 1
+        else:
+            step(size)
+
+
+@pytest.mark.parametrize("optimizer", ["adadelta", "sgd", "adamw"])
+@pytest.mark.parametrize(
+    "fault", ["", "the same dropout", "the first batch", "the partial batch is lost"]
+)
+def test_a_graph_that_does_other_than_the_steps_is_found(monkeypatch, mnist, optimizer, fault):
+    """The check itself, with a stand-in for graphs, which a CPU does not have."""
+    init = Trainer.__init__
+
+    def with_stale_graph(self, *args, compiled=True, **more):
+        init(self, *args, compiled=False, **more)
+        self.graphed = Stale(self, fault)
+
+    monkeypatch.setattr(Trainer, "__init__", with_stale_graph)
+    found = checks.graph_problems("cnn", "cpu", DATA, [optimizer])
+    assert len(found) == bool(fault)
+    assert all(f"of the way apart with {optimizer}" in line for line in found)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("model", ["cnn", "resnet18"])
+def test_on_a_gpu_the_engine_is_the_plain_network_with_plain_steps(model, mnist):
+    assert checks.problems(model, "cuda", DATA) == []
 
 
 @pytest.mark.slow

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from study.training.kernels import conv_stage
 from study.training.models import SmallCNN
 
 # (first, second) channels: the searched widths, full and partial vector registers, few channels.
@@ -60,6 +62,7 @@ def test_features_in_evaluation(width):
 def test_a_wide_network_is_left_to_torch():
     assert SmallCNN(4.0).can_compile()
     assert not SmallCNN(4.2).can_compile()
+    assert conv_stage.conv_stage_library(8, 66) is None
 
 
 def test_the_check_sees_another_mask():
@@ -69,6 +72,39 @@ def test_the_check_sees_another_mask():
     model.dropout1.threshold += 64
     other = features_and_gradients(model, images, torch.float64, compiled=False)
     assert all((a - b).norm() > 0.01 * b.norm() for a, b in zip(ours, other, strict=True))
+
+
+@pytest.mark.parametrize("order", ["expanded", "transposed"])
+def test_a_gradient_in_another_memory_order(monkeypatch, order):
+    """Its copy must live until the kernel has read it."""
+    model = build(1.0).eval()
+    images = torch.randn(4, 1, 28, 28)
+    gradient = (
+        torch.randn(2304, 4).t() if order == "transposed" else torch.randn(()).expand(4, 2304)
+    )
+    assert not gradient.is_contiguous()
+    reuse_freed_memory(monkeypatch)
+    found = []
+    for same in (gradient, gradient.contiguous()):
+        model.zero_grad()
+        model._compiled_features(images).backward(same)
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert len(found[0]) == 4
+    for ours, expected in zip(*found, strict=True):
+        assert torch.equal(ours, expected)
+
+
+def reuse_freed_memory(monkeypatch):
+    """Fill what was freed just before the backward kernel runs with NaN."""
+    library = conv_stage.conv_stage_library(8, 16)
+
+    def backward(*arguments):
+        poison = [torch.full((4, 2304), torch.nan) for _ in range(8)]
+        library.backward(*arguments)
+        assert poison
+
+    patched = SimpleNamespace(forward=library.forward, backward=backward)
+    monkeypatch.setattr(conv_stage, "conv_stage_library", lambda *_: patched)
 
 
 @pytest.mark.parametrize("place", ["image", "weight", "gradient"])
@@ -88,6 +124,21 @@ def test_not_a_number_is_passed_on(place):
     features.backward(gradient)
     reached = model.conv1 if place == "weight" else model.conv2
     assert reached.weight.grad.isnan().any()
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (0, 27), (27, 0), (27, 27)])
+def test_not_a_number_is_passed_on_from_each_place_of_a_window(pixel):
+    """A corner's pixel reaches one value of the second layer, each at another place."""
+    images = torch.randn(2, 1, 28, 28)
+    images[1, 0, pixel[0], pixel[1]] = torch.nan
+    model = build(1.0).eval()
+    ours, plain = (
+        features_and_gradients(model, images, torch.float32, compiled=compiled)
+        for compiled in (True, False)
+    )
+    assert int(ours[0].isnan().sum()) == 16  # channels
+    for a, b in zip(ours, plain, strict=True):
+        assert torch.equal(a.isnan(), b.isnan())
 
 
 def test_the_images_order_and_type_are_checked():

@@ -98,7 +98,6 @@ def test_the_compiler_may_be_several_words(fresh_cache, monkeypatch, cc):
 )
 def test_a_compiler_that_does_not_work_is_reported(fresh_cache, monkeypatch, cc, reason):
     monkeypatch.setenv("CC", cc)
-    monkeypatch.setenv("LC_ALL", "C")
     problem = kernels.problem()
     assert problem is not None
     assert reason in problem
@@ -106,10 +105,33 @@ def test_a_compiler_that_does_not_work_is_reported(fresh_cache, monkeypatch, cc,
     assert kernels.library("adadelta") is None
 
 
-def test_without_a_problem_the_smallest_library_is_kept(fresh_cache):
+def test_a_compiler_that_fails_at_one_kernel_is_reported_with_its_first_error(
+    fresh_cache, monkeypatch, tmp_path
+):
+    """As clang does, which ends with a count of the errors."""
+    compiler = tmp_path / "compiler"
+    compiler.write_text(
+        """#!/bin/sh
+case "$*" in *conv_stage.c*) ;; *) exec cc "$@" ;; esac
+echo 'In file included from x.c:1:' >&2
+echo 'x.c:9: error: no such builtin' >&2
+echo 'x.c:12: error: of no use' >&2
+echo '2 errors generated.' >&2
+exit 1
+"""
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    assert kernels.problem() == (
+        f"The C compiler '{compiler}' fails (x.c:9: error: no such builtin); set CC to one that "
+        "works"
+    )
+
+
+def test_without_a_problem_all_libraries_are_kept(fresh_cache):
     assert kernels.problem() is None
-    (file,) = fresh_cache.iterdir()
-    assert file.name.startswith("adadelta-")
+    kept = {file.name.partition("-")[0] for file in fresh_cache.iterdir()}
+    assert kept == {"adadelta", "batch_norm", "conv_stage"}
 
 
 # The cache is private and intact, and never makes a run slow or crash.

@@ -21,10 +21,7 @@ from tests.helpers.studies import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 FIXED = [*studies.FIXED, "--epochs", "4", "--num-samples", "4"]
-GPU = [
-    "--num-cpus=1",
-    "--num-gpus=1",
-]  # a logical GPU: trials are placed by it but train on the CPU
+CORE = ["--num-cpus=1"]
 # Ends when the head considers one of the three nodes dead.
 GIVEN_UP = """
 import ray, sys, time
@@ -44,10 +41,10 @@ def uninterrupted(tmp_path_factory, mnist):
 
 @pytest.fixture
 def cluster(tmp_path, mnist):
-    """A head without CPUs, and two nodes with a GPU each. Each has its own address."""
+    """A head without CPUs, and two nodes with a core each. Each has its own address."""
     with Cluster(tmp_path, network=True) as cluster:
-        cluster.add("w1", *GPU)
-        cluster.add("w2", *GPU)
+        cluster.add("w1", *CORE)
+        cluster.add("w2", *CORE)
         yield cluster
 
 
@@ -57,9 +54,9 @@ def assert_whole(here, uninterrupted):
     return results
 
 
-def test_trials_take_a_gpu_each_and_spread_over_the_nodes(cluster, tmp_path, uninterrupted):
+def test_trials_take_a_core_each_and_spread_over_the_nodes(cluster, tmp_path, uninterrupted):
     out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"))
-    assert "2 trials at once (1 GPU each) on 3 nodes" in out
+    assert "2 trials at once (1 CPU core each) on 3 nodes" in out
     results = assert_whole(tmp_path, uninterrupted)
     assert set(results.trials["node"]) == {"w1", "w2"}
 
@@ -104,9 +101,9 @@ def test_a_lost_head(cluster, tmp_path, uninterrupted):
     for name in ("head", "w1", "w2"):
         cluster.kill(name)
     cluster.start_head()
-    cluster.add("w1", *GPU)
+    cluster.add("w1", *CORE)
     out = finish(cluster.study(tmp_path, "--resume", "results/n"))
-    assert "1 trial at once (1 GPU each) on 2 nodes" in out
+    assert "1 trial at once (1 CPU core each) on 2 nodes" in out
     assert_whole(tmp_path, uninterrupted)
 
 
@@ -123,22 +120,29 @@ def test_a_driver_whose_head_is_gone_ends(cluster, tmp_path, uninterrupted):
 
 
 def test_what_a_node_lacks_is_reported_before_the_first_trial(tmp_path, mnist):
-    """One node lacks the package. One has another Optuna and no shared folder."""
+    """One node lacks the package. One has another Optuna and no shared folder. One offers Ray a
+    GPU that is not there.
+    """
     (tmp_path / "other" / "optuna-4.0.0.dist-info").mkdir(parents=True)
     metadata = "Metadata-Version: 2.1\nName: optuna\nVersion: 4.0.0\n"
     (tmp_path / "other" / "optuna-4.0.0.dist-info" / "METADATA").write_text(metadata)
     (tmp_path / "results").mkdir()
     with Cluster(tmp_path, network=True) as cluster:
-        cluster.add("w1", *GPU, prepare=f"mount -t tmpfs none {ROOT}/study")
+        cluster.add("w1", *CORE, prepare=f"mount -t tmpfs none {ROOT}/study")
         cluster.add(
             "w2",
-            *GPU,
+            *CORE,
             prepare=f"mount -t tmpfs none {tmp_path}/results && "
             f"export PYTHONPATH={tmp_path}/other:$PYTHONPATH",
         )
+        cluster.add("w3", *CORE, "--num-gpus=1", prepare="export CUDA_VISIBLE_DEVICES=")
         out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"), status=2)
-    first, second, third = out.splitlines()
+    first, second, third, fourth = out.splitlines()
     assert first.startswith("error: node 10.77.0.2: cannot import this package (ModuleNotFound")
     assert second.startswith("error: node 10.77.0.3: optuna is 4.0.0 there and ")
     assert third.startswith(f"error: node 10.77.0.3: does not see {tmp_path}/results; ")
+    assert fourth.startswith(
+        "error: node 10.77.0.4: Ray sees a GPU there, but torch cannot use it ("
+    )
+    assert fourth.endswith("); fix that, or train on CPU cores with --gpus-per-trial 0")
     assert list((tmp_path / "results").iterdir()) == []

@@ -129,6 +129,27 @@ def test_only_a_joined_cluster_can_grow(monkeypatch, joined):
     assert asked == [joined]
 
 
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_trials_use_a_gpu_only_if_they_have_one(monkeypatch, gpus):
+    asked = []
+
+    def with_parameters(trainable, **more):
+        asked.append(more["gpu"])
+        return trainable
+
+    monkeypatch.setattr("study.cluster.joining.plan_slots", lambda *_, **__: Slots(1, gpus, 2, 1))
+    monkeypatch.setattr("ray.tune.with_parameters", with_parameters)
+    assert run.main([*SEARCH]) == 0
+    assert asked == [gpus > 0]
+
+
+def test_what_makes_trials_slow_is_said_before_the_first(monkeypatch, capsys):
+    monkeypatch.setattr("study.search.node_checks.check", lambda *_, **__: ["node a: is slow."])
+    assert run.main([*SEARCH]) == 0
+    out = capsys.readouterr().out
+    assert out.index("\nnode a: is slow.\n") < out.index("trial_00000")
+
+
 def test_a_spent_time_budget_stops(capsys):
     assert run.main([*SEARCH, "--time-budget", "0.000001"]) == 0
     assert "Ended early: the time budget is used up. Continue with:" in capsys.readouterr().out

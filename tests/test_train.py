@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
+import weakref
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -19,7 +21,7 @@ from study.training.device import DeviceImages, GraphedStep, omp_threads, resolv
 from study.training.epoch import EARLIER_NAMES, TIMES
 from study.training.models import MaskDropout
 from study.training.trainer import Trainer
-from tests.helpers.networks import learning_state
+from tests.helpers.networks import learning_state, without_collector
 
 CPU = torch.device("cpu")
 CONFIGS = [
@@ -81,6 +83,16 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(digits):
     while not resumed.finished:
         resumed.run_epoch()
     assert record(resumed) == record(run(config, digits))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.model}-{c.optimizer}-{c.precision}")
+def test_a_trainer_is_freed_at_once(config, digits):
+    """Its memory on a GPU, and its graphs, must be gone before the next trial begins."""
+    trainer = run(config, digits, 1)
+    alive = weakref.ref(trainer)
+    with without_collector():
+        del trainer
+        assert alive() is None
 
 
 def test_a_trial_leaves_the_global_stream_alone(digits):
@@ -186,15 +198,22 @@ def test_nothing_waits_for_the_device_within_an_epoch(config, digits):
             assert waits.count == 1  # it can see one
 
 
-def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch):
+@pytest.mark.parametrize("registers", ["silently", "with a warning", "no longer"])
+def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch, recwarn, registers):
+    """As far as it goes without a GPU, for the versions of torch before, at and after 2.15."""
     calls = []
 
     class Graph:
-        def register_generator_state(self, generator):
-            calls.append(generator)
-
         def replay(self):
             calls.append("replay")
+
+    def register(self, generator):
+        calls.append(generator)
+        if registers == "with a warning":
+            warnings.warn("register_generator_state() is deprecated", stacklevel=2)
+
+    if registers != "no longer":
+        Graph.register_generator_state = register
 
     @contextmanager
     def capture(graph, pool, stream):
@@ -205,12 +224,13 @@ def test_a_graph_is_captured_once_a_batch_size_after_plain_runs(monkeypatch):
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
-    step = GraphedStep(lambda size: calls.append(size), ["generator"], "stream")
-    for _ in range(5):
-        step(20)
-    step(16)
-    captured = ["generator", ("capture", "pool", "stream"), 20, "captured", "replay"]
+    graphed = GraphedStep(["generator"], "stream")
+    for size in (20, 20, 20, 20, 20, 16):
+        graphed(calls.append, size)
+    registered = [] if registers == "no longer" else ["generator"]
+    captured = [*registered, ("capture", "pool", "stream"), 20, "captured", "replay"]
     assert calls == [20, 20, 20, *captured, "replay", 16]
+    assert not recwarn.list
 
 
 def test_a_learning_rate_in_device_memory_stays_where_a_graph_reads_it(digits):
@@ -307,6 +327,16 @@ def test_auto_precision_follows_the_hardware(monkeypatch, capabilities, expected
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert resolve_precision("auto", CPU) == expected
     assert resolve_precision("fp32", CPU) == "fp32"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fp32_is_not_tf32(digits, monkeypatch, precision):
+    """Also in a bf16 trial, whose gradient noise is measured in fp32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+    Trainer(replace(CONFIGS[1], precision=precision), *digits, CPU)
+    assert torch.backends.cudnn.conv.fp32_precision != "tf32"
+    assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 def test_a_subset_is_stratified_drawn_by_the_seed_and_of_the_asked_size(digits):

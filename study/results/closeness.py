@@ -22,7 +22,7 @@ from study.training.epoch import TIMES, EpochRecord
 CHANGED = " with changes"  # which no two checkouts need have in common
 PACKAGES = ("torch", "numpy", "mnist-study")  # that decide what a trial computes
 # Relative difference that rounding may make to the first step's loss: one unit roundoff of bf16;
-# for fp32 that of TF32, in which a GPU convolves.
+# for fp32 that of TF32, in which GPUs convolved in earlier versions.
 FIRST_STEP = {"bf16": 2**-8, "fp32": 2**-11}
 # The largest factor between two values, and what may come on top. In results/paper (96 runs of 15
 # arms, Adadelta, 4,665 pairs of two seeds after the same epoch) no pair exceeds the factor of

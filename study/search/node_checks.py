@@ -1,4 +1,4 @@
-"""Check that each node can run trials: packages, versions, shared folder, free disk space."""
+"""Check that each node can run trials: packages, versions, shared folder, disk space, GPUs."""
 
 from __future__ import annotations
 
@@ -16,33 +16,51 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.console.errors import UserError
 from study.results.storage import Storage
 from study.results.versions import installed_versions
+from study.training import kernels
+from study.training.device import cuda_problem
 
 ANSWER_WITHIN_S = 90.0  # a node's first Python process takes long to start and import
 FREE_BYTES = 200 * 2**20  # enough for the checkpoints of a few trials
 INSTALL = "install the same versions on every node: pip install -c constraints.txt ."
 
 
-def check(storage: Storage, *, cluster: bool) -> None:
+def check(storage: Storage, *, cluster: bool, gpus: bool) -> list[str]:
     """Check that each node with a CPU core has what trials need.
 
     Args:
         storage: The study's files.
-        cluster: Whether Ray also runs on other machines. If not, only this disk is checked.
+        cluster: Whether Ray also runs on other machines. If not, only this machine's disk, GPUs
+            and compiler are checked.
+        gpus: Whether trials take GPUs.
+
+    Returns:
+        What makes trials slow: one line per node whose compiler does not work.
 
     Raises:
         UserError: A node lacks something. The message has one line per fault, with the node,
             the cause and the fix.
     """
     complaints = _about_disk("this machine", free_space(storage.folder))
+    slow: dict[str, str | None] = {}
     if cluster:
         with storage.marker() as marker:
-            for node, answer in _ask_nodes(marker, storage.folder):
+            for node, answer in _ask_nodes(marker, storage.folder, gpus=gpus):
                 complaints += _about(node, answer, storage)
+                slow[node] = answer.get("kernels")
+    elif gpus:
+        complaints += _about_gpu("this machine", cuda_problem())
+    else:
+        slow["this machine"] = kernels.problem()
     if complaints:
         raise UserError("\nerror: ".join(complaints))
+    return [
+        f"{node}: {problem}. Until then trials train at about half speed there."
+        for node, problem in slow.items()
+        if problem
+    ]
 
 
-def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
+def _ask_nodes(marker: str, folder: Path, *, gpus: bool) -> list[tuple[str, dict[str, Any]]]:
     """Each node's name, and the result of its `probe` or the reason why there is none."""
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     # Pickled by value, so that a node without this package can still run `probe` and say so.
@@ -54,7 +72,7 @@ def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
                 num_cpus=0,
                 max_retries=0,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(marker, str(folder))
+            ).remote(marker, str(folder), gpus and "GPU" in node["Resources"], not gpus)
             for node in nodes
         ]
     finally:
@@ -72,18 +90,22 @@ def _ask_nodes(marker: str, folder: Path) -> list[tuple[str, dict[str, Any]]]:
     return sorted(answers, key=lambda answer: answer[0])
 
 
-def probe(marker: str, folder: str) -> dict[str, Any]:
+def probe(marker: str, folder: str, gpu: bool, compiler: bool) -> dict[str, Any]:
     """Report what a node offers. Runs on that node and must not need this package.
 
     Args:
         marker: Path or URI of a file in the study's storage.
         folder: The study's folder.
+        gpu: Whether torch must see a GPU. It does so although the probe takes none.
+        compiler: Whether to try the C compiler.
     """
     from pyarrow.fs import FileSystem, FileType
 
     try:
         import study.search.trainable  # noqa: F401 -- what a trial imports
         from study.results.versions import installed_versions
+        from study.training import kernels
+        from study.training.device import cuda_problem
     except Exception as error:
         return {"import": f"{type(error).__name__}: {error}"}
     filesystem, path = FileSystem.from_uri(marker)
@@ -91,6 +113,8 @@ def probe(marker: str, folder: str) -> dict[str, Any]:
         "versions": installed_versions(),
         "sees": filesystem.get_file_info(path).type == FileType.File,
         "free": free_space(Path(folder)),
+        "gpu": cuda_problem() if gpu else None,
+        "kernels": kernels.problem() if compiler else None,
     }
 
 
@@ -121,7 +145,16 @@ def _about(node: str, answer: dict[str, Any], storage: Storage) -> list[str]:
             else "use --results-dir with a folder that all nodes share, or --storage-path s3://…"
         )
         complaints.append(f"{node}: does not see {where}; {fix}")
-    return complaints + _about_disk(node, answer["free"])
+    return complaints + _about_disk(node, answer["free"]) + _about_gpu(node, answer["gpu"])
+
+
+def _about_gpu(node: str, problem: str | None) -> list[str]:
+    if problem is None:
+        return []
+    return [
+        f"{node}: Ray sees a GPU there, but torch cannot use it ({problem}); fix that, or train on "
+        "CPU cores with --gpus-per-trial 0"
+    ]
 
 
 def _about_disk(node: str, free: dict[str, int]) -> list[str]:

@@ -35,7 +35,6 @@ from study.search.progress import StudyProgress
 from study.search.searcher import StudySearch, open_optuna_study, retry_failed
 from study.search.stop_request import StopRequest
 from study.search.trainable import TrialTrainable
-from study.training import kernels
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,12 @@ class Session:
             if options.address is None:
                 stack.callback(ray.shutdown)
             stack.enter_context(saying_how_to_go_on(folder, self._again()))
-            slots = self._plan_slots()
+            slots, slow = self._plan_slots()
             if not resume:
                 stack.enter_context(locked(folder, resume=False))
             # Before anything is printed, because a reader may answer with a signal.
             stack.enter_context(on_first_signal(self._on_signal))
-            study = self._open_study(slots, recovered, resume=resume)
+            study = self._open_study(slots, slow, recovered, resume=resume)
             opened_for = self.config.opened_for
             recorded = self.storage.beside(opened_for) if opened_for else self.storage
             train, evaluated = images.load_images(
@@ -144,6 +143,7 @@ class Session:
                 tune.with_parameters(
                     TrialTrainable,
                     keep=self.config.keeps_predictions,
+                    gpu=slots.gpus_per_trial > 0,
                     train_images=train.images,
                     train_labels=train.labels,
                     eval_images=evaluated.images,
@@ -196,19 +196,19 @@ class Session:
         reason = self.stop.reason() if len(statuses) < planned else None
         return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
 
-    def _plan_slots(self) -> joining.Slots:
-        """Plan where trials run, and check each node."""
+    def _plan_slots(self) -> tuple[joining.Slots, list[str]]:
+        """Plan where trials run, and check each node. Also returns what makes some slow."""
         joined = self.options.address is not None
         slots = joining.plan_slots(
             self.options.gpus_per_trial, self.options.max_concurrent, elastic=joined
         )
         with self.console.status("Checking the nodes …"):
-            node_checks.check(self.storage, cluster=joined)
+            slow = node_checks.check(self.storage, cluster=joined, gpus=slots.gpus_per_trial > 0)
         ray_private.limit_pending(slots.count)
-        return slots
+        return slots, slow
 
     def _open_study(
-        self, slots: joining.Slots, recovered: Recovered, *, resume: bool
+        self, slots: joining.Slots, slow: list[str], recovered: Recovered, *, resume: bool
     ) -> optuna.Study:
         """Repair the study, record the new session and open the journal."""
         storage, options, console = self.storage, self.options, self.console
@@ -230,8 +230,8 @@ class Session:
         console.print(
             f"If the study is interrupted, continue with: {self._again()}", soft_wrap=True
         )
-        if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
-            console.print(f"{problem}. Until then trials train at about half speed.")
+        for line in slow:
+            console.print(line, soft_wrap=True)
         return study
 
     def _again(self) -> str:

@@ -14,7 +14,7 @@ from ray import tune
 from study.config.trial import TrialConfig
 from study.data.images import ImageData
 from study.results.history import STATE_FILE, History, in_half_precision
-from study.training.device import device_name, set_threads
+from study.training.device import device_name, pick_device, set_threads
 from study.training.kernels import keep_freed_memory
 from study.training.models import BatchNormReLU, MaskDropout, count_parameters
 from study.training.trainer import Trainer
@@ -27,23 +27,28 @@ class TrialTrainable(tune.Trainable):
     that belongs to one trial is in its `Trainer`, which `setup` replaces.
     """
 
-    def setup(self, config: dict[str, Any], keep: bool = False, **data: Any) -> None:
+    def setup(
+        self, config: dict[str, Any], keep: bool = False, gpu: bool = False, **data: Any
+    ) -> None:
         """Build the trial.
 
         Args:
             config: A `TrialConfig` as a dict.
             keep: Whether to record the final model's predictions, and the gradient's noise after
                 each epoch. A search does not need them.
+            gpu: Whether the trial has a GPU. Torch may see one that it must leave to others.
             **data: The splits' arrays, shared through the object store.
         """
         self.keep = keep
         set_threads()
         keep_freed_memory()
         self.__dict__.pop("trainer", None)  # frees the memory of the previous trial
+        torch.cuda.empty_cache()  # for the other trials of the GPU; has no effect on a CPU
         self.trainer = Trainer(
             TrialConfig(**config),
             ImageData(data["train_images"], data["train_labels"]),
             ImageData(data["eval_images"], data["eval_labels"]),
+            pick_device() if gpu else torch.device("cpu"),
             measure_noise=keep,
         )
 

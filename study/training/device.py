@@ -12,12 +12,24 @@ import torch
 from torch import Tensor
 
 from study.config.datasets import DATASET_SPECS
+from study.console.text import one_line
 from study.data.images import ImageData
 
 
 def pick_device() -> torch.device:
     """CUDA if it is available, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def cuda_problem() -> str | None:
+    """Why torch cannot use a GPU here, in one line; None if it can."""
+    if torch.cuda.is_available():
+        return None
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:  # torch without CUDA; no driver, or an old one
+        return one_line(error)
+    return "torch.cuda.is_available() is False"
 
 
 def device_name(device: torch.device) -> str:
@@ -43,6 +55,14 @@ def omp_threads(value: str) -> int:
     """
     first = value.partition(",")[0].strip()
     return max(1, int(first)) if first.isascii() and first.isdigit() and len(first) < 5 else 1
+
+
+def use_whole_float32() -> None:
+    """Make fp32 mean float32 in this process, on a GPU too. A CPU computes as before.
+
+    Torch's default lets cuDNN convolve float32 in TF32, whose fraction has 10 bits, not 23.
+    """
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
@@ -106,38 +126,52 @@ class GraphedStep:
     change after the capture, so the step reads its examples and learning rate from fixed device
     memory, and writes its loss there.
 
+    It does not keep the step, which belongs to its owner: the two would hold each other, and the
+    memory of a trial that has ended would be freed only when Python looks for cycles.
+
     Args:
-        step: Queues one step for a batch of the given size, without waiting.
         generators: Random streams that the step draws from.
         stream: The stream that the step runs on.
     """
 
     PLAIN_RUNS = 3
 
-    def __init__(
-        self,
-        step: Callable[[int], None],
-        generators: list[torch.Generator],
-        stream: torch.cuda.Stream,
-    ) -> None:
-        self.step = step
+    def __init__(self, generators: list[torch.Generator], stream: torch.cuda.Stream) -> None:
         self.generators = generators
         self.stream = stream
         self.runs: Counter[int] = Counter()
         self.graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self.pool = torch.cuda.graph_pool_handle()  # shared, because no two graphs run at once
 
-    def __call__(self, size: int) -> None:
-        """Queue a step for a batch of `size`."""
+    def __call__(self, step: Callable[[int], None], size: int) -> None:
+        """Queue a step for a batch of `size`.
+
+        Args:
+            step: Queues one step for a batch of the given size, without waiting; the same in
+                each call.
+            size: Examples in the batch.
+        """
         self.runs[size] += 1
         if self.runs[size] <= self.PLAIN_RUNS:
-            self.step(size)
+            step(size)
             return
         if size not in self.graphs:
             graph = torch.cuda.CUDAGraph()
             for generator in self.generators:
-                graph.register_generator_state(generator)
+                _register(graph, generator)
             with torch.cuda.graph(graph, self.pool, self.stream):
-                self.step(size)
+                step(size)
             self.graphs[size] = graph
         self.graphs[size].replay()
+
+
+def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
+    """Make each replay of `graph` draw new numbers from `generator`.
+
+    Torch 2.11 needs to be told. Later versions do it without, warn that the method is deprecated,
+    and will drop it.
+    """
+    register = getattr(graph, "register_generator_state", None)
+    if register is not None:
+        with warnings.catch_warnings(action="ignore"):
+            register(generator)

@@ -1,7 +1,9 @@
 """Train one trial on one device, epoch by epoch, in pure torch.
 
-Everything that determines the rest of a trial is in `Trainer.state_dict`. So a trial that is
-resumed after any epoch ends with the same bits as one that was never interrupted (on one CPU).
+Everything that determines the rest of a trial is in `Trainer.state_dict`. So on a CPU a trial
+that is resumed after any epoch ends with the same bits as one that was never interrupted. This
+takes the same kind of processor, number of threads, torch and C compiler. On a GPU sums are added
+in no fixed order.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from torch import Tensor
 from study.config.trial import TrialConfig
 from study.console.errors import UserError
 from study.data.images import ImageData, stratified_split
-from study.training.device import DeviceImages, GraphedStep, pick_device, resolve_precision
+from study.training.device import (
+    DeviceImages,
+    GraphedStep,
+    pick_device,
+    resolve_precision,
+    use_whole_float32,
+)
 from study.training.epoch import EpochRecord, renamed
 from study.training.kernels import library
 from study.training.kernels.adadelta import FusedAdadelta
@@ -80,7 +88,7 @@ class Trainer:
         config: The trial's configuration.
         train: Images to train on.
         validation: Images to evaluate on.
-        device: Where to train; by default `pick_device()`.
+        device: Where to train, a CPU or CUDA; by default `pick_device()`.
         compiled: Whether to use `study.training.kernels` if possible.
         measure_noise: Whether to measure the gradient's norm at two batch sizes after each
             epoch.
@@ -115,6 +123,7 @@ class Trainer:
         self.noise_seed = noise_seed if measure_noise else None
         self.device = device or pick_device()
         self.precision = resolve_precision(config.precision, self.device)
+        use_whole_float32()
         self.train_data = DeviceImages(train, config.dataset, self.device)
         self.eval_data = DeviceImages(validation, config.dataset, self.device)
 
@@ -144,9 +153,7 @@ class Trainer:
         self.steps_done = torch.zeros(1, dtype=torch.int64, device=self.device)  # in the epoch
         self.losses = torch.empty(self.steps_per_epoch, device=self.device)
         self.stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
-        self.run_step = (
-            GraphedStep(self._step, [self.dropout_rng], self.stream) if self.stream else self._step
-        )
+        self.graphed = GraphedStep([self.dropout_rng], self.stream) if self.stream else None
         self.epochs: list[EpochRecord] = []
         self.step_losses: list[Tensor] = []  # one float32 tensor per epoch, on the CPU
 
@@ -221,7 +228,10 @@ class Trainer:
         torch.randperm(len(self.order), generator=self.order_rng, out=self.order)
         self.steps_done.zero_()
         for size in self.batch_sizes():
-            self.run_step(size)
+            if self.graphed:
+                self.graphed(self._step, size)
+            else:
+                self._step(size)
 
     def _step(self, size: int) -> None:
         """Make one update with the next `size` examples of `order`, without waiting for it."""

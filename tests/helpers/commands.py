@@ -50,8 +50,7 @@ def play_ray(monkeypatch, tmp_path):
     monkeypatch.setattr("ray.shutdown", lambda: None)
     monkeypatch.setattr("study.cluster.joining.connect", lambda address: None)
     monkeypatch.setattr("study.cluster.joining.plan_slots", lambda *_, **__: Slots(1, 0, 2, 1))
-    monkeypatch.setattr("study.search.node_checks.check", lambda *_, **__: None)
-    monkeypatch.setattr("study.training.kernels.problem", lambda: None)
+    monkeypatch.setattr("study.search.node_checks.check", lambda *_, **__: [])
     monkeypatch.setattr("study.data.sources.fetch", lambda *_: Path())
     monkeypatch.setattr("study.data.images.fetch", lambda *_: Path())
     monkeypatch.setattr(

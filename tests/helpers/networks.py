@@ -1,6 +1,9 @@
-"""Measure networks: their multiply-adds, and their state as bytes."""
+"""Measure networks: their multiply-adds, their state as bytes, and when they are freed."""
 
 from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -23,3 +26,13 @@ def count_macs(model: nn.Module) -> int:
 def learning_state(model: nn.Module) -> bytes:
     """The model's parameters and buffers as bytes, to compare two runs exactly."""
     return b"".join(value.cpu().numpy().tobytes() for value in model.state_dict().values())
+
+
+@contextmanager
+def without_collector():
+    """Memory is freed by counting references alone."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

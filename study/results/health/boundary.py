@@ -22,6 +22,8 @@ from study.results.trials import complete_trials
 
 # The best sixth of the compared trials are "the best". In simulated searches of 40 trials a larger
 # part missed optima beyond the edge (0.90 found), a smaller part had more false alarms (0.07).
+# If nothing matters at all, the sampler tpe still gathers trials somewhere, and 30 of 95 simulated
+# searches pressed on some edge (4 of 40 with random draws).
 TOP = 6
 # Fewer have no reliable mean: that of five evenly drawn values is beyond 0.8 in 1 of 120 cases.
 FEWEST = 5

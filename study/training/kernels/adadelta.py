@@ -13,8 +13,8 @@ from study.training.kernels import address, library
 class FusedAdadelta(torch.optim.Adadelta):
     """`torch.optim.Adadelta` on float32 CPU parameters, each updated in one pass over memory.
 
-    Torch's own makes a dozen passes. State and arithmetic are the same. Torch's other options,
-    such as weight decay, are not supported.
+    Torch's own makes a dozen passes. The state is the same, and the arithmetic is but for
+    rounding. Torch's other options, such as weight decay, are not supported.
     """
 
     def __init__(self, params: Any, lr: float) -> None:

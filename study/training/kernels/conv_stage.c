@@ -52,6 +52,8 @@ typedef float row __attribute__((vector_size(LANES * 4), aligned(4), may_alias))
 #define WHERE(mask, a) ((__typeof__(a))((mask) & (__typeof__(mask))(a)))
 #define SELECT(mask, a, b) \
     ((__typeof__(a))((__typeof__(mask))WHERE(mask, a) | (__typeof__(mask))WHERE(~(mask), b)))
+/* A mask: v takes best's place. As in torch, a NaN beats every number. */
+#define BEATS(v, best) (((v) > (best)) | ((v) != (v)))
 
 typedef struct {
     float w1[9][P1], b1[P1];
@@ -113,12 +115,12 @@ static inline void pool(const Weights *k, int o, vec2 v0, vec2 v1, vec2 v2, vec2
                         uint8_t *code) {
     vec2 best = v0;
     int2 place = {0};
-    place = SELECT(v1 > best, (int2){0} + 1, place);
-    best = SELECT(v1 > best, v1, best);
-    place = SELECT(v2 > best, (int2){0} + 2, place);
-    best = SELECT(v2 > best, v2, best);
-    place = SELECT(v3 > best, (int2){0} + 3, place);
-    best = SELECT(v3 > best, v3, best);
+    place = SELECT(BEATS(v1, best), (int2){0} + 1, place);
+    best = SELECT(BEATS(v1, best), v1, best);
+    place = SELECT(BEATS(v2, best), (int2){0} + 2, place);
+    best = SELECT(BEATS(v2, best), v2, best);
+    place = SELECT(BEATS(v3, best), (int2){0} + 3, place);
+    best = SELECT(BEATS(v3, best), v3, best);
     best += *(const vec2 *)(k->b2 + o);
     int2 alive = ~(best <= 0); /* true for a NaN */
     const int count = MIN(V2, C2 - o);

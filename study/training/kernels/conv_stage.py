@@ -11,9 +11,9 @@ from torch import Tensor
 from study.training.kernels import address, library
 
 POOLED = 12  # side of the features of a 28 x 28 image
-# Limit for the first layer. With more channels torch's bf16 is as fast, and the kernel's stack
-# use, which grows with the product of both layers' channels, would be too large.
-MAX_CHANNELS = 32
+# Limits for the two layers. With more channels torch's bf16 is as fast, and the kernel's stack
+# use, which grows with the product of both, would be too large (here it is 600 kB).
+MAX_CHANNELS = (32, 65)
 
 
 def conv_stage_library(c1: int, c2: int) -> ctypes.CDLL | None:
@@ -21,7 +21,7 @@ def conv_stage_library(c1: int, c2: int) -> ctypes.CDLL | None:
 
     None if it cannot be compiled or there are too many channels.
     """
-    if c1 > MAX_CHANNELS:
+    if c1 > MAX_CHANNELS[0] or c2 > MAX_CHANNELS[1]:
         return None
     return library("conv_stage", C1=c1, C2=c2)
 
@@ -83,11 +83,12 @@ class ConvStage(torch.autograd.Function):
         images, w1, b1, w2, b2, code = ctx.saved_tensors
         lib = conv_stage_library(len(w1), len(w2))
         assert lib is not None
+        grad = grad.contiguous()  # which may be a copy, and must live until C has read it
         grads = [torch.empty_like(parameter) for parameter in (w1, b1, w2, b2)]
         lib.backward(
             ctypes.c_int64(len(images)),
             *map(address, (images, w1, b1, w2, b2, code)),
             ctypes.c_float(ctx.scale),
-            *map(address, (grad.contiguous(), *grads)),
+            *map(address, (grad, *grads)),
         )
         return None, *grads, None, None, None
