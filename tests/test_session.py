@@ -19,6 +19,7 @@ from study.cluster.head import _arguments
 from study.cluster.joining import Slots
 from study.config.search import SearchConfig
 from study.console.errors import UserError
+from study.results.history import ENDS
 from study.results.lock import locked
 from study.results.tables import load_study
 from tests.helpers.commands import before_epoch, play_ray, the_command_after
@@ -58,7 +59,8 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     trials = load_study("results/a").trials
     counts = trials["status"].value_counts()
     assert len(trials) == 8
-    assert f"8 of 8 trials ended ({', '.join(f'{n} {s}' for s, n in counts.items())})" in out
+    in_order = [f"{counts[s]} {s}" for s in ENDS if s in counts]
+    assert f"8 of 8 trials ended ({', '.join(in_order)}) in " in out
     best = trials[trials["status"] == "complete"].nlargest(1, "last_eval_accuracy").iloc[0]
     below = out[out.index("Best complete trials") :].splitlines()[2]
     assert below.split()[:2] == [best["trial_id"], f"{best['last_eval_accuracy']:.2%}"]
@@ -76,6 +78,8 @@ def test_a_comparison_is_run_and_extended(capsys):
     assert "On the validation images, after the last epoch:" in out
     assert compare.main(["--resume", "results/a", "--replicates", "4"]) == 0
     after = load_study("results/a").trials
+    assert "sessions" not in out
+    assert " in all, 2 sessions)" in capsys.readouterr().out
     assert (len(before), len(after)) == (6, 8)
     assert after.head(6).equals(before)
 
@@ -215,7 +219,7 @@ def test_a_study_of_another_kind_is_left_as_it_is(capsys, tmp_path):
 def test_what_is_no_study_gets_no_lock(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     assert run.main(["--resume", "mine"]) == 2
-    assert "mine: not a study (no study.json)" in capsys.readouterr().err
+    assert "mine: not a study (no such folder)" in capsys.readouterr().err
     assert not list((tmp_path / "mine").iterdir())
 
 

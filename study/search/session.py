@@ -17,7 +17,6 @@ import ray
 from ray import tune
 
 from study.cluster import joining, ray_private
-from study.config.space import space_of
 from study.config.study import StudyConfig
 from study.console.file_errors import saying_how_to_go_on
 from study.console.signals import on_first_signal
@@ -118,8 +117,11 @@ class Session:
         """
         folder, options = self.storage.folder, self.options
         # First, so that faults in the study's files are reported before Ray starts.
-        recovered = recover(self.storage, self.config) if resume else Recovered()
-        with self.console.status(f"Checking the {self.config.dataset} files …"):
+        with self.console.status("Reading what earlier sessions left …"):
+            recovered = recover(self.storage, self.config) if resume else Recovered()
+        with self.console.status(
+            f"Checking the {self.config.dataset} files; downloading missing ones …"
+        ):
             sources.fetch(self.config.dataset, options.data_dir)
         with ExitStack() as stack:
             stack.enter_context(_quiet_libraries())
@@ -191,7 +193,8 @@ class Session:
         with progress:
             if not searcher.is_finished():
                 tuner.fit()
-        tables.write()
+        with self.console.status("Writing the tables …"):
+            tables.write()
         statuses = _ended(study)
         reason = self.stop.reason() if len(statuses) < planned else None
         return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
@@ -230,8 +233,11 @@ class Session:
         console.print(
             f"If the study is interrupted, continue with: {self._again()}", soft_wrap=True
         )
-        if not (slots.gpus_per_trial or options.address) and (problem := kernels.problem()):
-            console.print(f"{problem}. Until then trials train at about half speed.")
+        if not (slots.gpus_per_trial or options.address):
+            with console.status("Compiling the kernels …"):
+                problem = kernels.problem()
+            if problem:
+                console.print(f"{problem}. Until then trials train at about half speed.")
         return study
 
     def _again(self) -> str:
@@ -245,7 +251,6 @@ class Session:
             self.console,
             planned,
             self.config.epochs,
-            space_of(self.config),
             earlier=_ended(study),
             best=_best(study) if ranked else None,
             ranked=ranked,
@@ -291,6 +296,12 @@ class ProgressCallback(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self.progress.starting = {
+            trial.trial_id: trial.evaluated_params for trial in trials if trial.status == "PENDING"
+        }
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Ray's hook."""
