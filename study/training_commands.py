@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.cli import Parser, duration, number, place, place_or_uri
-from study.config.study import StudyConfig, require_name
+from study.config.study import StudyConfig
 from study.console.errors import UserError, require_positive
 from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration
@@ -100,14 +100,8 @@ def add_running_options(parser: Parser) -> None:
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
-    """The value of ``--name``, or `default` followed by the time.
-
-    Raises:
-        UserError: The name is not a plain file name.
-    """
-    name = f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
-    require_name("--name", name)
-    return name
+    """The value of ``--name``, or `default` followed by the time. The configuration checks it."""
+    return f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
 
 
 def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequence[str]) -> None:

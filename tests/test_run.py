@@ -49,6 +49,7 @@ def here(tmp_path, monkeypatch):
         (["--batch_size=4"], ["--batch_size: unknown option (did you mean '--batch-size'?)"]),
         (["--num", "4"], ["--num: unknown option (did you mean '--num-samples'?)"]),
         (["--x" * 99], ["unknown option (see "]),
+        (["--model", "mine:Net"], ["--model: unknown value 'mine:Net'; choose one of cnn"]),
         (["--model", "resnet"], ["unknown value 'resnet' (did you mean 'resnet18'?); choose one"]),
         (["--dataset", "fashion"], ["(did you mean 'fashion-mnist'?)"]),
         (["--optimizer", "adma"], ["unknown value 'adma' (did you mean 'adamw'?); choose one of"]),
