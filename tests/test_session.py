@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,32 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     assert "--resume results/a --num-samples 16" in out
     assert dict(os.environ) == environment
     assert another_driver() == "runs"
+
+
+def test_each_wait_says_what_is_done(monkeypatch):
+    waits = []
+
+    def status(self, words, **_):
+        waits.append(words.partition(";")[0])
+        return nullcontext()
+
+    monkeypatch.setattr("study.console.terminal.Terminal.status", status)
+    assert run.main([*SEARCH]) == 0
+    new = waits.copy()
+    waits.clear()
+    assert run.main(["--resume", "results/a"]) == 0
+    of_session = [
+        "Loading Ray and PyTorch …",
+        "Reading what earlier sessions left …",
+        "Checking the mnist files",
+        "Starting Ray …",
+        "Checking the nodes …",
+        "Compiling the kernels …",
+        "Writing the tables …",
+        "Reading the tables …",
+    ]
+    assert new == [words for words in of_session if "earlier" not in words]
+    assert waits == of_session
 
 
 def test_a_comparison_is_run_and_extended(capsys):
@@ -219,7 +246,7 @@ def test_a_study_of_another_kind_is_left_as_it_is(capsys, tmp_path):
 def test_what_is_no_study_gets_no_lock(tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     assert run.main(["--resume", "mine"]) == 2
-    assert "mine: not a study (no such folder)" in capsys.readouterr().err
+    assert "mine: not a study (no study.json)" in capsys.readouterr().err
     assert not list((tmp_path / "mine").iterdir())
 
 

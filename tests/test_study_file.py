@@ -219,7 +219,7 @@ def test_a_misspelt_folder_names_the_study_that_is_meant(tmp_path):
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(tmp_path, version):
     line = refused(tmp_path, {**SEARCH, "format_version": version})
-    assert "reads formats 2, 3, 4 and 5" in line
+    assert "reads formats 2, 3, 4, 5 and 6" in line
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from optuna.trial import FrozenTrial
@@ -109,7 +110,7 @@ def _read_status(folder: Path, uri: str | None) -> StudyStatus:
         epochs=config.epochs,
         counts=Counter(trial_status(trial) for trial in ended),
         running=[trial for trial in trials if not trial.state.is_finished()],
-        ended=sorted(ended, key=_end, reverse=True)[:LAST],
+        ended=sorted(ended, key=lambda t: _seconds(t.datetime_complete), reverse=True)[:LAST],
         failed=[trial for trial in ended if trial_status(trial) in ("failed", "diverged")],
         best=max(complete, key=lambda trial: trial.value or 0.0, default=None),
         alive=alive,
@@ -127,9 +128,12 @@ def _last_sign(folder: Path) -> float:
     return max(file.stat().st_mtime for file in files if file.exists())
 
 
-def _end(trial: FrozenTrial) -> float:
-    """When a trial ended, in seconds since 1970; 0 if it has not."""
-    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+def _seconds(moment: datetime | None) -> float:
+    """A time of the journal in seconds since 1970; 0 for none, or for one that cannot be right."""
+    try:
+        return moment.timestamp() if moment else 0.0
+    except (OverflowError, ValueError):
+        return 0.0
 
 
 def _epoch_ends(folder: Path) -> list[float]:
@@ -148,11 +152,12 @@ def _eta(
 ) -> float | None:
     """Seconds left. The epochs of a trial that earlier sessions began count for this one."""
     elapsed = now - session.started_at
-    lengths = Counter(len(t.intermediate_values) for t in trials if _end(t) > session.started_at)
+    ended = [t for t in trials if _seconds(t.datetime_complete) > session.started_at]
+    lengths = Counter(len(trial.intermediate_values) for trial in ended)
     running: list[tuple[int, float]] = []
     for trial in (trial for trial in trials if not trial.state.is_finished()):
         epoch, own = len(trial.intermediate_values), 0.0
-        started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+        started = _seconds(trial.datetime_start)
         if epoch and started > session.started_at:
             own = (now - started) / epoch
         running.append((epoch, own))

@@ -117,8 +117,10 @@ class Session:
         """
         folder, options = self.storage.folder, self.options
         # First, so that faults in the study's files are reported before Ray starts.
-        with self.console.status("Reading what earlier sessions left …"):
-            recovered = recover(self.storage, self.config) if resume else Recovered()
+        recovered = Recovered()
+        if resume:
+            with self.console.status("Reading what earlier sessions left …"):
+                recovered = recover(self.storage, self.config)
         with self.console.status(
             f"Checking the {self.config.dataset} files; downloading missing ones …"
         ):
@@ -230,9 +232,8 @@ class Session:
         if options.retry_failed:
             console.print(f"Failed trials to run again: {retry_failed(study)}.")
         console.print(f"{storage.folder}: {slots.describe()}")
-        console.print(
-            f"If the study is interrupted, continue with: {self._again()}", soft_wrap=True
-        )
+        console.print("If the study is interrupted, continue with:")
+        console.print(f"  {self._again()}", soft_wrap=True)
         if not (slots.gpus_per_trial or options.address):
             with console.status("Compiling the kernels …"):
                 problem = kernels.problem()
