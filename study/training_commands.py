@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -172,7 +173,7 @@ def show_counts(session: Session, outcome: Outcome, results: StudyResults) -> No
     from study.results.standing import counts_in_words, time_in_all
     from study.results.tables import in_seconds
 
-    counts = counts_in_words(results.trials["status"].value_counts().to_dict())
+    counts = counts_in_words(Counter(results.trials["status"].tolist()))
     times = in_seconds(results.epochs["epoch_ended"]).tolist()
     in_all = time_in_all(results.study.sessions, times)
     session.console.print(
