@@ -14,7 +14,7 @@ from typing import Any
 from study.config.study import LONGEST_NAME
 from study.console.errors import UserError
 from study.console.terminal import Terminal, accept_all_text
-from study.console.text import escape, shown
+from study.console.text import escape, hint, shown
 from study.files import is_uri
 
 LONGEST_PATH = 3700  # bytes: 4096 less the study's name and what Ray puts below it
@@ -32,11 +32,17 @@ class Parser(argparse.ArgumentParser):
         accept_all_text()  # here, because every command makes a parser before it prints anything
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] -- its overloads
-        """Parse the command line. Refuses empty arguments and control characters."""
-        for word in sys.argv[1:] if args is None else args:
+        """Parse the command line. Refuses empty words, control characters and unknown options."""
+        words = list(sys.argv[1:] if args is None else args)
+        for word in words:
             if not word or escape(word, keep="") != word:
                 self.error(f"{word!r}: is empty or holds a character that cannot be shown")
-        return super().parse_known_args(args, namespace)
+        options = words[: words.index("--")] if "--" in words else words
+        for option in (word.partition("=")[0] for word in options if word.startswith("--")):
+            # argparse takes a word with a space for a value.
+            if " " not in option and option not in (known := self._option_string_actions):
+                self.error(f"{option}: unknown option{hint(option, known)}")
+        return super().parse_known_args(words, namespace)
 
     def print_help(self, file: Any = None) -> None:
         """Print the command's help."""

@@ -23,6 +23,7 @@ from study.training_commands import (
     check_running_options,
     check_unchanged,
     folder_name,
+    load_tables,
     run_session,
     runs_on_head,
     show_counts,
@@ -164,10 +165,9 @@ def _run(args: argparse.Namespace, argv: list[str]) -> int:
 
 def show_outcome(session: Session, outcome: Outcome, config: ComparisonConfig) -> None:
     """Print each arm's results, the files written and the next commands."""
-    from study.results.tables import load_study
-
-    trials = load_study(session.storage.folder).trials
-    show_counts(session, outcome, trials)
+    results = load_tables(session.storage.folder)
+    trials = results.trials
+    show_counts(session, outcome, results)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("arm", "n", "accuracy (mean, range)", "loss", "seconds per trial"):
         table.add_column(column, no_wrap=True)

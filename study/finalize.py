@@ -21,7 +21,12 @@ from study.console.text import command_line
 from study.files import is_uri
 from study.opening import opened
 from study.results.study_file import StudyFile, resume_command
-from study.training_commands import add_running_options, check_running_options, runs_on_head
+from study.training_commands import (
+    add_running_options,
+    check_running_options,
+    load_tables,
+    runs_on_head,
+)
 
 if TYPE_CHECKING:
     from study.confirming import Confirmation
@@ -93,9 +98,8 @@ def _run(args: argparse.Namespace) -> int:
         require_name("--name", args.name)
     with opened(args, SearchConfig, None) as (storage, search):
         from study.confirming import Confirmation
-        from study.results.tables import load_study
 
-        results = load_study(storage.folder)
+        results = load_tables(storage.folder)
         require_finished(results, search)
         confirmation = Confirmation(args, storage, results)
         ended = confirmation.run()

@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     pictures = [read_picture(path) for path in args.images]
-    model = _model(args.model, args.trial)
+    with Terminal().status("Loading PyTorch and the model …"):
+        model = _model(args.model, args.trial)
     if pictures and model.config.dataset != "mnist":
         raise UserError(
             f"{args.model}: trained on {model.config.dataset}, and pictures are treated as digits; "

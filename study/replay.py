@@ -25,9 +25,9 @@ from study.results.closeness import (
     tolerance_in_words,
 )
 from study.results.study_file import resume_command
-from study.results.tables import StudyResults, load_study
+from study.results.tables import StudyResults
 from study.results.trials import trained_config
-from study.training_commands import add_data_dir
+from study.training_commands import add_data_dir, load_tables
 
 UNRECORDED = "the processor's exact model, the C compiler, OMP_NUM_THREADS"
 EPILOG = """examples:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    results = load_study(args.results)
+    results = load_tables(args.results)
     row = find_trial(results, args.trial)
     config = trained_config(results, row)
     try:
@@ -76,9 +76,10 @@ def _run(args: argparse.Namespace) -> int:
             "copy"
         ) from None
     console = Terminal(soft_wrap=True)
-    with console.status(f"Checking the {config.dataset} files …"):
+    with console.status(f"Checking the {config.dataset} files; downloading missing ones …"):
         images = load_images(results.study.config, args.data_dir, record=None)
-    replay = Replay(results, row, config, images)
+    with console.status("Loading PyTorch …"):
+        replay = Replay(results, row, config, images)
     seconds = row["seconds"]  # not finite if it is lost
     took = f", which took {format_duration(seconds)}" if math.isfinite(seconds) else ""
     console.print(

@@ -31,6 +31,7 @@ from study.training_commands import (
     check_running_options,
     check_unchanged,
     folder_name,
+    load_tables,
     run_session,
     runs_on_head,
     show_counts,
@@ -229,11 +230,10 @@ def show_outcome(session: Session, outcome: Outcome, config: SearchConfig) -> No
     from study.results.finalists import expected_seconds
     from study.results.health.checks import show_health
     from study.results.shrinkage import likely_best, seed_noise, shrink
-    from study.results.tables import load_study
 
-    results = load_study(session.storage.folder)
+    results = load_tables(session.storage.folder)
     trials = results.trials
-    show_counts(session, outcome, trials)
+    show_counts(session, outcome, results)
     noise = seed_noise(trials)
     shrunk = shrink(trials, noise.sd)
     if len(shrunk):

@@ -1,216 +1,111 @@
-"""Show what a study is doing, from its files alone: ``python -m study.status results/NAME``."""
+"""Show what studies are doing, from their files alone: ``python -m study.status``."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from optuna.trial import FrozenTrial
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 
 from study.cli import Parser, guarded, place_or_uri
-from study.console.errors import cannot_be_read
+from study.console.errors import UserError
 from study.console.terminal import Terminal
-from study.console.text import escape, format_duration, format_params
-from study.files import is_held, is_uri, require_plain, require_uri
-from study.results.journal import (
-    JOURNAL_FILE,
-    LOCK_FILE,
-    num_planned,
-    read_journal,
-    trial_name,
-    trial_status,
-)
-from study.results.study_file import SessionRecord, StudyFile, resume_command
+from study.console.text import escape, format_duration
+from study.files import is_uri, require_uri
+from study.results.journal import trial_name, trial_status
+from study.results.overview import overview
+from study.results.standing import TrialRow, best_in_words, ended_in_words, trial_table
+from study.results.status import StudyStatus, read_status
+from study.results.study_file import STUDY_FILE, studies_in
 
 REFRESH_S = 5.0
 EPILOG = """examples:
+  python -m study.status                        list the studies in results/
   python -m study.status results/NAME           show the status once
-  python -m study.status results/NAME --watch   refresh until the study ends or Ctrl-C
+  python -m study.status results/NAME --watch   refresh until the session ends or Ctrl-C
   python -m study.status s3://BUCKET/FOLDER/NAME
 
 It only reads files. Run it from another terminal, or from any machine that sees the folder.
 """
 
 
-@dataclass(frozen=True)
-class StudyStatus:
-    """What a study's files say.
-
-    Attributes:
-        name: The study's name.
-        planned: Trials in all.
-        epochs: Epochs per trial, if it is not stopped early.
-        counts: Ended trials by status.
-        running: Trials that have begun and not ended: they are training or were interrupted.
-        failed: Trials that failed or diverged.
-        best: The best complete trial of a search.
-        alive: Whether a driver holds the study's lock; None if that cannot be seen from here.
-        last_sign: When a file of the study last changed, in seconds since 1970.
-        eta_s: Estimated seconds left, if the session is alive and has ended a trial.
-        session: The last session.
-        sessions: How many sessions there were.
-        resume: The command that continues the study.
-        trials_at: Where the trials' folders are.
-    """
-
-    name: str
-    planned: int
-    epochs: int
-    counts: Counter[str]
-    running: list[FrozenTrial]
-    failed: list[FrozenTrial]
-    best: FrozenTrial | None
-    alive: bool | None
-    last_sign: float
-    eta_s: float | None
-    session: SessionRecord
-    sessions: int
-    resume: str
-    trials_at: str
-
-    @property
-    def finished(self) -> bool:
-        """Whether all trials have ended."""
-        return self.counts.total() >= self.planned
-
-
-def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
-    """The status of the study in `folder`.
-
-    Args:
-        folder: The folder of the study's records.
-        uri: The object store they were copied from, if they are copies.
-
-    Raises:
-        UserError: There is no study, or its files are damaged or cannot be read.
-    """
-    try:
-        return _read_status(folder, uri)
-    except OSError as error:
-        raise cannot_be_read(error.filename or folder, error) from None
-
-
-def _read_status(folder: Path, uri: str | None) -> StudyStatus:
-    study = StudyFile.read(folder)
-    config, session = study.config, study.sessions[-1]
-    alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
-    if alive is False:  # advise to resume only what --resume would accept
-        from study.results.recovery import recover
-        from study.results.storage import Storage
-
-        require_plain(folder, besides=LOCK_FILE)
-        journal = recover(Storage(folder, study.storage), config).journal
-    else:
-        journal = read_journal(folder)
-    trials = [trial for trial in journal.trials if trial.params]
-    ended = [trial for trial in trials if trial.state.is_finished()]
-    complete = [t for t in ended if trial_status(t) == "complete"] if config.is_ranked else []
-    planned = num_planned(config, journal.trials)
-    resume = resume_command(config, uri or folder, session.address)
-    return StudyStatus(
-        name=config.name,
-        planned=planned,
-        epochs=config.epochs,
-        counts=Counter(trial_status(trial) for trial in ended),
-        running=[trial for trial in trials if not trial.state.is_finished()],
-        failed=[trial for trial in ended if trial_status(trial) in ("failed", "diverged")],
-        best=max(complete, key=lambda trial: trial.value or 0.0, default=None),
-        alive=alive,
-        last_sign=_last_sign(folder),
-        eta_s=_eta(trials, planned, config.epochs, session) if alive else None,
-        session=session,
-        sessions=len(study.sessions),
-        resume=resume,
-        trials_at=f"{study.storage or folder}/ray",
-    )
-
-
-def _last_sign(folder: Path) -> float:
-    files = [folder / "study.json", folder / JOURNAL_FILE]
-    return max(file.stat().st_mtime for file in files if file.exists())
-
-
-def _eta(
-    trials: Sequence[FrozenTrial], planned: int, epochs: int, session: SessionRecord
-) -> float | None:
-    """Seconds left, estimated from the trials that this session ended: mean epochs and pace."""
-    started = session.started_at
-    ended = [
-        trial
-        for trial in trials
-        if trial.datetime_complete and trial.datetime_complete.timestamp() > started
-    ]
-    if not ended:
-        return None
-    lengths = [len(trial.intermediate_values) for trial in ended]
-    running = [len(t.intermediate_values) for t in trials if not t.state.is_finished()]
-    pace = (time.time() - started) / max(1, sum(lengths) + sum(running))
-    mean = sum(lengths) / len(lengths)
-    ahead = sum(max(1, mean - done) for done in running)
-    return pace * (ahead + mean * max(0, planned - len(trials)))
-
-
 def render(status: StudyStatus, now: float) -> Group:
-    """The status as printed on the terminal."""
+    """The status as shown on the terminal, without the commands."""
     host, silent = status.session.host, format_duration(max(0.0, now - status.last_sign))
     if status.finished:
         state = f"finished; last update {silent} ago"
     elif status.alive:
         state = f"running on {host} for {format_duration(now - status.session.started_at)}"
     elif status.alive is None:
-        state = f"last update {silent} ago, from {host}; if its driver has died: {status.resume}"
+        state = f"last update {silent} ago, from {host}"
     else:
-        state = f"not running: stopped or killed {silent} ago; continue with: {status.resume}"
-    counts = ", ".join(f"{n} {name}" for name, n in status.counts.most_common())
-    done = f"{status.counts.total()}/{status.planned} trials ended" + (counts and f" ({counts})")
+        state = f"not running; stopped or killed {silent} ago"
+    done = ended_in_words(status.counts, status.planned)
     if status.eta_s is not None and not status.finished:
         done += f", about {format_duration(status.eta_s)} left"
     nodes, slots = status.session.nodes, status.session.concurrent_trials
-    lines = [
-        f"{status.name}: {state}",
-        f"{done}; session {status.sessions}, {slots} at once on {nodes} "
-        f"{'node' if nodes == 1 else 'nodes'}",
-    ]
-    if status.best is not None:
-        best = status.best
-        lines.append(
-            f"best {best.value:.2%} ({trial_name(best.number)})  {format_params(best.params)}"
-        )
-    parts: list[Any] = [escape(line, keep="") for line in lines]
-    if status.running and not status.finished:
-        parts.append(_running_table(status))
+    where = f"{slots} at once on {nodes} {'node' if nodes == 1 else 'nodes'}"
+    lines = [f"{status.name}: {state}", "; ".join(filter(None, [done, where, status.time_in_all]))]
+    if (best := status.best) is not None and best.value is not None:
+        lines.append(best_in_words(trial_name(best.number), best.value, best.params))
+    unfinished = "running" if status.alive is not False else "interrupted"
+    rows = [_row(trial, unfinished) for trial in status.running if not status.finished]
+    rows += [_row(trial, trial_status(trial)) for trial in status.ended]
+    return Group(*(escape(line, keep="") for line in lines), trial_table(rows, status.epochs))
+
+
+def _row(trial: FrozenTrial, state: str) -> TrialRow:
+    epoch, value = max(trial.intermediate_values.items(), default=(0, None))
+    return TrialRow(trial_name(trial.number), state, epoch, value, trial.params)
+
+
+def advice(status: StudyStatus) -> Iterator[str]:
+    """What went wrong, and the command that continues the study: lines that must stay whole."""
     for trial in status.failed:
-        name, error = trial_name(trial.number), trial.user_attrs.get("error", "")
-        log = (
-            f" (see {status.trials_at}/{name}/error.txt)" if trial_status(trial) == "failed" else ""
-        )
-        parts.append(escape(f"{name} {trial_status(trial)}: {error}{log}", keep=""))
-    return Group(*parts)
+        name, state = trial_name(trial.number), trial_status(trial)
+        log = f" (see {status.trials_at}/{name}/error.txt)" if state == "failed" else ""
+        yield f"{name} {state}: {trial.user_attrs.get('error', '')}{log}"
+    if not status.finished and not status.alive:
+        yield "If its driver has died, continue with:" if status.alive is None else "Continue with:"
+        yield f"  {status.resume}"
 
 
-def _running_table(status: StudyStatus) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("trial" if status.alive else "interrupted", "epoch", "accuracy", ""):
-        table.add_column(column, no_wrap=True)
-    for trial in status.running:
-        epoch, value = max(trial.intermediate_values.items(), default=(0, None))
-        table.add_row(
-            trial_name(trial.number),
-            f"{epoch}/{status.epochs}",
-            "" if value is None else f"{value:.2%}",
-            format_params(trial.params),
-        )
-    return table
+def show(console: Terminal, status: StudyStatus) -> None:
+    """Print the status."""
+    console.print(render(status, time.time()))
+    for line in advice(status):
+        console.print(escape(line, keep=""), soft_wrap=True)
+
+
+def watch(console: Terminal, read: Callable[[], StudyStatus]) -> None:
+    """Show the status until the study or a running session ends, or Ctrl-C.
+
+    If no session runs, this waits for one.
+    """
+    status = read()
+    seen = status.alive
+    for line in advice(status):
+        console.print(escape(line, keep=""), soft_wrap=True)
+    try:
+        # The view is wrapped to the terminal's width, so it must hold no command.
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            while not status.finished and (status.alive is not False or not seen):
+                waits = "Waits for a session to begin. " if status.alive is False else ""
+                hint = f"{waits}Ctrl-C ends this view; it stops no study."
+                live.update(Group(render(status, time.time()), hint), refresh=True)
+                time.sleep(REFRESH_S)
+                status = read()
+                seen = seen or status.alive
+    except KeyboardInterrupt:
+        pass
+    show(console, status)
 
 
 def make_parser() -> Parser:
@@ -218,16 +113,17 @@ def make_parser() -> Parser:
     parser = Parser(
         prog="python -m study.status",
         description="Show what a search or comparison is doing, whether it is running, was "
-        "stopped\nor died, and how to continue it.",
+        "stopped\nor died, and how to continue it. Without DIR: list the studies in results/.",
         epilog=EPILOG,
     )
     parser.add_argument(
         "results",
+        nargs="?",
         type=place_or_uri,
         metavar="DIR",
-        help="a folder like results/NAME, or s3://…/NAME",
+        help="a folder like results/NAME, or s3://…/NAME; or a folder of studies (default results)",
     )
-    parser.add_argument("--watch", action="store_true", help="refresh until the study ends")
+    parser.add_argument("--watch", action="store_true", help="refresh until the session ends")
     return parser
 
 
@@ -238,22 +134,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
+    console = Terminal()
+    folder = Path(args.results or "results")
+    is_study = os.path.lexists(folder / STUDY_FILE)
+    if args.results is None or (studies_in(folder) and not is_study):
+        if args.watch:
+            raise UserError(f"--watch: needs one study; give a folder like {folder}/NAME")
+        with console.status(f"Reading the studies in {folder} …"):
+            lines = overview(folder)
+        console.print(lines)
+        return 0
     with tempfile.TemporaryDirectory() as copies:
         read = _reader(args.results, Path(copies))
-        console = Terminal(soft_wrap=True)
-        status = read()
-        if not args.watch:
-            console.print(render(status, time.time()))
+        if args.watch:
+            watch(console, read)
             return 0
-        with Live(render(status, time.time()), console=console, auto_refresh=False) as live:
-            while not status.finished and status.alive is not False:
-                time.sleep(REFRESH_S)
-                status = read()
-                live.update(render(status, time.time()), refresh=True)
+        with console.status("Reading the study …"):
+            status = read()
+        show(console, status)
     return 0
 
 
-def _reader(results: str, copies: Path) -> Any:
+def _reader(results: str, copies: Path) -> Callable[[], StudyStatus]:
     """A function that reads the current status each time it is called."""
     if not is_uri(results):
         return lambda: read_status(Path(results))

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.cli import Parser, duration, number, place, place_or_uri
-from study.config.study import StudyConfig, require_name
+from study.config.study import StudyConfig
 from study.console.errors import UserError, require_positive
+from study.console.terminal import Terminal
 from study.console.text import command_line, format_duration
 from study.data.sources import default_data_dir
 from study.results.study_file import resume_command
 
 if TYPE_CHECKING:  # all of these take seconds to import
-    import pandas as pd
-
     from study.results.storage import Storage
+    from study.results.tables import StudyResults
     from study.search.session import Outcome, RunOptions, Session
 
 
@@ -100,14 +101,8 @@ def add_running_options(parser: Parser) -> None:
 
 
 def folder_name(args: argparse.Namespace, default: str) -> str:
-    """The value of ``--name``, or `default` followed by the time.
-
-    Raises:
-        UserError: The name is not a plain file name.
-    """
-    name = f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
-    require_name("--name", name)
-    return name
+    """The value of ``--name``, or `default` followed by the time. The configuration checks it."""
+    return f"{default}-{datetime.now():%Y%m%d-%H%M%S}" if args.name is None else args.name
 
 
 def check_unchanged(args: argparse.Namespace, config: StudyConfig, options: Sequence[str]) -> None:
@@ -143,15 +138,17 @@ def run_session(
     args: argparse.Namespace, storage: Storage, config: StudyConfig
 ) -> tuple[Session, Outcome]:
     """Run a new study, or continue an earlier one, as the command line says; returns the end."""
+    options = run_options(args)
     from study.search.session import Session
 
-    session = Session(storage, config, run_options(args))
+    session = Session(storage, config, options)
     return session, session.run(resume=args.resume is not None)
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
     """How the command line says that a session runs."""
-    from study.search.session import RunOptions
+    with Terminal().status("Loading Ray and PyTorch …"):  # the first import takes seconds
+        from study.search.session import RunOptions
 
     return RunOptions(
         data_dir=args.data_dir,
@@ -163,13 +160,25 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     )
 
 
-def show_counts(session: Session, outcome: Outcome, trials: pd.DataFrame) -> None:
-    """Print how many trials ended, and how."""
-    counts = trials["status"].value_counts()
-    summary = ", ".join(f"{n} {status}" for status, n in counts.items())
+def load_tables(folder: Path) -> StudyResults:
+    """`study.results.tables.load_study`, with a word about it on the terminal."""
+    from study.results.tables import load_study
+
+    with Terminal().status("Reading the tables …"):
+        return load_study(folder)
+
+
+def show_counts(session: Session, outcome: Outcome, results: StudyResults) -> None:
+    """Print how many trials ended, and how; and how long that took."""
+    from study.results.standing import counts_in_words, time_in_all
+    from study.results.tables import in_seconds
+
+    counts = counts_in_words(Counter(results.trials["status"].tolist()))
+    times = in_seconds(results.epochs["epoch_ended"]).tolist()
+    in_all = time_in_all(results.study.sessions, times)
     session.console.print(
-        f"\n{outcome.ended} of {outcome.planned} trials ended ({summary}) in "
-        f"{format_duration(outcome.seconds)}"
+        f"\n{outcome.ended} of {outcome.planned} trials ended ({counts}) in "
+        f"{format_duration(outcome.seconds)}" + (in_all and f" ({in_all})")
     )
 
 

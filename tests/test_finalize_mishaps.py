@@ -19,7 +19,7 @@ from study.data.images import OPENINGS_FILE, openings
 from study.results.study_file import resume_command
 from study.results.tables import load_study
 from tests.helpers import simulated
-from tests.helpers.commands import before_epoch, play_ray
+from tests.helpers.commands import before_epoch, play_ray, the_command_after
 
 SMALL = ("--budget", "12", "--replicates", "2")
 RECORD = Path("results/a") / OPENINGS_FILE
@@ -101,8 +101,8 @@ def test_the_printed_commands_continue_a_confirmation_of_another_name(capsys, mo
     capsys.readouterr()
     with pytest.raises(SystemExit):
         finalize.main(["results/a", *SMALL, "--name", "b"])
-    [line] = [x for x in capsys.readouterr().out.splitlines() if "is interrupted" in x]
-    assert line.endswith("python -m study.finalize results/a --name=b")
+    command = the_command_after("If the study is interrupted", capsys.readouterr().out)
+    assert command == ("study.finalize", ["results/a", "--name=b"])
     assert finalize.main(["results/b-finalists"]) == 0  # the folder says it, too
     assert len(openings(RECORD)) == 1
     assert "Chosen: " in capsys.readouterr().out

@@ -108,12 +108,12 @@ def test_errors_are_one_line_and_nothing_else(run, folder, image, tmp_path):
     for words, expected in [
         ((folder, image, tmp_path / "text.png"), "text.png: not a picture that can be read"),
         ((folder, tmp_path / "gone.png"), "gone.png: no such file"),
-        ((tmp_path / "gone", image), "gone: not a study (no study.json)"),
+        ((tmp_path / "gone", image), "gone: not a study (no such folder)"),
         ((moved, image), "no intact final model there; bring the folder ray/ from where"),
         ((folder, "--trial", "trial_x", image), "--trial: 'trial_x' is not in"),
         ((model, "--trial", "trial_00000", image), "holds one model; leave it out"),
         ((folder, "--save", model), "model.json is already there; choose another folder"),
-        (("s3://bucket/n", image), "s3:/bucket/n: not a study (no study.json)"),
+        (("s3://bucket/n", image), "s3:/bucket/n: not a study (no such folder)"),
     ]:
         err = run(*words, status=2)
         assert expected in err

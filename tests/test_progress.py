@@ -12,10 +12,14 @@ from study.search.progress import StudyProgress
 CONFIG = {"batch_size": 64, "lr": 0.51234, "gamma": 0.7, "width_mult": 2.0}
 
 
-def make(terminal, **kwargs):
+def make(terminal, width=120, **kwargs):
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=120)
-    return StudyProgress(console, num_samples=4, epochs=5, columns=CONFIG, **kwargs), out
+    console = Console(file=out, force_terminal=terminal, width=width)
+    return StudyProgress(console, num_samples=4, epochs=5, **kwargs), out
+
+
+def plain(out):
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
 
 
 def result(epoch, accuracy):
@@ -23,7 +27,8 @@ def result(epoch, accuracy):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5s"), (75, "1m15s"), (3600, "1h00m"), (59.6, "1m00s")]
+    ("seconds", "text"),
+    [(5, "5s"), (75, "1m15s"), (3600, "1h00m"), (90000, "1d01h"), (59.6, "1m00s")],
 )
 def test_durations(seconds, text):
     assert format_duration(seconds) == text
@@ -39,10 +44,8 @@ def test_plain_lines_tell_how_each_trial_ended():
         progress.trial_ended("trial_00001", "failed", "MemoryError: no more")
     lines = out.getvalue().splitlines()
     assert lines == [
-        "1/4 trial_00000 complete: eval_accuracy 98.76% after epoch 5  "
-        "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",
-        "2/4 trial_00001 failed: MemoryError: no more  "
-        "batch_size=64 lr=0.5123 gamma=0.7 width_mult=2",
+        "1/4 trial_00000 complete: 98.76% after epoch 5  batch=64 lr=0.5123 gamma=0.7 width=2",
+        "2/4 trial_00001 failed: MemoryError: no more  batch=64 lr=0.5123 gamma=0.7 width=2",
     ]
 
 
@@ -55,12 +58,51 @@ def test_live_view_shows_counts_best_running_and_eta():
         progress.trial_ended(trial_id, status)
     progress.trial_started("trial_00003", CONFIG)
     progress.epoch_ended("trial_00003", result(2, 0.9))
+    progress.starting = {"trial_00004": CONFIG}
     progress.console.print(progress.render())
-    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    assert "\n3/4 trials ended (1 complete, 1 pruned, 1 diverged), 1 running" in text
-    assert re.search(r"about \d+s left", text)
-    assert "best so far 98.00%  trial_00000" in text  # the complete one, not the higher pruned one
-    assert re.search(r"trial_00003 +2/5 .*90\.00% +64 +0\.5123 +0\.7 +2", text)
+    shown = plain(out)
+    assert "\n3/4 trials ended (1 complete, 1 pruned, 1 diverged), 1 running, 1 starting" in shown
+    assert re.search(r"about \d+s left", shown)
+    assert "best so far 98.00%  trial_00000" in shown  # the complete one, not the higher pruned one
+    assert re.search(r"trial_00003 +running +2/5 +90\.00% +batch=64 lr=0\.5123 gamma=0\.7", shown)
+    assert re.search(r"trial_00004 +starting +0/5 +batch=64", shown)
+    assert "Ctrl-C stops; the study can be resumed." in shown
+
+
+def test_trials_that_have_ended_stay_above_the_live_view():
+    progress, out = make(terminal=True)
+    with progress:
+        progress.trial_started("trial_00000", CONFIG)
+        progress.epoch_ended("trial_00000", result(1, 0.9))
+        progress.trial_ended("trial_00000", "pruned")
+    assert "1/4 trial_00000 pruned: 90.00% after epoch 1  batch=64 lr=0.5123" in plain(out)
+
+
+def test_a_trial_that_starts_is_no_longer_starting():
+    progress, _ = make(terminal=False)
+    progress.starting = {"a": CONFIG, "b": CONFIG}
+    progress.trial_started("a", CONFIG)
+    assert (list(progress.starting), list(progress.running)) == (["b"], ["a"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_no_word_is_cut_at_any_width(width):
+    params = {"batch_size": 1024, "lr": 0.00123456, "gamma": 0.71236, "width_mult": 0.5}
+    progress, out = make(terminal=True, width=width)
+    progress.trial_started("trial_00000", params)
+    progress.epoch_ended("trial_00000", {**result(5, 0.9876), "params": params})
+    progress.trial_ended("trial_00000", "complete")
+    progress.trial_started("trial_00001", params)
+    progress.epoch_ended("trial_00001", {**result(2, 0.9), "params": params})
+    progress.starting = {"trial_00002": params}
+    progress.console.print(progress.render())
+    words, lines = plain(out).split(), plain(out).splitlines()
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert "…" not in plain(out)
+    for name in ("batch=1024", "lr=0.001235", "gamma=0.7124", "width=0.5"):
+        assert words.count(name) == 4  # ended, best, running and starting
+    for trial in ("trial_00000", "trial_00001", "trial_00002"):
+        assert trial in words
 
 
 def test_no_eta_before_a_trial_has_ended_and_none_left_at_the_end():
@@ -98,4 +140,5 @@ def test_earlier_sessions_count():
         terminal=False, earlier=["complete", "pruned"], best=("trial_00000", 0.99, CONFIG)
     )
     assert progress.headline().startswith("2/4 trials ended (1 complete, 1 pruned), 0 running")
-    assert progress.headline().endswith("best 99.00% (trial_00000)")
+    assert progress.best is not None
+    assert progress.best[0] == "trial_00000"

@@ -45,6 +45,15 @@ def here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        (["--num-sample", "4"], ["--num-sample: unknown option (did you mean '--num-samples'?)"]),
+        (["--batch_size=4"], ["--batch_size: unknown option (did you mean '--batch-size'?)"]),
+        (["--num", "4"], ["--num: unknown option (did you mean '--num-samples'?)"]),
+        (["--x" * 99], ["unknown option (see "]),
+        (["--model", "mine:Net"], ["--model: unknown value 'mine:Net'; choose one of cnn"]),
+        (["--model", "resnet"], ["unknown value 'resnet' (did you mean 'resnet18'?); choose one"]),
+        (["--dataset", "fashion"], ["(did you mean 'fashion-mnist'?)"]),
+        (["--optimizer", "adma"], ["unknown value 'adma' (did you mean 'adamw'?); choose one of"]),
+        (["--scheduler", "hyperband"], ["unknown value 'hyperband'; choose one of asha, none"]),
         (["--num-samples", "0"], ["--num-samples", "0", "above zero"]),
         (["--num-samples", "-3"], ["--num-samples", "-3"]),
         (["--num-samples", "many"], ["--num-samples", "many"]),

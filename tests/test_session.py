@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from study.cluster.head import _arguments
 from study.cluster.joining import Slots
 from study.config.search import SearchConfig
 from study.console.errors import UserError
+from study.results.history import ENDS
 from study.results.lock import locked
 from study.results.tables import load_study
 from tests.helpers.commands import before_epoch, play_ray, the_command_after
@@ -58,7 +60,8 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     trials = load_study("results/a").trials
     counts = trials["status"].value_counts()
     assert len(trials) == 8
-    assert f"8 of 8 trials ended ({', '.join(f'{n} {s}' for s, n in counts.items())})" in out
+    in_order = [f"{counts[s]} {s}" for s in ENDS if s in counts]
+    assert f"8 of 8 trials ended ({', '.join(in_order)}) in " in out
     best = trials[trials["status"] == "complete"].nlargest(1, "last_eval_accuracy").iloc[0]
     below = out[out.index("Best complete trials") :].splitlines()[2]
     assert below.split()[:2] == [best["trial_id"], f"{best['last_eval_accuracy']:.2%}"]
@@ -69,6 +72,32 @@ def test_a_search_from_the_command_to_the_last_words(capsys):
     assert another_driver() == "runs"
 
 
+def test_each_wait_says_what_is_done(monkeypatch):
+    waits = []
+
+    def status(self, words, **_):
+        waits.append(words.partition(";")[0])
+        return nullcontext()
+
+    monkeypatch.setattr("study.console.terminal.Terminal.status", status)
+    assert run.main([*SEARCH]) == 0
+    new = waits.copy()
+    waits.clear()
+    assert run.main(["--resume", "results/a"]) == 0
+    of_session = [
+        "Loading Ray and PyTorch …",
+        "Reading what earlier sessions left …",
+        "Checking the mnist files",
+        "Starting Ray …",
+        "Checking the nodes …",
+        "Compiling the kernels …",
+        "Writing the tables …",
+        "Reading the tables …",
+    ]
+    assert new == [words for words in of_session if "earlier" not in words]
+    assert waits == of_session
+
+
 def test_a_comparison_is_run_and_extended(capsys):
     assert compare.main([*COMPARISON, "--name", "a"]) == 0
     before = load_study("results/a").trials
@@ -76,6 +105,8 @@ def test_a_comparison_is_run_and_extended(capsys):
     assert "On the validation images, after the last epoch:" in out
     assert compare.main(["--resume", "results/a", "--replicates", "4"]) == 0
     after = load_study("results/a").trials
+    assert "sessions" not in out
+    assert " in all, 2 sessions)" in capsys.readouterr().out
     assert (len(before), len(after)) == (6, 8)
     assert after.head(6).equals(before)
 

@@ -1,29 +1,38 @@
 from __future__ import annotations
 
+import io
+import math
+import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from optuna.trial import TrialState
 
 from study import status
+from study.config.questions import QUESTIONS
 from study.config.search import SearchConfig
 from study.config.space import DEFAULT_SPACE, space_to_json
 from study.console.errors import UserError
 from study.console.terminal import Terminal
+from study.results.standing import time_in_all
 from study.results.study_file import StudyFile
+from study.results.tables import in_seconds
 from study.search.searcher import open_optuna_study
+from tests.conftest import write_study
 from tests.helpers.compared import write_comparison
 from tests.helpers.studies import SMALL, count_epochs, run, start, wait_until
 
 
-def shown(folder, uri=None):
-    console = Terminal(width=300)
-    with console.capture() as capture:
-        console.print(status.render(status.read_status(folder, uri), time.time()))
-    return capture.get()
+def shown(folder, uri=None, **options):
+    console = Terminal(file=io.StringIO(), **options)
+    status.show(console, status.read_status(folder, uri))
+    return console.file.getvalue()
 
 
 def rewrite_session(folder, **changes):
@@ -88,17 +97,25 @@ def test_a_running_study(folder, driver):
     out = shown(folder)
     assert out.startswith("made-up: running on a-host for ")
     assert "5/6 trials ended (2 complete, 1 pruned, 1 diverged, 1 failed), about " in out
-    assert "best 99.00% (trial_00001)  batch_size=" in out
-    assert "trial_00005  1/3    80.00%" in out
+    assert "best so far 99.00%  trial_00001  batch=" in out
+    rows = [line.split()[:4] for line in out.splitlines() if line.startswith("trial_0000")]
+    assert rows[:6] == [
+        ["trial_00005", "running", "1/3", "80.00%"],
+        ["trial_00004", "failed", "0/3", rows[1][3]],
+        ["trial_00003", "diverged", "0/3", rows[2][3]],
+        ["trial_00002", "pruned", "1/3", "50.00%"],
+        ["trial_00001", "complete", "1/3", "99.00%"],
+        ["trial_00000", "complete", "1/3", "97.00%"],
+    ]
     assert f"trial_00004 failed: why it failed (see {folder}/ray/trial_00004/error.txt)" in out
     assert "trial_00003 diverged: why it diverged\n" in out
 
 
 def test_a_killed_study_says_how_to_go_on(folder):
     out = shown(folder)
-    assert "not running: stopped or killed" in out
-    assert f"continue with: python -m study.run --resume {folder}\n" in out
-    assert "interrupted  epoch" in out
+    assert "not running; stopped or killed" in out
+    assert f"\nContinue with:\n  python -m study.run --resume {folder}\n" in out
+    assert "trial_00005 interrupted 1/3" in out
 
 
 def test_a_study_on_a_cluster_goes_on_there(folder):
@@ -109,7 +126,22 @@ def test_a_study_on_a_cluster_goes_on_there(folder):
 def test_copies_do_not_say_whether_it_lives(folder):
     out = shown(folder, "s3://bucket/x/made-up")
     assert "last update" in out
-    assert "if its driver has died: python -m study.run --resume s3://bucket/x/made-up\n" in out
+    command = "python -m study.run --resume s3://bucket/x/made-up"
+    assert f"\nIf its driver has died, continue with:\n  {command}\n" in out
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_nothing_is_cut_at_any_width(folder, width):
+    out = shown(folder, width=width, force_terminal=True)
+    assert "…" not in out
+    whole = shown(folder)  # as in a pipe
+    words = re.findall(r"trial_\d+|\w+=\S+|\d+\.\d+%|\d+/\d+", whole)
+    assert re.findall(r"trial_\d+|\w+=\S+|\d+\.\d+%|\d+/\d+", out) == words
+    assert f"\n  python -m study.run --resume {folder}\n" in out  # as long as it may be
+    command = whole.index("Continue with:")
+    assert all(len(line) <= width for line in out[: out.index("trial_00004 failed")].splitlines())
+    assert whole[:command].count("batch=") == 7  # the best one and six trials, a line each
+    assert all(line.count("width=") == 1 for line in whole.splitlines() if "batch=" in line)
 
 
 def test_reading_changes_nothing(folder, driver):
@@ -126,8 +158,6 @@ def test_a_half_line_is_waited_for(folder):
 
 
 def test_a_comparison_and_one_before_its_first_trial(tmp_path):
-    from study.config.questions import QUESTIONS
-
     folder = tmp_path / "c"
     write_comparison(folder, QUESTIONS["batch-size"].select(None))
     for table in folder.glob("*.parquet"):
@@ -149,7 +179,7 @@ def test_bad_input_is_one_line(folder, tmp_path, capsys):
     assert status.main([str(tmp_path / "nowhere")]) == 2
     damaged, missing = capsys.readouterr().err.splitlines()
     assert "optuna.log: damaged" in damaged
-    assert "not a study (no study.json)" in missing
+    assert "not a study (no such folder)" in missing
 
 
 @pytest.mark.parametrize("name", ["optuna.log", "study.json"])
@@ -198,6 +228,120 @@ def test_what_the_files_say_is_shown_and_not_obeyed(folder):
 def test_a_lock_of_nobody_is_no_driver(folder):
     (folder / ".lock").touch()
     assert status.read_status(folder).alive is False
+
+
+def several_sessions(folder, *starts):
+    study = StudyFile.read(folder)
+    times = [datetime.fromtimestamp(start, UTC).isoformat() for start in starts]
+    sessions = tuple(replace(study.sessions[-1], started=time) for time in times)
+    replace(study, sessions=sessions).write(folder)
+
+
+def test_the_time_of_all_sessions(made_up):
+    # Trial n's epoch i ended at 1e9 + 100 n + 2 i; the last one is epoch 2 of trial 8.
+    several_sessions(made_up.path, 1e9, 1e9 + 500, 1e9 + 600)
+    study = StudyFile.read(made_up.path)
+    times = in_seconds(made_up.epochs["epoch_ended"]).tolist()
+    # From 0 to 402, nothing after 500 but one epoch of trial 5, and from 600 to 804.
+    assert time_in_all(study.sessions, times) == "10m08s in all, 3 sessions"
+    assert time_in_all(study.sessions[:1], times) == ""
+    assert time_in_all(study.sessions, [*times, math.nan]) == "3 sessions"  # an earlier format
+    assert time_in_all(study.sessions, []) == "3 sessions"
+
+
+def test_status_says_the_time_of_all_sessions(folder, driver, monkeypatch):
+    monkeypatch.setattr("study.results.status.time", SimpleNamespace(time=lambda: 2e9))
+    several_sessions(folder, 2e9 - 4000, 2e9 - 60)
+    assert "; 1m00s in all, 2 sessions\n" in shown(folder)
+
+
+class Watched:
+    """A study whose status is read without waiting; `events` happen one by one at each read."""
+
+    def __init__(self, monkeypatch, *events):
+        self.events = list(events)
+        self.slept = 0
+        clock = SimpleNamespace(time=time.time, sleep=self.sleep)
+        monkeypatch.setattr(status, "time", clock)
+
+    def sleep(self, seconds):
+        assert seconds == status.REFRESH_S
+        self.slept += 1
+        self.events.pop(0)()
+
+
+def watched(folder):
+    console = Terminal(file=io.StringIO(), force_terminal=True, width=80)
+    status.watch(console, lambda: status.read_status(folder))
+    return console.file.getvalue()
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_watch_waits_for_a_session_and_ends_with_it(folder, monkeypatch):
+    alive = [False]
+    monkeypatch.setattr("study.results.status.is_held", lambda path: alive[0])
+    begin, end = (lambda: alive.__setitem__(0, True)), (lambda: alive.__setitem__(0, False))
+    watch = Watched(monkeypatch, lambda: None, begin, lambda: None, end)
+    out = watched(folder)
+    assert watch.slept == 4
+    command = f"Continue with:\n  python -m study.run --resume {folder}\n"
+    assert out.index(command) < out.index("Waits for a session to begin.")
+    assert out.index("Waits for a session to begin.") < out.index("running on a-host")
+    assert out.endswith(command)
+
+
+def test_ctrl_c_ends_a_watch_with_the_state_so_far(folder, driver, monkeypatch):
+    Watched(monkeypatch, lambda: None, interrupt)
+    out = watched(folder)
+    assert "Ctrl-C ends this view; it stops no study." in out
+    assert out.rindex("running on a-host") > out.rindex("Ctrl-C")
+    assert driver.poll() is None
+
+
+def test_without_a_folder_the_studies_are_listed(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    results = folder.parent
+    compared = results / "compared"
+    write_comparison(compared, QUESTIONS["batch-size"].select(["64", "512"]))
+    (results / "notes").mkdir()
+    (results / "damaged").mkdir()
+    (results / "damaged" / "study.json").write_text("{")
+    for age, name in enumerate(["compared", "damaged", "made-up"]):
+        for file in ("study.json", "optuna.log"):
+            if (results / name / file).exists():
+                os.utime(results / name / file, (1e9 - age, 1e9 - age))
+    assert status.main([]) == 0
+    out = capsys.readouterr().out
+    assert status.main(["results"]) == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "study",
+        *("compared", "damaged", "made-up"),
+    ]
+    _, second, third, fourth = out.splitlines()
+    assert re.search(r"\d+d\d+h ago +comparison: finished, \d+ trials; ", second)
+    assert "study.json: damaged (not JSON); restore it from a copy" in third
+    assert "search: interrupted, 5 of 6 trials ended; best 99.00% (trial_00001)" in fourth
+
+
+def test_a_running_study_and_results_without_a_journal_are_listed(folder, driver, made_up, capsys):
+    tables_only = folder.parent / "tables"
+    tables_only.mkdir()
+    write_study(tables_only)
+    assert status.main([str(folder.parent)]) == 0
+    out = capsys.readouterr().out
+    assert "search: running, 5 of 6 trials ended; best 99.00% (trial_00001)" in out
+    assert "search: interrupted, 8 of 9 trials ended; best 99.00% (trial_00001)" in out
+
+
+def test_a_list_cannot_be_watched_and_may_be_empty(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert status.main(["--watch"]) == 2
+    assert "--watch: needs one study; give a folder like results/NAME" in capsys.readouterr().err
+    assert status.main([]) == 0
+    assert "No studies in results yet. To begin one: python -m study.run" in capsys.readouterr().out
 
 
 def test_from_an_object_store(folder, bucket, capsys):

@@ -207,14 +207,24 @@ def test_what_is_no_study_json_is_refused(tmp_path, content):
     assert "damaged" in refused(tmp_path, content)
 
 
+def test_a_misspelt_folder_names_the_study_that_is_meant(tmp_path):
+    for name in ("second", "thirds", "no-study"):
+        (tmp_path / name).mkdir()
+    for name in ("second", "thirds"):
+        (tmp_path / name / "study.json").write_text(json.dumps(SEARCH))
+    assert "no such folder) (did you mean 'second'?); " in refused(tmp_path / "secnd")
+    assert "did you mean" not in refused(tmp_path / "no-stud")
+
+
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(tmp_path, version):
     line = refused(tmp_path, {**SEARCH, "format_version": version})
-    assert "reads formats 2, 3, 4 and 5" in line
+    assert "reads formats 2, 3, 4, 5 and 6" in line
 
 
 def test_what_is_not_a_file_is_refused(tmp_path):
-    assert "not a study (no study.json)" in refused(tmp_path / "nowhere")
+    assert "not a study (no such folder); give a folder like" in refused(tmp_path / "nowhere")
+    assert "not a study (no study.json)" in refused(tmp_path)
     file = tmp_path / "study.json"
     file.mkdir()
     assert "is not a file" in refused(tmp_path)

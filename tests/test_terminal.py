@@ -68,11 +68,22 @@ def test_strings_are_data_in_what_is_being_done():
     assert "\x1b]0;" not in out.getvalue()
 
 
+def test_in_a_pipe_lines_are_whole():
+    out = io.StringIO()
+    table = Table.grid(padding=(0, 2, 0, 0))
+    words = ["trial_00000", *["word"] * 99]
+    table.add_row(*words)
+    console = Terminal(file=out)
+    console.print(table)
+    console.print(" ".join(words))
+    assert [line.split() for line in out.getvalue().splitlines()] == [words, words]
+
+
 @pytest.mark.parametrize("on_terminal", [False, True])
 def test_a_trials_error_is_data(on_terminal):
     console, out = terminal(force_terminal=on_terminal)
     params = {"lr": 1.0}
-    with StudyProgress(console, 2, 1, params) as progress:
+    with StudyProgress(console, 2, 1) as progress:
         progress.trial_started("trial_00000", params)
         progress.trial_ended("trial_00000", "failed", f"{HOSTILE}\nsecond")
     assert f"1/2 trial_00000 failed: {WRITTEN}\\nsecond  lr=1\n" in out.getvalue()

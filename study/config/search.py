@@ -104,11 +104,11 @@ class SearchConfig(StudyConfig):
 
     def __post_init__(self) -> None:
         require_types(self)
-        require_name("--name", self.name)
         require_choice("--sampler", self.sampler, SAMPLERS)
         require_choice("--scheduler", self.scheduler, SCHEDULERS)
         require_choice("--model", self.model, MODELS)
         require_choice("--dataset", self.dataset, DATASETS)
+        require_name("--name", self.name)  # after these two, as the default name is made from them
         HYPERPARAMETERS["optimizer"].check(self.optimizer, "--optimizer")
         require_choice("--precision", self.precision, PRECISIONS)
         require_positive("--num-samples", self.num_samples, integer=True)

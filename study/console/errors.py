@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from study.console.text import shown
+from study.console.text import hint, shown
 
 MOST = 10**9  # limit of every count: trials, epochs, images
 
@@ -25,7 +25,10 @@ def cannot_be_read(path: object, error: OSError) -> StorageError:
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise `UserError` unless `value` is one of `choices`."""
     if value not in choices:
-        raise UserError(f"{name}: unknown value {shown(value)}; choose one of {', '.join(choices)}")
+        close = hint(value, choices) if isinstance(value, str) else ""
+        raise UserError(
+            f"{name}: unknown value {shown(value)}{close}; choose one of {', '.join(choices)}"
+        )
 
 
 def require_positive(

@@ -13,6 +13,8 @@ from rich.text import Text
 
 from study.console.text import escape
 
+UNLIMITED = 100_000  # columns
+
 
 def accept_all_text() -> None:
     """Print characters that the output's encoding lacks as escapes, instead of failing."""
@@ -24,6 +26,8 @@ def accept_all_text() -> None:
 class Terminal(Console):
     """A console that ignores markup and escapes control characters in what it prints.
 
+    In a pipe or a file nothing is wrapped or cut.
+
     Args:
         on_closed: Called once if the reader of the output has gone (``| head -1``). Later output
             goes to stderr. If None, the command ends quietly at that point.
@@ -32,6 +36,8 @@ class Terminal(Console):
 
     def __init__(self, *, on_closed: Callable[[], None] | None = None, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+        if "width" not in options and not self.is_terminal:
+            self.width = UNLIMITED
         self._on_closed = on_closed
 
     def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride] -- Rich's options, passed on

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+LONGEST_WORD = 80  # whose likeness to others is worth the time
+
 
 def escape(text: str, keep: str = "\n\t") -> str:
     r"""`text` with control and other invisible characters written as escapes (``\x1b``).
@@ -46,8 +48,10 @@ def one_line(error: object, most: int = 300) -> str:
 
 
 def hint(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean '…'?)``, if one of the `known` words is close to `word`."""
-    close = difflib.get_close_matches(word, known, n=1)
+    """`` (did you mean '…'?)``, if a `known` word begins with `word` or is close to it."""
+    known, word = list(known), word[:LONGEST_WORD]
+    longer = [each for each in known if each.startswith(word)]
+    close = longer if len(longer) == 1 else difflib.get_close_matches(word, known, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
@@ -67,6 +71,9 @@ def format_duration(seconds: float) -> str:
     """``75`` -> ``1m15s``."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
     if hours:
         return f"{hours}h{minutes:02d}m"
     return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"
@@ -75,8 +82,3 @@ def format_duration(seconds: float) -> str:
 def format_value(value: Any) -> str:
     """``0.123456`` -> ``0.1235``; text is left as it is."""
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)
-
-
-def format_params(values: dict[str, Any]) -> str:
-    """``batch_size=512 lr=1 gamma=0.7 width_mult=1``."""
-    return " ".join(f"{name}={format_value(value)}" for name, value in values.items())

@@ -7,6 +7,7 @@ checked here, once, and a file that fails a check is refused in one line.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, fields
@@ -21,7 +22,7 @@ from study.config.search import ASHA_GRACE_EPOCHS, ASHA_REDUCTION, SearchConfig
 from study.config.study import METRIC, MODE, StudyConfig
 from study.config.trial import NUM_TEST_IMAGES, NUM_TRAINING_IMAGES
 from study.console.errors import UserError, cannot_be_read
-from study.console.text import command_line, one_line, shown
+from study.console.text import command_line, hint, one_line, shown
 from study.data.images import SPLIT_SEED
 from study.files import open_plain, require_uri, write_json
 from study.results.versions import git_state, installed_versions
@@ -161,8 +162,12 @@ class StudyFile:
                 raise UserError(
                     f"{file}: missing, but the study's journal exists; restore it from a copy"
                 ) from None
+            missing, near = "no study.json", ""
+            if not os.path.lexists(folder):
+                missing = "no such folder"
+                near = hint(folder.name, (path.name for path in studies_in(folder.parent)))
             raise UserError(
-                f"{folder}: not a study (no study.json); give a folder like results/NAME"
+                f"{folder}: not a study ({missing}){near}; give a folder like results/NAME"
             ) from None
         except OSError as error:
             raise cannot_be_read(file, error) from None
@@ -245,6 +250,16 @@ class StudyFile:
         ]
         sha256 = _field(data, "sha256", (dict, type(None))) if "sha256" in data else None
         return cls(config, storage, num_train, num_evaluated, evaluated, tuple(read), sha256)
+
+
+def studies_in(folder: Path) -> list[Path]:
+    """The folders in `folder` that hold a study, even a damaged one; none if it is unreadable."""
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return []
+    files = (STUDY_FILE, "optuna.log")
+    return [path for path in paths if any(os.path.lexists(path / file) for file in files)]
 
 
 def resume_command(config: StudyConfig, path: Path | str, address: str | None = None) -> str:

@@ -17,7 +17,6 @@ import ray
 from ray import tune
 
 from study.cluster import joining, ray_private
-from study.config.space import space_of
 from study.config.study import StudyConfig
 from study.console.file_errors import saying_how_to_go_on
 from study.console.signals import on_first_signal
@@ -117,8 +116,13 @@ class Session:
         """
         folder, options = self.storage.folder, self.options
         # First, so that faults in the study's files are reported before Ray starts.
-        recovered = recover(self.storage, self.config) if resume else Recovered()
-        with self.console.status(f"Checking the {self.config.dataset} files …"):
+        recovered = Recovered()
+        if resume:
+            with self.console.status("Reading what earlier sessions left …"):
+                recovered = recover(self.storage, self.config)
+        with self.console.status(
+            f"Checking the {self.config.dataset} files; downloading missing ones …"
+        ):
             sources.fetch(self.config.dataset, options.data_dir)
         with ExitStack() as stack:
             stack.enter_context(_quiet_libraries())
@@ -191,7 +195,8 @@ class Session:
         with progress:
             if not searcher.is_finished():
                 tuner.fit()
-        tables.write()
+        with self.console.status("Writing the tables …"):
+            tables.write()
         statuses = _ended(study)
         reason = self.stop.reason() if len(statuses) < planned else None
         return Outcome(reason, Counter(statuses), planned, time.monotonic() - start)
@@ -227,9 +232,8 @@ class Session:
         if options.retry_failed:
             console.print(f"Failed trials to run again: {retry_failed(study)}.")
         console.print(f"{storage.folder}: {slots.describe()}")
-        console.print(
-            f"If the study is interrupted, continue with: {self._again()}", soft_wrap=True
-        )
+        console.print("If the study is interrupted, continue with:")
+        console.print(f"  {self._again()}", soft_wrap=True)
         for line in slow:
             console.print(line, soft_wrap=True)
         return study
@@ -245,7 +249,6 @@ class Session:
             self.console,
             planned,
             self.config.epochs,
-            space_of(self.config),
             earlier=_ended(study),
             best=_best(study) if ranked else None,
             ranked=ranked,
@@ -291,6 +294,12 @@ class ProgressCallback(tune.Callback):
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Ray's hook."""
+        self.progress.starting = {
+            trial.trial_id: trial.evaluated_params for trial in trials if trial.status == "PENDING"
+        }
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Ray's hook."""

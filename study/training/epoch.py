@@ -66,8 +66,9 @@ class EpochRecord:
 def renamed(record: dict[str, Any]) -> dict[str, Any]:
     """An epoch's values, from any format, under the current names. What it lacks is NaN."""
     names = EARLIER_NAMES["epochs"]
-    # Formats 2 to 5 do not say when an epoch ended.
-    return {"epoch_ended": math.nan, **{names.get(name, name): v for name, v in record.items()}}
+    values = {names.get(name, name): value for name, value in record.items()}
+    values.setdefault("epoch_ended", math.nan)  # formats 2 to 5 do not say
+    return values
 
 
 def _of_type(annotation: str) -> tuple[str, ...]:
