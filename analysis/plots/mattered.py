@@ -26,7 +26,7 @@ from analysis.plots.style import (
     percent,
     plain,
 )
-from analysis.plots.trials import draw_trials, error_axis, trial_legend
+from analysis.plots.trials import beside_one_another, draw_trials, error_axis, trial_legend
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 
@@ -70,20 +70,28 @@ def plot_importance(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """The importance of each hyperparameter with its interval, the most important on top.
 
     Args:
-        frame: From `analysis.importance.importance`.
+        frame: From `analysis.importance.importance` and `analysis.fanova.fanova`, one below the
+            other, with the ``method``. The order of the rows is that of the first.
         ax: Where to draw.
     """
-    rows = frame.dropna(subset="importance").iloc[::-1].reset_index(drop=True)
+    order = frame.drop_duplicates("hyperparameter")[::-1].reset_index(drop=True)
+    row_of = dict(zip(order["hyperparameter"], order.index, strict=True))
     ax.axvline(0, color=GREY, lw=1)
-    ax.hlines(rows.index, rows["low"], rows["high"], color=RAMP[1], lw=2.5)
-    ax.plot(rows["importance"], rows.index, "o", color=RAMP[1], ms=7)
-    names = [HYPERPARAMETERS[name].label for name in rows["hyperparameter"]]
-    labels = [f"{name}\nn = {n}" for name, n in zip(names, rows["trials"], strict=True)]
-    ax.set_yticks(rows.index, labels)
-    ax.set_ylim(-0.6, len(rows) - 0.4)
+    looks = [(0.12, "o", RAMP[1]), (-0.12, "D", RAMP[2])]
+    for (method, own), (up, marker, colour) in zip(
+        frame.groupby("method", sort=False), looks, strict=False
+    ):
+        y = own["hyperparameter"].map(row_of) + up
+        ax.hlines(y, own["low"], own["high"], color=colour, lw=2.5)
+        ax.plot(own["importance"], y, marker, color=colour, ms=7, label=method)
+    names = [HYPERPARAMETERS[name].label for name in order["hyperparameter"]]
+    labels = [f"{name}\nn = {n}" for name, n in zip(names, order["trials"], strict=True)]
+    ax.set_yticks(order.index, labels)
+    ax.set_ylim(-0.6, len(order) - 0.4)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel('share of the variance of "is in the best quarter"')
+    ax.set_xlabel("share of the variance that it explains alone")
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, ncols=2)
     return ax
 
 
@@ -173,8 +181,7 @@ def _places(values: pd.Series, distribution: Distribution, spread: float) -> pd.
     if choices(distribution) is None:
         return values.astype(float)
     codes = bucket_of(values, distribution).replace(-1, np.nan)
-    order, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())
-    return codes + spread * ((order + 0.5) / size - 0.5)
+    return beside_one_another(codes, spread)
 
 
 def _label(ax: Axes, name: str, distribution: Distribution) -> None:

@@ -1,4 +1,4 @@
-"""Draws single trials as marks, with the axis and the legend that they need."""
+"""Draws single trials as marks, with the axis, the legend or the colours that they need."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis.plots.style import (
+    ERROR_TICKS,
     LEAST_ERROR,
     LOST_COLOUR,
     STATUS_MARKERS,
@@ -18,6 +21,8 @@ from analysis.plots.style import (
     log_ticks,
     percent,
 )
+
+ERROR_COLOURS = "viridis_r"
 
 
 def draw_trials(ax: Axes, rows: pd.DataFrame, sizes: pd.Series | None = None) -> None:
@@ -68,6 +73,30 @@ def error_axis(ax: Axes, errors: pd.Series) -> None:
         log_ticks(ax, percent)
     else:
         ax.set_yticks([])
+
+
+def beside_one_another(places: pd.Series, width: float) -> pd.Series:
+    """`places`, with those that are equal spread over `width`."""
+    order, size = places.groupby(places).cumcount(), places.map(places.value_counts())
+    return places + width * ((order + 0.5) / size - 0.5)
+
+
+def error_norm(errors: pd.Series) -> LogNorm:
+    """The scale of `ERROR_COLOURS`. It ends at the 90th percentile: what is bad is merely bad."""
+    shown = errors.clip(lower=LEAST_ERROR)
+    return LogNorm(float(shown.min()) * 0.999, float(shown.quantile(0.9)) * 1.001)
+
+
+def error_bar(ax: Axes, norm: LogNorm) -> None:
+    """A bar beside the axes that says which colour an error has."""
+    assert ax.figure is not None
+    bar = ax.figure.colorbar(
+        ScalarMappable(norm, ERROR_COLOURS), ax=ax, extend="max", label="last validation error"
+    )
+    low, high = norm.vmin or 0, norm.vmax or 1
+    ticks = [e for e in ERROR_TICKS if low <= e <= high]
+    bar.set_ticks(ticks, labels=[percent(e) for e in ticks])
+    bar.minorticks_off()
 
 
 def _look(status: str, colour: Any, marker: str) -> dict[str, Any]:
