@@ -37,7 +37,7 @@ def plot_cells(
         corner = cell["x"] * wide, cell["y"] * high
         look = {"facecolor": colour_of(norm(max(cell["error"], LEAST_ERROR))), "edgecolor": "white"}
         hatch = "" if cell["complete"] else "//"
-        ax.add_patch(Rectangle(corner, wide, high, hatch=hatch, lw=1, **look))
+        ax.add_patch(Rectangle(corner, wide, high, hatch=hatch, lw=1, alpha=0.6, **look))
         ax.annotate(
             f"{cell['complete']} of {cell['tried']}",
             (corner[0], corner[1] + high),
@@ -52,9 +52,12 @@ def plot_cells(
     errors = trials["error"].where(np.isfinite).clip(lower=LEAST_ERROR)
     for index in trials.index:
         known = pd.notna(errors[index])
-        colour = colour_of(norm(errors[index])) if known else LOST_COLOUR
-        look = {"marker": STATUS_MARKERS[trials["status"][index]], "ms": 6, "zorder": 3}
-        ax.plot(x[index], y[index], ls="", color=colour, markeredgecolor="black", mew=0.7, **look)
+        marker = STATUS_MARKERS[trials["status"][index]]
+        look = {"marker": marker, "ms": 6, "mew": 0.8, "markeredgecolor": "white"}
+        look |= {"color": colour_of(norm(errors[index])) if known else LOST_COLOUR}
+        if marker == "x":  # all of it is edge
+            look |= {"markeredgecolor": look["color"], "mew": 1.5}
+        ax.plot(x[index], y[index], ls="", zorder=3, **look)
     for axis, each in zip((ax.xaxis, ax.yaxis), space.values(), strict=True):
         axis.set_ticks(*place_ticks(each))
     ax.set(xlim=(0, 1), ylim=(0, 1))

@@ -57,9 +57,10 @@ def plot_parallel(frame: pd.DataFrame, space: Mapping[str, Distribution], figure
     _axis(ax, len(space), _error_place(pd.Series(shown), ends), [percent(e) for e in shown])
     names = [HYPERPARAMETERS[name].label for name in space]
     ax.set_xticks(range(heights.shape[1]), [*names, "last validation error"])
-    ax.set_xlim(-0.25, len(space) + 0.35)
+    ax.set_xlim(-0.4, len(space) + 0.35)
     ax.set_yticks([])
     ax.grid(visible=False)
+    ax.spines["left"].set_visible(False)
     figure.legend(handles=_handles(), loc="outside upper center", frameon=False, ncols=5)
 
 
