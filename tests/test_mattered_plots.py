@@ -182,9 +182,8 @@ def test_a_line_for_every_trial_passes_where_its_values_are(made_up):
     found = sorted(tuple(line.get_ydata()[:-1]) for line in lines)
     places = [place(frame[name], each) for name, each in space.items()]
     assert found == sorted(zip(*places, strict=True))
-    assert (
-        sum(line.get_linestyle() == "-" for line in lines) == (frame["status"] == "complete").sum()
-    )
+    complete = (frame["status"] == "complete").sum()
+    assert sum(line.get_linestyle() == "-" for line in lines) == complete
     thick = [line.get_ydata()[-1] for line in lines if line.get_linewidth() == 3]
     others = [
         line.get_ydata()[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -35,9 +36,10 @@ def plot_cells(
     wide, high = (1 / len(bucket_names(each)) for each in space.values())
     for cell in frame.to_dict("records"):
         corner = cell["x"] * wide, cell["y"] * high
-        look = {"facecolor": colour_of(norm(max(cell["error"], LEAST_ERROR))), "edgecolor": "white"}
-        hatch = "" if cell["complete"] else "//"
-        ax.add_patch(Rectangle(corner, wide, high, hatch=hatch, lw=1, alpha=0.6, **look))
+        colour = colour_of(norm(max(cell["error"], LEAST_ERROR)))
+        box = Rectangle(corner, wide, high, facecolor=colour, edgecolor="white", lw=1, alpha=0.6)
+        box.set_hatch("" if cell["complete"] else "//")
+        ax.add_patch(box)
         ax.annotate(
             f"{cell['complete']} of {cell['tried']}",
             (corner[0], corner[1] + high),
@@ -53,7 +55,7 @@ def plot_cells(
     for index in trials.index:
         known = pd.notna(errors[index])
         marker = STATUS_MARKERS[trials["status"][index]]
-        look = {"marker": marker, "ms": 6, "mew": 0.8, "markeredgecolor": "white"}
+        look: dict[str, Any] = {"marker": marker, "ms": 6, "mew": 0.8, "markeredgecolor": "white"}
         look |= {"color": colour_of(norm(errors[index])) if known else LOST_COLOUR}
         if marker == "x":  # all of it is edge
             look |= {"markeredgecolor": look["color"], "mew": 1.5}
