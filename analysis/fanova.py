@@ -37,43 +37,53 @@ def fanova(study: StudyResults) -> pd.DataFrame:
     """
     ranked = ranked_trials(study)
     ranks = ranked["score"].rank()
-    places = pd.DataFrame({n: place(ranked[n], each) for n, each in varied(study).items()})
+    space = varied(study)
+    places = pd.DataFrame({name: place(ranked[name], each) for name, each in space.items()})
     rng = np.random.default_rng(SEED)
     # Those that only some optimizers have are judged among the trials that have them.
     together: dict[tuple[bool, ...], list[str]] = {}
-    for name in places:
+    for name in space:
         together.setdefault(tuple(places[name].notna()), []).append(name)
     rows = []
     for names in together.values():
         own = places.dropna(subset=names).dropna(axis="columns")
-        y, n = ranks[own.index].to_numpy(), len(own)
-        value, half = {}, {}
+        x, y, n = own.to_numpy(), ranks[own.index].to_numpy(), len(own)
+        share = half = np.full(x.shape[1], np.nan)
         if np.isfinite(ranked.loc[own.index, "score"]).sum() >= FEWEST_TRIALS:
-            value = _shares(own, y, TREES)
+            share = _shares(x, y, TREES)
             drawn = [rng.integers(0, n, n) for _ in range(DRAWS)]
-            shares = pd.DataFrame([_shares(own.iloc[i], y[i], TREES_OF_A_DRAW) for i in drawn])
-            half = norm.ppf((1 + LEVEL) / 2) * shares.std()
-        for name in names:
-            share, wide = value.get(name, np.nan), half.get(name, np.nan)
-            low, high = np.clip([share - wide, share + wide], 0, 1)
-            rows.append((name, n, share, low, high))
+            of_draws = [_shares(x[draw], y[draw], TREES_OF_A_DRAW) for draw in drawn]
+            half = norm.ppf((1 + LEVEL) / 2) * np.std(of_draws, axis=0, ddof=1)
+        low, high = np.clip([share - half, share + half], 0, 1)
+        of_each = zip(own.columns, share, low, high, strict=True)
+        rows += [(str(name), n, *numbers) for name, *numbers in of_each if name in names]
     return as_frame(rows)
 
 
-def _shares(places: pd.DataFrame, ranks: np.ndarray, trees: int) -> dict[str, float]:
-    """The share of each column of `places`; 0 if all ranks are equal."""
+def _shares(places: np.ndarray, ranks: np.ndarray, trees: int) -> np.ndarray:
+    """The share of each hyperparameter; 0 if all ranks are equal.
+
+    Args:
+        places: From 0 to 1: (trials, hyperparameters).
+        ranks: Of the trials: (trials,).
+        trees: Of the forest.
+    """
     import optuna
 
+    columns = [str(column) for column in range(places.shape[1])]
     if np.ptp(ranks) == 0:
-        return dict.fromkeys(places, 0.0)
-    space = {name: optuna.distributions.FloatDistribution(0, 1) for name in places}
+        return np.zeros(len(columns))
+    space = dict.fromkeys(columns, optuna.distributions.FloatDistribution(0, 1))
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study()
     optuna.logging.set_verbosity(before)
     study.add_trials(
-        optuna.trial.create_trial(params=params, distributions=space, value=rank)
-        for params, rank in zip(places.to_dict("records"), ranks, strict=True)
+        optuna.trial.create_trial(
+            params=dict(zip(columns, row, strict=True)), distributions={**space}, value=rank
+        )
+        for row, rank in zip(places.tolist(), ranks.tolist(), strict=True)
     )
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=SEED)
-    return {name: float(share) for name, share in evaluator.evaluate(study).items()}
+    shares = evaluator.evaluate(study)
+    return np.array([shares[column] for column in columns])

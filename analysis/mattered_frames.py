@@ -72,7 +72,7 @@ def place(values: pd.Series, distribution: Distribution) -> pd.Series:
         return (bucket_of(values, distribution).replace(-1, np.nan) + 0.5) / len(known)
     (low, high), x = edges(distribution, 1), values.astype(float)
     if is_log(distribution):
-        low, high, x = np.log(low), np.log(high), np.log(x)
+        low, high, x = np.log(low), np.log(high), x.map(np.log)
     return ((x - low) / (high - low)).round(9).where(lambda at: at.between(0, 1))
 
 

@@ -60,7 +60,7 @@ def plot_parallel(frame: pd.DataFrame, space: Mapping[str, Distribution], figure
     ax.set_xlim(-0.4, len(space) + 0.35)
     ax.set_yticks([])
     ax.grid(visible=False)
-    ax.spines["left"].set_visible(False)
+    ax.spines["left"].set_color("none")
     figure.legend(handles=_handles(), loc="outside upper center", frameon=False, ncols=5)
 
 

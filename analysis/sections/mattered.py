@@ -122,7 +122,8 @@ def _cells(study: StudyResults, ranked: pd.DataFrame) -> Exhibit:
         "median of the last validation errors of its complete trials, the number how many these "
         "are, of how many tried. A hatched cell has no complete trial: its colour is the median "
         "of the trials that were stopped earlier. Cells without a result are empty. Marks: the "
-        f"n = {len(trials)} trials, in the colour of their own error, red without a finite one. "
+        f"n = {len(trials)} trials, round if complete, in the colour of their own error, red "
+        "without a finite one. "
         "The other hyperparameters differ between the cells, and a cell of few trials can be "
         "good or bad by luck or because of them.",
         frame,
