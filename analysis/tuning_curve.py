@@ -44,10 +44,11 @@ def tuning_curve(study: StudyResults) -> pd.DataFrame:
     from opda.nonparametric import EmpiricalDistribution
 
     rng = np.random.default_rng(SEED)
-    # The band is exact if no two errors are equal.
+    # The band is exact if no two errors are equal. Bands by highest density are hardly narrower,
+    # and take ten times as long.
     untied = errors * (1 - 2 * TINY) + TINY * rng.random(len(errors))
     few_good, as_seen, many_good = EmpiricalDistribution.confidence_bands(
-        untied.to_numpy(float), LEVEL, 0.0, 1.0, generator=rng, n_jobs=1
+        untied.to_numpy(float), LEVEL, 0.0, 1.0, generator=rng, method="ld_equal_tailed", n_jobs=1
     )
     trials = np.arange(1, len(errors) + 1)
     curves = [

@@ -221,7 +221,7 @@ def _tuning_curve(study: StudyResults) -> Exhibit:
         "If the search were repeated with this many independent draws from the same space: the "
         f"median of the best trial's validation error, from n = {len(frame)} trials. Band: it "
         "holds the whole line with a probability of 95% (simultaneous, Learned-Miller and "
-        "DeStefano; highest density). It speaks of new draws and new seeds, not of new images. "
+        "DeStefano, equal-tailed). It speaks of new draws and new seeds, not of new images. "
         "At the lower edge the trials do not bound it. The best of many is partly luck, so expect "
         "a little more on new images. Without the first trial, which was not drawn, and failed "
         "ones; a diverged one has an error of 100%.",
