@@ -17,7 +17,7 @@ from analysis.plots.cells import plot_cells
 from analysis.plots.course import plot_best_so_far, plot_survival, plot_timeline
 from analysis.plots.parallel import plot_parallel
 from analysis.plots.tuning_curve import plot_tuning_curve
-from analysis.tuning_curve import is_independent, tuning_curve
+from analysis.tuning_curve import MOST_TRIALS, is_independent, tuning_curve
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.results.tables import StudyResults
 
@@ -219,7 +219,8 @@ def _tuning_curve(study: StudyResults) -> Exhibit:
         "tuning_curve",
         "Error to expect of the best of so many trials",
         "If the search were repeated with this many independent draws from the same space: the "
-        f"median of the best trial's validation error, from n = {len(frame)} trials. Band: it "
+        f"median of the best trial's validation error, from n = {len(frame)} trials (the "
+        f"first {MOST_TRIALS} at most). Band: it "
         "holds the whole line with a probability of 95% (simultaneous, Learned-Miller and "
         "DeStefano, equal-tailed). It speaks of new draws and new seeds, not of new images. "
         "At the lower edge the trials do not bound it. The best of many is partly luck, so expect "
