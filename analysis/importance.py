@@ -70,7 +70,7 @@ def leader(frame: pd.DataFrame) -> str | None:
         frame: From `importance`.
     """
     known = frame.dropna(subset="importance")
-    if known.empty or known["low"].iloc[0] <= max(0, *known["high"].iloc[1:]):
+    if known.empty or known["low"].iloc[0] <= max([0, *known["high"].iloc[1:]]):
         return None
     return cast("str", known["hyperparameter"].iloc[0])
 
