@@ -35,10 +35,7 @@ def importance(study: StudyResults) -> pd.DataFrame:
         by luck), and its 95% bootstrap interval over trials, ``low`` to ``high``. The numbers
         are NaN if fewer than `FEWEST_TRIALS` trials have a result.
     """
-    trials = study.trials[study.trials["status"].isin(["complete", "pruned", "diverged"])]
-    scores = trials["last_eval_accuracy"].where(trials["status"] != "diverged", -np.inf)
-    ranked = trials.assign(score=scores).dropna(subset="score")
-    ranked = ranked.sort_values("score", ascending=False, kind="stable")
+    ranked = ranked_trials(study)
     rng = np.random.default_rng(SEED)
     rows = []
     for name, distribution in varied(study).items():
@@ -47,15 +44,20 @@ def importance(study: StudyResults) -> pd.DataFrame:
         value = low = high = np.nan
         if (has & np.isfinite(ranked["score"])).sum() >= FEWEST_TRIALS:
             value, low, high = _with_interval(codes[has].to_numpy(), rng)
-        rows.append(
-            {
-                "hyperparameter": name,
-                "trials": int(has.sum()),
-                "importance": value,
-                "low": low,
-                "high": high,
-            }
-        )
+        rows.append((name, int(has.sum()), value, low, high))
+    return as_frame(rows)
+
+
+def ranked_trials(study: StudyResults) -> pd.DataFrame:
+    """The trials with a result and their ``score``, the best first; diverged ones have -inf."""
+    trials = study.trials[study.trials["status"].isin(["complete", "pruned", "diverged"])]
+    scores = trials["last_eval_accuracy"].where(trials["status"] != "diverged", -np.inf)
+    ranked = trials.assign(score=scores).dropna(subset="score")
+    return ranked.sort_values("score", ascending=False, kind="stable")
+
+
+def as_frame(rows: list[tuple[str, int, float, float, float]]) -> pd.DataFrame:
+    """Hyperparameter, trials, importance and the ends of its interval, most important first."""
     columns = ["hyperparameter", "trials", "importance", "low", "high"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
@@ -68,7 +70,7 @@ def leader(frame: pd.DataFrame) -> str | None:
         frame: From `importance`.
     """
     known = frame.dropna(subset="importance")
-    if known.empty or known["low"].iloc[0] <= max(0, *known["high"].iloc[1:]):
+    if known.empty or known["low"].iloc[0] <= max([0, *known["high"].iloc[1:]]):
         return None
     return cast("str", known["hyperparameter"].iloc[0])
 

@@ -63,6 +63,27 @@ def bucket_of(values: pd.Series, distribution: Distribution, count: int = BUCKET
     return pd.Series(np.asarray(codes, int), values.index)
 
 
+def place(values: pd.Series, distribution: Distribution) -> pd.Series:
+    """Where values are in their distribution, from 0 to 1 on its own scale, NaN if outside.
+
+    The buckets of `bucket_of` are equally wide on it. A choice is in the middle of its bucket.
+    """
+    if (known := choices(distribution)) is not None:
+        return (bucket_of(values, distribution).replace(-1, np.nan) + 0.5) / len(known)
+    (low, high), x = edges(distribution, 1), values.astype(float)
+    if is_log(distribution):
+        low, high, x = np.log(low), np.log(high), x.map(np.log)
+    return ((x - low) / (high - low)).round(9).where(lambda at: at.between(0, 1))
+
+
+def place_ticks(distribution: Distribution) -> tuple[list[float], list[str]]:
+    """Where an axis of `place` is labelled, and how: each choice, or the ends of the buckets."""
+    if (known := choices(distribution)) is not None:
+        at = [(i + 0.5) / len(known) for i in range(len(known))]
+        return at, bucket_names(distribution)
+    return np.linspace(0, 1, BUCKETS + 1).tolist(), [f"{end:.2g}" for end in edges(distribution)]
+
+
 def bucket_names(distribution: Distribution, count: int = BUCKETS) -> list[str]:
     """The buckets in words: ``64``, or ``0.5 to 0.6``."""
     if (known := choices(distribution)) is not None:
@@ -103,6 +124,31 @@ def isolation(study: StudyResults) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def cells(study: StudyResults, x: str, y: str) -> pd.DataFrame:
+    """The error in each pair of buckets of two hyperparameters, whatever the others were.
+
+    Returns:
+        One row per pair in which a trial has a finite error: ``x`` and ``y`` (numbers of the
+        buckets), ``tried`` (trials in it), ``complete`` (those of them), and ``error``: the
+        median of the complete trials, or of the others if none is complete (a fraction).
+    """
+    space, trials = varied(study), study.trials
+    rows = pd.DataFrame(
+        {
+            "x": bucket_of(trials[x], space[x]),
+            "y": bucket_of(trials[y], space[y]),
+            "complete": trials["status"] == "complete",
+            "error": (1 - trials["last_eval_accuracy"]).where(np.isfinite),
+        }
+    )
+    rows = rows[(rows["x"] >= 0) & (rows["y"] >= 0)]
+    by_cell = rows.groupby(["x", "y"])
+    cell = by_cell.agg(tried=("complete", "size"), complete=("complete", "sum"))
+    of_complete = rows[rows["complete"]].groupby(["x", "y"])["error"].median()
+    cell["error"] = of_complete.reindex(cell.index).fillna(by_cell["error"].median())
+    return cell.dropna(subset="error").reset_index()
 
 
 def by_gamma_and_width(study: StudyResults) -> pd.DataFrame:

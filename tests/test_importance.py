@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from itertools import islice
 
 import numpy as np
 import optuna
 import pandas as pd
 import pytest
 
+from analysis.fanova import fanova
 from analysis.importance import BEST_SHARE, FEWEST_TRIALS, explained, importance, leader
 from study.config.space import space_of
 from study.results.tables import load_study
@@ -116,8 +118,50 @@ def test_optuna_agrees_on_a_planted_effect():
     assert next(iter(theirs)) == ours.iloc[0] == "gamma"
 
 
+@pytest.mark.parametrize("effect", ["lr", "batch_size"])
+def test_fanova_agrees_on_a_planted_effect(effect):
+    rng = np.random.default_rng(4)
+    study = planted(60, rng, lambda at: 0.9 + 0.09 * at[effect] + rng.normal(0, 0.005))
+    frame = fanova(study)
+    assert leader(frame) == leader(importance(study)) == effect
+    assert frame["importance"].iloc[0] > 0.8
+    assert frame["importance"].sum() < 1 + 1e-9
+
+
+def test_where_nothing_matters_fanova_claims_no_order():
+    claimed = [leader(fanova(study)) for study in islice(searches(None, trials=40), 5)]
+    assert sum(name is not None for name in claimed) <= 1
+
+
+def test_one_diverged_trial_does_not_decide_fanova():
+    rng = np.random.default_rng(4)
+    study = planted(60, rng, lambda at: 0.9 + 0.09 * at["gamma"])
+    study.trials.loc[study.trials["lr"].idxmax(), "status"] = "diverged"
+    assert leader(fanova(study)) == "gamma"
+
+
+def test_fanova_has_the_rows_of_importance():
+    rng = np.random.default_rng(3)
+    for count in (0, FEWEST_TRIALS - 1, 90):
+        study = planted(count, rng, lambda at: at["lr"], TWO_OPTIMIZERS)
+        ours, theirs = (f(study).set_index("hyperparameter") for f in (importance, fanova))
+        theirs = theirs.loc[ours.index]
+        assert theirs["trials"].tolist() == ours["trials"].tolist()
+        assert theirs["low"].isna().tolist() == ours["importance"].isna().tolist()
+        known = theirs.dropna()
+        assert (known["low"] <= known["importance"]).all()
+        assert (known["importance"] <= known["high"]).all()
+
+
+def test_fanova_of_equal_trials_is_zero():
+    frame = fanova(planted(40, np.random.default_rng(3), lambda at: 0.9))
+    assert (frame[["importance", "low", "high"]] == 0).all(axis=None)
+    assert leader(frame) is None
+
+
 def test_the_committed_search_has_too_few_trials_to_rank():
     frame = importance(load_study(ROOT / "results" / "paper" / "search"))
     assert frame["trials"].tolist() == [40] * 4
     assert frame["importance"].notna().all()
     assert leader(frame) is None
+    assert leader(fanova(load_study(ROOT / "results" / "paper" / "search"))) is None

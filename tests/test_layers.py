@@ -26,7 +26,7 @@ BORDERS = {
     "study.search.trainable": {"optuna"},
     "benchmarks.training": {"ray", "optuna", "pandas"},  # for a bare GPU machine
     "analysis": HEAVY,
-    "analysis.report": {"torch", "ray", "optuna"},
+    "analysis.report": {"torch", "ray", "optuna", "sklearn", "opda"},
 }
 
 

@@ -33,6 +33,36 @@ def test_buckets_of_a_range_are_equally_wide_on_its_own_scale():
     assert frames.bucket_names(space["width_mult"]) == ["0.5", "1", "2"]
 
 
+def test_places_are_on_the_scale_of_the_distribution():
+    space = SearchConfig("a", space_to_json(default_space("adadelta"))).space
+    values = pd.Series([0.03, 0.3, 3.0, 4.0, np.nan], index=[4, 3, 2, 1, 0])
+    got = frames.place(values, space["lr"])
+    assert got.tolist() == pytest.approx([0, 0.5, 1, np.nan, np.nan], nan_ok=True)
+    assert frames.place(pd.Series([0.5, 0.6, 1.0]), space["gamma"]).tolist() == [0, 0.2, 1]
+    got = frames.place(pd.Series([32, 1024, 7]), space["batch_size"])
+    assert got.tolist() == pytest.approx([0.5 / 6, 5.5 / 6, np.nan], nan_ok=True)
+    at, labels = frames.place_ticks(space["width_mult"])
+    assert labels == ["0.5", "1", "2"]
+    assert at == frames.place(pd.Series([0.5, 1, 2]), space["width_mult"]).tolist()
+    at, labels = frames.place_ticks(space["gamma"])
+    assert at == pytest.approx(frames.place(pd.Series(labels).astype(float), space["gamma"]))
+
+
+def test_cells(made_up):
+    got, trials = frames.cells(made_up, "batch_size", "width_mult"), made_up.trials
+    error = 1 - trials["last_eval_accuracy"]
+    assert len(got) > 1
+    for cell in got.itertuples():
+        inside = trials["batch_size"] == 32 * 2**cell.x
+        inside &= trials["width_mult"] == [0.5, 1, 2][cell.y]
+        complete = inside & (trials["status"] == "complete")
+        assert (cell.tried, cell.complete) == (inside.sum(), complete.sum())
+        known = error[complete if complete.any() else inside]
+        assert cell.error == pytest.approx(known[np.isfinite(known)].median())
+    # A cell without a result has no row.
+    assert got["error"].notna().all()
+
+
 def test_isolation(made_up):
     got = frames.isolation(made_up).set_index(["hyperparameter", "values"])
     trials = made_up.trials

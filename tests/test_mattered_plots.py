@@ -11,12 +11,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from analysis.importance import importance
-from analysis.mattered_frames import by_gamma_and_width, isolation, varied
+from analysis.mattered_frames import by_gamma_and_width, cells, isolation, place, varied
 from analysis.plots import mattered as plots
+from analysis.plots.cells import plot_cells
+from analysis.plots.parallel import plot_parallel
 from analysis.plots.style import STATUS_MARKERS, arm_styles
 from analysis.render import drawn
 from analysis.search_frames import trial_map
 from analysis.sections.mattered import make_section
+from study.config.hyperparameters import HYPERPARAMETERS
 from study.config.space import default_space, distribution
 from tests.conftest import TRIALS, write_study
 from tests.helpers.planted import TWO_OPTIMIZERS, planted
@@ -99,15 +102,22 @@ def test_a_hyperparameter_that_some_trials_lack():
 
 
 def test_importance_shows_each_interval():
-    frame = importance(several_optimizers())
-    known = frame.dropna(subset="importance")
-    assert 0 < len(known) < len(frame)  # momentum has too few trials
-    ax = plots.plot_importance(frame, ax=Figure().subplots())
-    (points,) = [line for line in ax.get_lines() if line.get_marker() == "o"]
-    assert list(points.get_xdata()) == known["importance"].tolist()[::-1]
+    section = make_section(several_optimizers(), "")
+    (exhibit,) = [each for each in section.exhibits if each.name == "importance"]
+    assert "momentum" not in set(exhibit.frame["hyperparameter"])  # too few trials have it
+    ax = plots.plot_importance(exhibit.frame, ax=Figure().subplots())
     assert ax.get_yticklabels()[-1].get_text() == "lr\nn = 60"
-    segments = [tuple(segment[:, 0]) for segment in ax.collections[0].get_segments()]
-    assert segments == list(zip(known["low"], known["high"], strict=True))[::-1]
+    of_methods = exhibit.frame.groupby("method", sort=False)
+    assert len(of_methods) == 2
+    for (_, own), bars, marker in zip(of_methods, ax.collections, "oD", strict=True):
+        (points,) = [line for line in ax.get_lines() if line.get_marker() == marker]
+        assert list(points.get_xdata()) == own["importance"].tolist()
+        segments = [tuple(segment[:, 0]) for segment in bars.get_segments()]
+        assert segments == list(zip(own["low"], own["high"], strict=True))
+        # Both marks of a hyperparameter are at its name.
+        ticks = [label.get_text().split("\n")[0] for label in ax.get_yticklabels()]
+        at = [ticks[round(y)] for y in points.get_ydata()]
+        assert at == [HYPERPARAMETERS[name].label for name in own["hyperparameter"]]
 
 
 def test_isolation_says_how_many_were_tried(made_up):
@@ -160,6 +170,83 @@ def test_a_figure_that_would_repeat_another_is_left_out():
     names = [exhibit.name for exhibit in make_section(study, "").exhibits]
     assert "lr_by_batch_size" not in names
     assert "by_hyperparameter" in names
+
+
+def test_a_line_for_every_trial_passes_where_its_values_are(made_up):
+    frame, space = trial_map(made_up.trials), varied(made_up)
+    figure = Figure()
+    plot_parallel(frame, space, figure)
+    (ax,) = figure.axes
+    lines = [line for line in ax.get_lines() if len(line.get_xdata()) == len(space) + 1]
+    assert len(lines) == len(frame)
+    found = sorted(tuple(line.get_ydata()[:-1]) for line in lines)
+    places = [place(frame[name], each) for name, each in space.items()]
+    assert found == sorted(zip(*places, strict=True))
+    complete = (frame["status"] == "complete").sum()
+    assert sum(line.get_linestyle() == "-" for line in lines) == complete
+    thick = [line.get_ydata()[-1] for line in lines if line.get_linewidth() == 3]
+    others = [
+        line.get_ydata()[-1]
+        for line in lines
+        if line.get_linestyle() == "-" and line.get_linewidth() < 3
+    ]
+    assert len(thick) == min(3, complete)
+    assert max(thick) <= min([*others, 1.0])
+
+
+def test_a_line_passes_at_none_where_its_trial_lacks_a_hyperparameter():
+    study = several_optimizers()
+    frame, space = trial_map(study.trials), varied(study)
+    figure = Figure()
+    plot_parallel(frame, space, figure)
+    (ax,) = figure.axes
+    x = list(space).index("momentum")
+    lines = [line for line in ax.get_lines() if len(line.get_xdata()) == len(space) + 1]
+    lacking = [line for line in lines if line.get_ydata()[x] < 0]
+    assert len(lacking) == frame["momentum"].isna().sum()
+    at_none = [text.xy[0] for text in ax.texts if text.get_text() == "none"]
+    assert at_none == [x, x + 1]
+    assert all(np.isfinite(line.get_ydata()).all() for line in lines)
+
+
+def test_parallel_axes_need_two_hyperparameters():
+    fixed = {"batch_size": [64], "gamma": [0.7], "width_mult": [1.0]}
+    space = default_space("adadelta") | {n: distribution(n, v) for n, v in fixed.items()}
+    study = planted(40, np.random.default_rng(1), lambda at: at["lr"], space)
+    names = [exhibit.name for exhibit in make_section(study, "").exhibits]
+    assert "by_hyperparameter" in names
+    assert not {"parallel", "cells"} & set(names)
+
+
+def test_cells_hold_the_trials_that_they_count():
+    study = planted(60, np.random.default_rng(1), lambda at: 0.9 + 0.05 * at["lr"])
+    study.trials.loc[:20, "status"] = "pruned"
+    names = ("lr", "batch_size")
+    frame, trials = cells(study, *names), trial_map(study.trials)
+    space = {name: varied(study)[name] for name in names}
+    ax = plot_cells(frame, trials, space, ax=Figure().subplots())
+    assert len(ax.patches) == len(ax.texts) == len(frame)
+    marks = [(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.get_lines()]
+    assert len(marks) == len(trials)
+    for cell, box, text in zip(frame.itertuples(), ax.patches, ax.texts, strict=True):
+        inside = [
+            box.get_x() < x <= box.get_x() + box.get_width()
+            and box.get_y() < y <= box.get_y() + box.get_height()
+            for x, y in marks
+        ]
+        assert sum(inside) == cell.tried
+        assert text.get_text() == f"{cell.complete} of {cell.tried}"
+        assert bool(box.get_hatch()) == (cell.complete == 0)
+
+
+def test_cells_are_of_the_two_most_important():
+    study = planted(120, np.random.default_rng(2), lambda at: 0.9 + 0.09 * at["gamma"])
+    (exhibit,) = [e for e in make_section(study, "").exhibits if e.name == "cells"]
+    first, second = importance(study)["hyperparameter"].head(2)
+    assert first == "gamma"
+    labels = [HYPERPARAMETERS[name].label for name in (first, second)]
+    assert exhibit.title == f"Error over {labels[0]} and {labels[1]}"
+    assert exhibit.frame["tried"].sum() == 120
 
 
 def test_nothing_was_varied():

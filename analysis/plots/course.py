@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.plots.mattered import draw_trials, error_axis, trial_legend
 from analysis.plots.style import GREY, LEAST_ERROR, arm_styles, whole_numbers
+from analysis.plots.trials import draw_trials, error_axis, trial_legend
 
 
 def plot_survival(frame: pd.DataFrame, *, ax: Axes) -> Axes:

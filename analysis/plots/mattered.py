@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +22,11 @@ from analysis.mattered_frames import (
 from analysis.plots.style import (
     GREY,
     LEAST_ERROR,
-    LOST_COLOUR,
     RAMP,
-    STATUS_MARKERS,
-    arm_styles,
-    log_ticks,
     percent,
     plain,
 )
+from analysis.plots.trials import beside_one_another, draw_trials, error_axis, trial_legend
 from study.config.hyperparameters import HYPERPARAMETERS
 from study.console.text import format_value
 
@@ -74,20 +70,28 @@ def plot_importance(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     """The importance of each hyperparameter with its interval, the most important on top.
 
     Args:
-        frame: From `analysis.importance.importance`.
+        frame: From `analysis.importance.importance` and `analysis.fanova.fanova`, one below the
+            other, with the ``method``. The order of the rows is that of the first.
         ax: Where to draw.
     """
-    rows = frame.dropna(subset="importance").iloc[::-1].reset_index(drop=True)
+    order = frame.drop_duplicates("hyperparameter")[::-1].reset_index(drop=True)
+    row_of = dict(zip(order["hyperparameter"], order.index, strict=True))
     ax.axvline(0, color=GREY, lw=1)
-    ax.hlines(rows.index, rows["low"], rows["high"], color=RAMP[1], lw=2.5)
-    ax.plot(rows["importance"], rows.index, "o", color=RAMP[1], ms=7)
-    names = [HYPERPARAMETERS[name].label for name in rows["hyperparameter"]]
-    labels = [f"{name}\nn = {n}" for name, n in zip(names, rows["trials"], strict=True)]
-    ax.set_yticks(rows.index, labels)
-    ax.set_ylim(-0.6, len(rows) - 0.4)
+    looks = [(0.12, "o", RAMP[1]), (-0.12, "D", RAMP[2])]
+    for (method, own), (up, marker, colour) in zip(
+        frame.groupby("method", sort=False), looks, strict=False
+    ):
+        y = own["hyperparameter"].map(row_of) + up
+        ax.hlines(y, own["low"], own["high"], color=colour, lw=2.5)
+        ax.plot(own["importance"], y, marker, color=colour, ms=7, label=method)
+    names = [HYPERPARAMETERS[name].label for name in order["hyperparameter"]]
+    labels = [f"{name}\nn = {n}" for name, n in zip(names, order["trials"], strict=True)]
+    ax.set_yticks(order.index, labels)
+    ax.set_ylim(-0.6, len(order) - 0.4)
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel('share of the variance of "is in the best quarter"')
+    ax.set_xlabel("share of the variance that it explains alone")
     ax.xaxis.set_major_formatter(FuncFormatter(percent))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, ncols=2)
     return ax
 
 
@@ -139,24 +143,6 @@ def plot_isolation(frame: pd.DataFrame, space: Mapping[str, Distribution], figur
     figure.legend(handles=lines, loc="outside upper center", frameon=False, ncols=2)
 
 
-def draw_trials(ax: Axes, rows: pd.DataFrame, sizes: pd.Series | None = None) -> None:
-    """One mark per trial at its ``x`` and ``error``; at the upper edge if it has no error.
-
-    The colour is the batch size, the shape is how the trial ended. Only complete trials are
-    filled. `sizes` are all batch sizes of the figure, if `rows` are a part of its trials.
-    """
-    styles = arm_styles(rows["batch_size"] if sizes is None else sizes)
-    for status, marker in STATUS_MARKERS.items():
-        for size, own in rows[rows["status"] == status].groupby("batch_size"):
-            colour = styles[size]["color"]  # pyright: ignore[reportArgumentType] -- a group key
-            look = _look(status, colour, marker)
-            known = own[np.isfinite(own["error"])]
-            ax.plot(known["x"], known["error"].clip(lower=LEAST_ERROR), **look)
-            if len(lost := own.drop(known.index)["x"]):
-                look |= {"color": LOST_COLOUR, "transform": ax.get_xaxis_transform()}
-                ax.plot(lost, [1.0] * len(lost), clip_on=False, **look)
-
-
 def plot_lr_by_batch_size(
     frame: pd.DataFrame, space: Mapping[str, Distribution], figure: Figure
 ) -> None:
@@ -190,37 +176,12 @@ def facets(space: Mapping[str, Distribution]) -> tuple[list[str], list[str]]:
     )
 
 
-def _look(status: str, colour: Any, marker: str) -> dict[str, Any]:
-    filled = {} if status == "complete" else {"markerfacecolor": "none"}
-    return {"ls": "", "marker": marker, "ms": 6, "alpha": 0.85, "color": colour, **filled}
-
-
-def trial_legend(figure: Figure, frame: pd.DataFrame) -> None:
-    """What the colours and shapes of `draw_trials` stand for, above the axes."""
-    present = set(frame["status"])
-    handles = [
-        Line2D([], [], **_look(status, "0.45", marker), label=status)
-        for status, marker in STATUS_MARKERS.items()
-        if status in present
-    ]
-    if not np.isfinite(frame["error"]).all():
-        label = "no finite result"
-        handles.append(Line2D([], [], ls="", marker="s", color=LOST_COLOUR, label=label))
-    handles += [
-        Line2D([], [], lw=4, color=style["color"], label=f"batch {size}")
-        for size, style in arm_styles(frame["batch_size"]).items()
-    ]
-    columns = -(-len(handles) // 2) if len(handles) > 5 else max(1, len(handles))
-    figure.legend(handles=handles, loc="outside upper center", frameon=False, ncols=columns)
-
-
 def _places(values: pd.Series, distribution: Distribution, spread: float) -> pd.Series:
     """Where values are on the x axis: choices at 0, 1, …, each one's trials beside one another."""
     if choices(distribution) is None:
         return values.astype(float)
     codes = bucket_of(values, distribution).replace(-1, np.nan)
-    order, size = codes.groupby(codes).cumcount(), codes.map(codes.value_counts())
-    return codes + spread * ((order + 0.5) / size - 0.5)
+    return beside_one_another(codes, spread)
 
 
 def _label(ax: Axes, name: str, distribution: Distribution) -> None:
@@ -242,16 +203,3 @@ def _label(ax: Axes, name: str, distribution: Distribution) -> None:
     else:
         ax.set_xlim(low - 0.05 * (high - low), high + 0.05 * (high - low))
     ax.xaxis.set_major_formatter(FuncFormatter(plain))
-
-
-def error_axis(ax: Axes, errors: pd.Series) -> None:
-    """A logarithmic axis of errors, in percent."""
-    ax.set_ylabel("last validation error")
-    known = errors[np.isfinite(errors)].clip(lower=LEAST_ERROR)
-    if len(known):
-        # Matplotlib finds no limits of its own if all are equal.
-        ax.set_ylim(known.min() / 1.3, known.max() * 1.3)
-        ax.set_yscale("log")
-        log_ticks(ax, percent)
-    else:
-        ax.set_yticks([])

@@ -8,13 +8,10 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from analysis.plots.style import (
-    ERROR_TICKS,
     GREY,
     LEAST_ERROR,
     LOST_COLOUR,
@@ -25,6 +22,7 @@ from analysis.plots.style import (
     plain,
     whole_numbers,
 )
+from analysis.plots.trials import ERROR_COLOURS, error_bar, error_norm
 
 ACCURACY_TICKS = (0.1, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1 - 1e-4)
 EXPECTED_TICKS = (*ACCURACY_TICKS, 0.97, 0.985, 0.992)
@@ -148,11 +146,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     )
     known = rows[np.isfinite(rows["error"])]
     shown = known["error"].clip(lower=LEAST_ERROR)
-    norm = (
-        LogNorm(float(shown.min()) * 0.999, float(shown.quantile(0.9)) * 1.001)
-        if len(known)
-        else None
-    )
+    norm = error_norm(shown) if len(known) else None
     for status, marker in STATUS_MARKERS.items():
         group = known[known["status"] == status]
         points = ax.scatter(
@@ -161,7 +155,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
             c=shown[group.index],
             s=group["area"],
             marker=marker,
-            cmap="viridis_r",
+            cmap=ERROR_COLOURS,
             norm=norm,
             zorder=3,
         )
@@ -190,7 +184,7 @@ def plot_trial_map(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.set_ylim(-0.5, len(sizes) - 0.5)
     ax.xaxis.set_major_formatter(FuncFormatter(plain))
     if norm is not None:
-        _error_bar(ax, norm)
+        error_bar(ax, norm)
     _map_legend(ax, rows, area)
     return ax
 
@@ -230,17 +224,6 @@ def plot_likely_best(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     ax.grid(visible=False, axis="y")
     ax.set_xlabel("validation accuracy")
     return ax
-
-
-def _error_bar(ax: Axes, norm: LogNorm) -> None:
-    assert ax.figure is not None
-    bar = ax.figure.colorbar(
-        ScalarMappable(norm, "viridis_r"), ax=ax, extend="max", label="last validation error"
-    )
-    low, high = norm.vmin or 0, norm.vmax or 1
-    ticks = [e for e in ERROR_TICKS if low <= e <= high]
-    bar.set_ticks(ticks, labels=[f"{100 * e:g}%" for e in ticks])
-    bar.minorticks_off()
 
 
 def _map_legend(ax: Axes, rows: pd.DataFrame, area: dict[float, float]) -> None:
