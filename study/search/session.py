@@ -207,7 +207,7 @@ class Session:
         slots = joining.plan_slots(
             self.options.gpus_per_trial, self.options.max_concurrent, elastic=joined
         )
-        with self.console.status("Checking the nodes …"):
+        with self.console.status("Checking the nodes and compiling the kernels …"):
             slow = node_checks.check(self.storage, cluster=joined, gpus=slots.gpus_per_trial > 0)
         ray_private.limit_pending(slots.count)
         return slots, slow
