@@ -89,7 +89,7 @@ def test_each_wait_says_what_is_done(monkeypatch):
         "Reading what earlier sessions left …",
         "Checking the mnist files",
         "Starting Ray …",
-        "Checking the nodes …",
+        "Checking the nodes and compiling the kernels …",
         "Compiling the kernels …",
         "Writing the tables …",
         "Reading the tables …",
