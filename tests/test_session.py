@@ -90,7 +90,6 @@ def test_each_wait_says_what_is_done(monkeypatch):
         "Checking the mnist files",
         "Starting Ray …",
         "Checking the nodes and compiling the kernels …",
-        "Compiling the kernels …",
         "Writing the tables …",
         "Reading the tables …",
     ]
