@@ -21,18 +21,26 @@ Losses are mean cross-entropy in nats per example, accuracies are fractions.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from study.calls import run_comparison, run_search
+    from study.results.tables import load_study
     from study.training.export import load_model
 
-__all__ = ["load_model"]
+__all__ = ["load_model", "load_study", "run_comparison", "run_search"]
+
+_HOMES = {
+    "load_model": "study.training.export",
+    "load_study": "study.results.tables",
+    "run_comparison": "study.calls",
+    "run_search": "study.calls",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`load_model`, imported at its first use: torch takes seconds."""
-    if name != "load_model":
+    """What `__all__` names, imported at its first use: torch, ray and pandas take seconds."""
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from study.training.export import load_model
-
-    return load_model
+    return getattr(import_module(_HOMES[name]), name)

@@ -184,10 +184,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = make_parser().parse_args(argv)
-    return guarded(lambda: _run(args, argv))
+    return guarded(lambda: execute(args, argv))
 
 
-def _run(args: argparse.Namespace, argv: list[str]) -> int:
+def execute(args: argparse.Namespace, argv: list[str]) -> int:
+    """Do what a parsed command line asks for; returns the exit status.
+
+    Args:
+        args: The parsed command line.
+        argv: Its words.
+
+    Raises:
+        UserError: It cannot be done.
+    """
     check_running_options(args)
     new = new_config(args) if args.resume is None else None
     if runs_on_head(args):

@@ -119,7 +119,7 @@ def test_the_page_leads_with_the_confirmed_answer(capsys):
     out, page = capsys.readouterr().out, Path("page/report.html").read_text()
     assert "Missing from the page" not in out
     settings = load_study(FOLDERS[-1]).study.config.arms["chosen"]
-    assert f"<h1>Confirmed: batch_size {settings['batch_size']}, " in page
+    assert f"<h1>Confirmed: batch {settings['batch_size']}, " in page
     for words in ("images that chose nothing it reaches", "paired by seed", "score in the search"):
         assert words in page
     shown = pd.read_csv("page/tables/finalists.csv").set_index("arm")["score"]
