@@ -168,13 +168,14 @@ def show(confirmation: Confirmation, chosen: Choice, runs: StudyResults) -> None
 
 def show_choice(confirmation: Confirmation, chosen: Choice) -> None:
     """Print what the finalists' runs say."""
+    from study.results.confirmation import search_scores
     from study.results.estimates import show as text
     from study.results.overtuning import overtuning
     from study.results.trials import in_words
 
     say = partial(confirmation.console.print, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    scores = confirmation.results.trials.set_index("trial_id")["last_eval_accuracy"]
+    scores = search_scores(confirmation.results.trials)
     for column in ("configuration", "fresh seeds", "diverged", "accuracy", "score in the search"):
         table.add_column(column, no_wrap=True)
     for row in chosen.table.to_dict("records"):

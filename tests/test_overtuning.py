@@ -57,6 +57,13 @@ def test_the_last_best_trial_against_the_best_of_the_earlier_ones():
     assert "-0.23 points [" in found.sentence()
 
 
+def test_a_lower_loss_breaks_a_tie():
+    search = search_of([0.98, 0.99, 0.99, 0.99]).assign(last_eval_loss=[0.3, 0.2, 0.1, 0.2])
+    runs = runs_of(paper=[1.9], trial_00001=[1.0], trial_00002=[1.1], trial_00003=[0.5])
+    found = overtuning(search, runs)
+    assert (found.last, found.earlier, found.best_ones) == ("trial_00002", "trial_00001", 3)
+
+
 def test_the_papers_configuration_is_an_earlier_best():
     found = overtuning(search_of([0.98, 0.99]), runs_of(paper=[1.2, 1.2], trial_00001=[1.0, 1.1]))
     assert found.earlier == PAPER

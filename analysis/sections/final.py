@@ -12,7 +12,7 @@ from analysis.intervals import PERCENT
 from analysis.parts import UNKNOWN, Exhibit, Section, Table, known, single
 from analysis.plots import final as plots
 from study.config.finalists import CHOSEN, PAPER, FinalConfig, FinalistsConfig
-from study.results.confirmation import choice
+from study.results.confirmation import choice, search_scores
 from study.results.estimates import show
 from study.results.overtuning import overtuning
 from study.results.tables import StudyResults
@@ -154,11 +154,7 @@ def _search_of(finalists: Compared, evidence: Evidence) -> StudyResults | None:
 
 def _finalists_table(finalists: Compared, search: StudyResults | None) -> Table:
     found = choice(finalists.results)
-    scores = (
-        pd.Series(dtype=float)
-        if search is None
-        else search.trials.set_index("trial_id")["last_eval_accuracy"]
-    )
+    scores = pd.Series(dtype=float) if search is None else search_scores(search.trials)
     frame = found.table.assign(score=found.table["arm"].map(scores))
     shown = pd.DataFrame(
         {

@@ -18,6 +18,7 @@ from study.results.estimates import (
 )
 from study.results.halving import ranking
 from study.results.tables import StudyResults
+from study.results.trials import complete_trials, have_papers_settings
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,18 @@ def choice(finalists: StudyResults) -> Choice:
     settings = cast("ArmsConfig", finalists.study.config).arms[arm]
     again = over_seeds(runs["last_eval_accuracy"].to_numpy())
     return Choice(arm, settings, again, table, trials)
+
+
+def search_scores(trials: pd.DataFrame) -> pd.Series:
+    """The validation accuracy that each arm's configuration had in the search, by arm.
+
+    Args:
+        trials: Table ``trials`` of the search.
+    """
+    complete = complete_trials(trials)
+    scores = complete.set_index("trial_id")["last_eval_accuracy"]
+    papers = complete.loc[have_papers_settings(complete), "last_eval_accuracy"]
+    return pd.concat([scores, papers.head(1).set_axis([PAPER][: len(papers)])])
 
 
 @dataclass(frozen=True)

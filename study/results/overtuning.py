@@ -57,9 +57,8 @@ def overtuning(search: pd.DataFrame, finalists: pd.DataFrame) -> Overtuning | No
     """
     complete = complete_trials(search)
     by = "ended" if complete["ended"].notna().all() else "trial_id"  # formats 2 to 5 lack it
-    in_order = complete.sort_values(by)
-    accuracy = in_order["last_eval_accuracy"]
-    incumbents = in_order[accuracy > accuracy.cummax().shift(fill_value=-1.0)]
+    ranks = complete.assign(place=range(len(complete))).sort_values(by)  # a loss breaks a tie
+    incumbents = ranks[ranks["place"] <= ranks["place"].cummin()]
     is_paper = pd.Series(have_papers_settings(incumbents), incumbents.index, bool)
     arms = incumbents["trial_id"].mask(is_paper, PAPER)
     runs = finalists[finalists["status"] == "complete"]
