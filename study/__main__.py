@@ -10,6 +10,7 @@ from importlib import import_module
 import shtab
 
 from study.cli import Parser, place, place_or_uri
+from study.console.text import hint
 
 PROG = "mnist-study"
 COMMANDS = {
@@ -21,6 +22,7 @@ COMMANDS = {
     "predict": ("study.predict", "read the digit in a picture; save a model"),
     "replay": ("study.replay", "train a trial again from its record"),
 }
+COMPLETION = "completion"
 EPILOG = f"""{PROG} COMMAND --help shows the options of a command.
 
 To complete commands and options with the tab key, add this line to ~/.bashrc:
@@ -32,8 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     # Only the first word is parsed here: the rest is the command's.
-    args = _parser().parse_args(words[:1])
-    if args.command != "completion":
+    parser = _parser()
+    if words and not words[0].startswith("-") and words[0] not in (*COMMANDS, COMPLETION):
+        parser.error(f"{words[0]}: unknown command{hint(words[0], COMMANDS)}")
+    args = parser.parse_args(words[:1])
+    if args.command != COMPLETION:
         return import_module(COMMANDS[args.command][0]).main(words[1:])
     print(shtab.complete(_whole_parser(), _shell(words[1:])))
     return 0
@@ -48,7 +53,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, what) in COMMANDS.items():
         commands.add_parser(name, help=what, add_help=False)
-    commands.add_parser("completion", help="print a script that completes commands in your shell")
+    commands.add_parser(COMPLETION, help="print a script that completes commands in your shell")
     return parser
 
 

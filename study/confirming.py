@@ -77,6 +77,7 @@ class Confirmation:
             check_new_folder(storage.folder)
         if len(missing) == 2:
             self.check_opening("")  # before hours are spent
+            self.next_finalists(None)  # refuses a budget that does not fit
             self.console.print(self.plan(), soft_wrap=True)
         stopped = self.advance(self.finalists, self.next_finalists)
         if stopped is not None:

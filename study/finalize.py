@@ -62,7 +62,12 @@ def make_parser() -> Parser:
         "resume", type=place_or_uri, metavar="DIR", help="the search: results/NAME or s3://…/NAME"
     )
     add = parser.add_argument_group("confirmation").add_argument
-    add("--budget", type=int, metavar="N", help=f"most runs of the finalists (default {BUDGET})")
+    add(
+        "--budget",
+        type=int,
+        metavar="N",
+        help=f"most runs of the finalists (default {BUDGET}; nine configurations take 19 or more)",
+    )
     add(
         "--replicates",
         type=int,

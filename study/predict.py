@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # takes seconds to import
 
 SHOWN = 3  # digits per picture, the most probable first
 BAR = 20  # characters of a probability of 1
+SURE = 0.5  # a digit of a smaller probability is called unsure
 EPILOG = """examples:
   python -m study.predict results/NAME seven.png photo.jpg
   python -m study.predict results/NAME --trial trial_00012 --json *.png
@@ -96,7 +97,8 @@ def _run(args: argparse.Namespace) -> int:
             console.print(json.dumps(_as_json(path, picture, model, probabilities)))
             continue
         best = probabilities.index(max(probabilities))
-        console.print(f"\n{path}: {best} ({max(probabilities):.2%}); {picture.treatment}")
+        unsure = "" if max(probabilities) > SURE else ", unsure"
+        console.print(f"\n{path}: {best} ({max(probabilities):.2%}{unsure}); {picture.treatment}")
         console.print(_table(picture.pixels, probabilities))
     return 0
 

@@ -58,7 +58,8 @@ def test_it_shows_what_it_saw_and_the_most_probable_digits(run, folder, image):
     assert lines[0].endswith(
         " of 10,000 validation images, which also chose it: expect a little less"
     )
-    assert f"{image}: {said['digit']} ({said['probability']:.2%}); 200 x 300: inverted" in out
+    sure = "" if said["probability"] > 0.5 else ", unsure"
+    assert f"{image}: {said['digit']} ({said['probability']:.2%}{sure}); 200 x 300: inverted" in out
     ranked = sorted(range(10), key=lambda digit: -said["probabilities"][digit])[:3]
     for digit in ranked:
         assert f"{said['probabilities'][digit]:7.2%}" in out

@@ -71,8 +71,8 @@ def connect(address: str | None) -> None:
             ray_private.start_on_loopback(folder, object_store_memory=OBJECT_STORE_BYTES, **options)
         except Exception as error:  # Ray raises many kinds here
             raise UserError(
-                f"Ray does not start on this machine ({one_line(error)}); see "
-                f"its logs in {folder}/session_latest/logs"
+                f"Ray does not start on this machine ({one_line(error)}); if the machine is busy, "
+                f"try again; otherwise see its logs in {folder}/session_latest/logs"
             ) from None
         return
     ray_private.fail_fast()
