@@ -131,7 +131,8 @@ def test_a_study_of_two_optimizers_is_run_and_resumed(tmp_path):
     for name in OF_OPTIMIZERS:
         assert (before[name].isna() == (before["optimizer"] == "adadelta")).all()
     after = run_study(tmp_path / "n", replace(config, num_samples=10), resume=True).trials
-    pd.testing.assert_frame_equal(after.head(8), before)
+    of_all = {"columns": "rank"}  # which later trials change
+    pd.testing.assert_frame_equal(after.head(8).drop(**of_all), before.drop(**of_all))
 
 
 @pytest.mark.usefixtures("without_ray")

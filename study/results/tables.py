@@ -130,12 +130,14 @@ def search_config(results: StudyResults) -> SearchConfig:
 def as_table(table: str, rows: Any) -> pd.DataFrame:
     """`rows` with exactly the columns and types of `table`. Missing values are empty.
 
-    Times are in seconds since 1970.
+    Times are in seconds since 1970, or as the table has them.
     """
     columns = TABLES[table]
     frame = pd.DataFrame(rows).reindex(columns=list(columns))
     for name in (name for name, kind in columns.items() if kind == TIME):
-        frame[name] = pd.to_datetime(frame[name].astype(float), unit="s", utc=True).dt.round("ms")
+        if not isinstance(frame[name].dtype, pd.DatetimeTZDtype):
+            seconds = frame[name].astype(float)
+            frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.round("ms")
     return frame.astype(columns)
 
 
