@@ -185,8 +185,10 @@ def likely_best(frame: pd.DataFrame) -> str:
             "its accuracy is not shrunk."
         )
     alike = others - int(frame["told_apart"].sum())
+    rest = f"{alike} of the {others} other complete trials cannot be told apart from it"
+    if others == 1:
+        rest = f"the other complete trial can{'not' if alike else ''} be told apart from it"
     return (
-        f"Likely best: {first['trial_id']} with probability {first['p_best']:.2f}; {alike} of the "
-        f"{others} other complete trials cannot be told apart from it. Expect "
+        f"Likely best: {first['trial_id']} with probability {first['p_best']:.2f}; {rest}. Expect "
         f"{first['expected']:.2%} from a new seed, on the validation images."
     )
