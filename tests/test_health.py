@@ -294,6 +294,12 @@ def test_the_test_set_is_sealed_or_not(tmp_path):
     ranked_on_it = replace(results, study=replace(results.study, evaluated="test"))
     assert judged(test_set.check, ranked_on_it).status == FAIL
     (tmp_path / OPENINGS_FILE).write_text("{}\n")
+    once = judged(test_set.check, results)
+    assert once.status == PASS
+    assert "were opened once: '{}'" in once.sentence
+    (tmp_path / OPENINGS_FILE).write_text('{"reason": "a"}\n{"reason": "a"}\n')
+    assert judged(test_set.check, results).status == PASS  # a session that went on
+    (tmp_path / OPENINGS_FILE).write_text('{"reason": "a"}\n{"reason": "b"}\n')
     assert judged(test_set.check, results).status == WARN
 
 
@@ -367,7 +373,7 @@ OF_THE_PAPERS_SEARCH = {
     "infeasible": (PASS, "0 of 40"),
     "baseline": (PASS, "99.22%, the paper's configuration 98.37%"),
     "trials": (PASS, "40 trials ended"),
-    "test set": (PASS, "no opening"),
+    "test set": (PASS, 'opened once: "search-final: final runs of trial_00018'),
     "data": (PASS, "4 files of mnist"),
     "versions": (PASS, "1 session"),
     "idle slots": (PASS, "trained 95%"),

@@ -59,7 +59,8 @@ def changed(content, path, value):
 def test_the_results_that_lie_here_are_read(folder):
     study = StudyFile.read(folder)
     assert study.config.name == folder.name
-    assert study.config.kind == ("search" if folder.name == "search" else "comparison")
+    kinds = {"search": "search", "search-finalists": "finalists", "search-final": "final"}
+    assert study.config.kind == kinds.get(folder.name, "comparison")
     assert study.storage is None
     content, written = json.loads((folder / "study.json").read_text()), study.to_json()
     assert (written["data"], written["sessions"]) == (content["data"], content["sessions"])
