@@ -62,7 +62,7 @@ def fanova(study: StudyResults) -> pd.DataFrame:
 
 
 def _shares(places: np.ndarray, ranks: np.ndarray, trees: int) -> np.ndarray:
-    """The share of each hyperparameter; 0 if all ranks are equal.
+    """The share of each hyperparameter; 0 if all ranks are equal, or the forest tells none apart.
 
     Args:
         places: From 0 to 1: (trials, hyperparameters).
@@ -88,5 +88,8 @@ def _shares(places: np.ndarray, ranks: np.ndarray, trees: int) -> np.ndarray:
     evaluator = optuna.importance.FanovaImportanceEvaluator(
         n_trees=trees, max_depth=DEPTH, seed=SEED
     )
-    shares = evaluator.evaluate(study)
+    try:
+        shares = evaluator.evaluate(study)
+    except RuntimeError:  # no tree has any variance
+        return np.zeros(len(columns))
     return np.array([shares[column] for column in columns])

@@ -36,8 +36,16 @@ def is_log(distribution: Distribution) -> bool:
 
 
 def varied(study: StudyResults) -> dict[str, Distribution]:
-    """The distribution of each hyperparameter of which the search tried several values."""
-    return dict(search_config(study).varied)
+    """The distribution of each hyperparameter that was drawn from several values.
+
+    One that no trial has yet, such as momentum before the first with sgd, is left out.
+    """
+    trials = study.trials
+    return {
+        name: distribution
+        for name, distribution in search_config(study).varied.items()
+        if trials.empty or trials[name].notna().any()
+    }
 
 
 def edges(distribution: Distribution, count: int = BUCKETS) -> list[float]:

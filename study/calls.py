@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from study.console.errors import UserError
+from study.files import is_uri
 
 if TYPE_CHECKING:
     from study.results.tables import StudyResults
@@ -58,7 +59,11 @@ def _call(module: str, words: list[str], options: dict[str, Any]) -> StudyResult
     command.execute(args, argv)
     from study.results.tables import load_study
 
-    return load_study(args.resume or args.results_dir / args.name)
+    if args.resume is None:
+        return load_study(args.results_dir / args.name)
+    is_stored = is_uri(args.resume)  # the folder here has its name
+    name = args.resume.rstrip("/").rpartition("/")[2]
+    return load_study(args.results_dir / name if is_stored else args.resume)
 
 
 def _words(name: str, value: Any) -> list[str]:
@@ -68,7 +73,9 @@ def _words(name: str, value: Any) -> list[str]:
         return []
     if value is True:
         return [option]
-    return [option, *map(str, value if isinstance(value, list | tuple) else [value])]
+    if isinstance(value, list | tuple):
+        return [option, *map(str, value)]
+    return [f"{option}={value}"]  # so that a value may begin with a dash
 
 
 def _refuse(message: str) -> NoReturn:

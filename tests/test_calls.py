@@ -43,6 +43,7 @@ def test_a_comparison_is_run():
         ({"epochs": 0}, "--epochs"),
         ({"epoch": 3}, "did you mean '--epochs'"),
         ({"num_samples": "many"}, "--num-samples"),
+        ({"epochs": "-1"}, "--epochs"),
         ({"resume": "results/none"}, "results/none"),
     ],
 )

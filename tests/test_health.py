@@ -349,7 +349,7 @@ def test_slots_train_or_wait(ends, status, words):
     (session,) = results.study.sessions
     after = datetime.fromtimestamp(session.started_at + 1000, UTC)
     later = replace(session, started=after.isoformat())
-    sessions = tuple(replace(each, concurrent_trials=2) for each in (session, later))
+    sessions = tuple(replace(each, concurrent_trials=2) for each in (later, session))  # any order
     rows = [
         dict.fromkeys(EPOCH_COLUMNS, 1)
         | {"epoch_seconds": 10.0, "epoch_ended": session.started_at + end}

@@ -12,7 +12,7 @@ import pytest
 
 from analysis.fanova import fanova
 from analysis.importance import BEST_SHARE, FEWEST_TRIALS, explained, importance, leader
-from study.config.space import space_of
+from study.config.space import distribution, space_of
 from study.results.tables import load_study
 from tests.helpers.planted import TWO_OPTIMIZERS, planted
 from tests.helpers.studies import ROOT
@@ -165,3 +165,11 @@ def test_the_committed_search_has_too_few_trials_to_rank():
     assert frame["importance"].notna().all()
     assert leader(frame) is None
     assert leader(fanova(load_study(ROOT / "results" / "paper" / "search"))) is None
+
+
+def test_a_forest_that_sees_no_difference_gives_no_share():
+    space = {"batch_size": distribution("batch_size", [64, 512])}
+    study = planted(40, np.random.default_rng(0), lambda at: 0.9, space)
+    study.trials["last_eval_accuracy"] = np.linspace(0.9, 0.95, 40)
+    study.trials["batch_size"] = [512] + [64] * 39
+    assert fanova(study)["importance"].between(0, 1).all()

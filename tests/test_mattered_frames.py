@@ -98,3 +98,10 @@ def test_inputs_are_left_alone(made_up):
     before = made_up.trials.copy()
     frames.isolation(made_up)
     pd.testing.assert_frame_equal(made_up.trials, before)
+
+
+def test_a_hyperparameter_that_no_trial_has_yet_is_left_out():
+    study = planted(3, np.random.default_rng(0), lambda at: at["lr"], TWO_OPTIMIZERS)
+    assert "momentum" in frames.varied(planted(0, np.random.default_rng(0), None, TWO_OPTIMIZERS))
+    study.trials["momentum"] = np.nan
+    assert "momentum" not in frames.varied(study)

@@ -230,6 +230,14 @@ DAMAGED_TABLES = {
     "infinite accuracy": (change("trials", put("best_eval_accuracy", 0, np.inf)), "'inf'"),
     "batch of nothing": (change("trials", put("batch_size", 0, 0)), "batch_size '0'"),
     "no lr": (change("trials", put("lr", 0, np.nan)), "lr 'nan'"),
+    "an end in 5000": (
+        change("epochs", put("epoch_ended", 0, pd.Timestamp("5000-01-01", tz="UTC").as_unit("ms"))),
+        "epoch_ended '5000",
+    ),
+    "an early format without epochs_run": (
+        change("trials", lambda t: t.drop(columns=["evaluated", "epochs_run"])),
+        r"damaged \('epochs_run'",
+    ),
     "epoch 0": (change("epochs", put("epoch", 0, 0)), "epoch '0'"),
     "no trials": (change("trials", lambda t: t.head(0)), "unknown trial 'trial_00000'"),
     "no epochs": (change("epochs", lambda t: t.head(0)), "0 rows of 'trial_00000', not 3"),

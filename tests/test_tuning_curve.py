@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import tuning_curve as module
 from analysis.sections.mattered import make_section
@@ -77,3 +78,11 @@ def test_only_independent_draws_have_a_curve(count, sampler, scheduler, drawn):
     assert ("tuning_curve" in captions) == drawn
     independent = (sampler, scheduler) == ("random", "none")
     assert ("needs independent draws" in captions["best_so_far"]) != independent
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_short_search_is_drawn(count):
+    study = random_search(count, lambda at: 0.9 + 0.05 * at["lr"])
+    section = make_section(study, "")
+    (drawn,) = [exhibit for exhibit in section.exhibits if exhibit.name == "tuning_curve"]
+    drawn.draw(Figure())

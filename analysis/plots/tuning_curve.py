@@ -18,7 +18,7 @@ def plot_tuning_curve(frame: pd.DataFrame, *, ax: Axes) -> Axes:
     rows = frame.clip(lower=LEAST_ERROR)
     # The band's lower end is zero as long as the trials do not bound it.
     bounded = rows["low"][rows["low"] > LEAST_ERROR]
-    bottom = min(rows["median"].min(), *bounded) / 1.3
+    bottom = min([rows["median"].min(), *bounded]) / 1.3
     look = {"step": "post", "color": RAMP[1], "alpha": 0.25, "lw": 0, "label": "95% band"}
     ax.fill_between(rows["trials"], rows["low"], rows["high"], **look)
     ax.step(rows["trials"], rows["median"], where="post", color=RAMP[1], lw=2, label="median")

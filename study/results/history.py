@@ -25,7 +25,7 @@ from study.training.epoch import COUNTS, NOISE, TIMES, VALUES, renamed
 STATE_FILE = "state.pt"
 HISTORY_FILE = "history.npz"
 NO_EPOCHS = {"epochs_run": 0, "steps_run": 0, "seconds": 0.0}
-LATEST_S = 1e11  # no time is later, in seconds since 1970
+LATEST_S = 7e9  # no time is later, in seconds since 1970; pandas ends in 2262
 # The columns of `trials` that are known only once a trial runs.
 FACTS = {
     "num_params": int,

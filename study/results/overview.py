@@ -62,7 +62,7 @@ def _in_words(folder: Path) -> str:
     config = StudyFile.read(folder).config
     trials = read_journal(folder).trials
     ended = [
-        (trial_name(trial.number), trial_status(trial), trial.value or math.nan)
+        (trial_name(trial.number), trial_status(trial), _known(trial.value))
         for trial in trials
         if trial.state.is_finished()
     ]
@@ -74,10 +74,14 @@ def _in_words(folder: Path) -> str:
     if len(ended) >= planned:
         state = f"finished, {planned} trials"
     answer = getattr(config, "title", "")
-    complete = [(value, trial_id) for trial_id, status, value in ended if status == "complete"]
+    complete = [(v, i) for i, status, v in ended if status == "complete" and 0 <= v <= 1]
     if config.is_ranked and complete:
         answer = "best {:.2%} ({})".format(*max(complete))
     return f"{config.kind}: {state}" + (answer and f"; {answer}")
+
+
+def _known(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _tabled(folder: Path) -> list[tuple[str, str, float]]:

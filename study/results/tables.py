@@ -31,7 +31,7 @@ from study.config.trial import MODELS
 from study.console.errors import StorageError, UserError
 from study.console.text import one_line
 from study.files import open_plain, replacing
-from study.results.history import ENDS, FACTS, NOTHING, History
+from study.results.history import ENDS, FACTS, LATEST_S, NOTHING, History
 from study.results.study_file import FORMAT_VERSIONS, StudyFile, resume_command
 from study.training.epoch import COUNTS, EARLIER_NAMES, NOISE, VALUES
 
@@ -130,13 +130,14 @@ def search_config(results: StudyResults) -> SearchConfig:
 def as_table(table: str, rows: Any) -> pd.DataFrame:
     """`rows` with exactly the columns and types of `table`. Missing values are empty.
 
-    Times are in seconds since 1970, or as the table has them.
+    Times are in seconds since 1970, or as the table has them; impossible ones are left out.
     """
     columns = TABLES[table]
     frame = pd.DataFrame(rows).reindex(columns=list(columns))
     for name in (name for name, kind in columns.items() if kind == TIME):
         if not isinstance(frame[name].dtype, pd.DatetimeTZDtype):
             seconds = frame[name].astype(float)
+            seconds = seconds.where(seconds.between(0, LATEST_S))
             frame[name] = pd.to_datetime(seconds, unit="s", utc=True).dt.round("ms")
     return frame.astype(columns)
 
@@ -284,7 +285,12 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
         ) from None
     frame = frame.rename(columns=EARLIER_NAMES.get(file.stem, {}))
     if "optimizer" in columns and "optimizer" in frame:
-        _fill_later_columns(frame)
+        try:
+            _fill_later_columns(frame)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{file}: damaged ({one_line(error, 80)}); restore it from a copy"
+            ) from None
     is_ranked = "rank" in frame
     for column in (*("rank", "started", "ended"), "epoch_ended"):  # from format 6 on
         if column in columns and column not in frame:
@@ -297,6 +303,10 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
                 f"{file}: column {column!r} has type {found}, not {kind}; restore the file from a "
                 "copy"
             )
+    for column in (name for name, kind in columns.items() if kind == TIME and len(frame)):
+        latest = pd.Timestamp(LATEST_S, unit="s", tz="UTC")
+        possible = frame[column].between(pd.Timestamp(0, tz="UTC"), latest)
+        require(file, frame, column, possible | frame[column].isna())
     frame = frame[list(columns)].reset_index(drop=True)
     if "rank" in columns and not is_ranked:
         frame = _ranked(frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from study.console.text import command_line
@@ -15,14 +16,15 @@ USED = 0.75
 
 def check(results: StudyResults) -> Card:
     """WARN if the slots, each a GPU or a CPU core, waited more than a quarter of the time."""
-    epochs = results.epochs.dropna(subset=["epoch_ended", "epoch_seconds"])
+    epochs = results.epochs.dropna(subset=["epoch_ended"])
+    epochs = epochs[epochs["epoch_seconds"].between(0, float("inf"), inclusive="left")]
     if epochs.empty:
         why = "The tables do not say when the trials ran."
         return Card("idle slots", NOT_APPLICABLE, why)
     end = in_seconds(epochs["epoch_ended"])
-    sessions = results.study.sessions
-    starts = sorted(session.started_at for session in sessions)
-    in_session = pd.cut(end, [0, *starts[1:], float("inf")], labels=False, duplicates="drop")
+    sessions = sorted(results.study.sessions, key=lambda session: session.started_at)
+    later = [session.started_at for session in sessions[1:]]
+    in_session = pd.Series(np.searchsorted(later, end), epochs.index)
     parts = epochs.assign(end=end, start=end - epochs["epoch_seconds"]).groupby(in_session)
     spans = parts["end"].max() - parts["start"].min()
     slots = pd.Series([session.concurrent_trials for session in sessions]).reindex(spans.index)
