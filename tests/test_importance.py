@@ -168,7 +168,8 @@ def test_the_committed_search_has_too_few_trials_to_rank():
 
 
 def test_a_forest_that_sees_no_difference_gives_no_share():
-    space = {"batch_size": distribution("batch_size", [64, 512])}
+    values = {"batch_size": [64, 512], "lr": [1.0], "gamma": [0.7], "width_mult": [1.0]}
+    space = {name: distribution(name, each) for name, each in values.items()}
     study = planted(40, np.random.default_rng(0), lambda at: 0.9, space)
     study.trials["last_eval_accuracy"] = np.linspace(0.9, 0.95, 40)
     study.trials["batch_size"] = [512] + [64] * 39
