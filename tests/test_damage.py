@@ -270,10 +270,17 @@ def assert_same(found: dict[str, pd.DataFrame], expected: dict[str, pd.DataFrame
 
 
 def assert_kept(found: dict[str, pd.DataFrame], before: dict[str, pd.DataFrame]) -> None:
-    """Every value that the tables held is there. An interrupted trial may have continued."""
+    """Every value that the tables held is there. An interrupted trial may have continued.
+
+    Then it has a rank, and that of others may be another one.
+    """
     trials = before["trials"]
-    before = {**before, "trials": trials[trials["status"] != "interrupted"]}
-    assert_same({name: found[name].loc[frame.index] for name, frame in before.items()}, before)
+    ended = trials[trials["status"] != "interrupted"].drop(columns="rank")
+    before = {**before, "trials": ended}
+    assert_same(
+        {name: found[name].loc[frame.index, frame.columns] for name, frame in before.items()},
+        before,
+    )
 
 
 def check_refusal(text: str, name: str) -> None:
