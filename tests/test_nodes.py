@@ -135,7 +135,7 @@ def test_what_a_node_lacks_is_reported_before_the_first_trial(tmp_path, mnist):
             prepare=f"mount -t tmpfs none {tmp_path}/results && "
             f"export PYTHONPATH={tmp_path}/other:$PYTHONPATH",
         )
-        cluster.add("w3", *CORE, "--num-gpus=1", prepare="export CUDA_VISIBLE_DEVICES=")
+        cluster.add("w3", *CORE, "--num-gpus=1", prepare="export CUDA_VISIBLE_DEVICES=-1")
         out = finish(cluster.study(tmp_path, *FIXED, "--name", "n"), status=2)
     first, second, third, fourth = out.splitlines()
     assert first.startswith("error: node 10.77.0.2: cannot import this package (ModuleNotFound")
