@@ -41,8 +41,8 @@ def complete(script, *words):
     """What bash completes the last of `words` to."""
     lines = [script, f"COMP_WORDS=({' '.join(words)})", f"COMP_CWORD={len(words) - 1}"]
     lines += ["_shtab_mnist_study", 'echo "${COMPREPLY[@]}"']
-    told = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True)
-    return told.stdout.split()
+    found = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True)
+    return found.stdout.split()
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

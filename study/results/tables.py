@@ -292,7 +292,7 @@ def read_table(file: Path, columns: dict[str, str]) -> pd.DataFrame:
                 f"{file}: damaged ({one_line(error, 80)}); restore it from a copy"
             ) from None
     is_ranked = "rank" in frame
-    for column in (*("rank", "started", "ended"), "epoch_ended"):  # from format 6 on
+    for column in ("rank", "started", "ended", "epoch_ended"):  # from format 6 on
         if column in columns and column not in frame:
             frame[column] = pd.Series(pd.NA, frame.index, columns[column])
     for column, kind in columns.items():

@@ -168,7 +168,7 @@ class GraphedStep:
 def _register(graph: torch.cuda.CUDAGraph, generator: torch.Generator) -> None:
     """Make each replay of `graph` draw new numbers from `generator`.
 
-    Torch 2.11 needs to be told. Later versions do it without, warn that the method is deprecated,
+    Torch 2.11 needs this call. Later versions do it without, warn that the method is deprecated,
     and will drop it.
     """
     register = getattr(graph, "register_generator_state", None)
