@@ -282,7 +282,7 @@ def interrupt():
 
 def test_a_watch_waits_for_a_session_and_ends_with_it(folder, monkeypatch):
     alive = [False]
-    monkeypatch.setattr("study.results.status.is_held", lambda path: alive[0])
+    monkeypatch.setattr("study.results.status.has_driver", lambda folder: alive[0])
     begin, end = (lambda: alive.__setitem__(0, True)), (lambda: alive.__setitem__(0, False))
     watch = Watched(monkeypatch, lambda: None, begin, lambda: None, end)
     out = watched(folder)

@@ -11,9 +11,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from study.console.errors import UserError
-from study.files import UNFINISHED, held, make_folder, require_plain
+from study.files import UNFINISHED, held, is_held, make_folder, require_plain
 from study.results.journal import JOURNAL_FILE, LOCK_FILE
 from study.results.study_file import STUDY_FILE
+
+
+def has_driver(folder: Path) -> bool:
+    """Whether a driver holds the study in `folder`: its own lock, or the journal's."""
+    return is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
 
 
 @contextmanager

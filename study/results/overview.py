@@ -12,7 +12,6 @@ from rich.text import Text
 
 from study.console.errors import UserError
 from study.console.text import command_line, escape, format_duration, one_line
-from study.files import is_held
 from study.results.history import ENDS
 from study.results.journal import (
     JOURNAL_FILE,
@@ -21,6 +20,7 @@ from study.results.journal import (
     trial_name,
     trial_status,
 )
+from study.results.lock import has_driver
 from study.results.study_file import STUDY_FILE, StudyFile, studies_in
 
 
@@ -69,7 +69,7 @@ def _in_words(folder: Path) -> str:
     if not trials:
         ended = _tabled(folder)
     planned = num_planned(config, trials)
-    alive = any(is_held(folder / name) for name in (".lock", JOURNAL_FILE))
+    alive = has_driver(folder)
     state = f"{'running' if alive else 'interrupted'}, {len(ended)} of {planned} trials ended"
     if len(ended) >= planned:
         state = f"finished, {planned} trials"

@@ -12,7 +12,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial
 
 from study.console.errors import UserError, cannot_be_read
-from study.files import is_held, require_plain
+from study.files import require_plain
 from study.results.journal import (
     JOURNAL_FILE,
     LOCK_FILE,
@@ -20,6 +20,7 @@ from study.results.journal import (
     read_journal,
     trial_status,
 )
+from study.results.lock import has_driver
 from study.results.standing import seconds_left, time_in_all
 from study.results.study_file import STUDY_FILE, SessionRecord, StudyFile, resume_command
 
@@ -89,7 +90,7 @@ def read_status(folder: Path, uri: str | None = None) -> StudyStatus:
 def _read_status(folder: Path, uri: str | None) -> StudyStatus:
     study = StudyFile.read(folder)
     config, session = study.config, study.sessions[-1]
-    alive = None if uri else is_held(folder / ".lock") or is_held(folder / JOURNAL_FILE)
+    alive = None if uri else has_driver(folder)
     if alive is False:  # advise to resume only what --resume would accept
         from study.results.recovery import recover
         from study.results.storage import Storage
